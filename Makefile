@@ -1,0 +1,52 @@
+# One door for people and for CI. `make run` and `make test` need nothing but Debian 12 and Python 3.11.
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: run test quick lint fmt types unit e2e bench lock clean
+
+run: .venv/run                ## start the embedded default: no broker, no root, no configuration
+	@$(BIN)/ce-gateway run
+
+test: quick e2e               ## everything
+
+quick: lint types unit        ## lint, types, unit tests
+
+lint: .venv/dev               ## format, lint, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-cache
+
+types: .venv/dev              ## strict types
+	$(BIN)/mypy
+
+unit: .venv/dev               ## tests that need no other program
+	$(BIN)/pytest -q --ignore=tests/e2e
+
+e2e: .venv/dev                ## tests with real brokers and foreign clients
+	.ci/servers
+	$(BIN)/pytest -q tests/e2e
+
+bench: .venv/dev              ## figures for docs/performance.md
+	.ci/servers
+	$(BIN)/python -m tests.benchmarks
+
+fmt: .venv/dev                ## format and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: .venv/dev               ## renew the lock files after a change of pyproject.toml
+	$(BIN)/pip install -q uv==0.13.9
+	$(BIN)/uv pip compile -q pyproject.toml --group build --generate-hashes --no-header --no-annotate --no-emit-index-url -o requirements.lock
+	$(BIN)/uv pip compile -q pyproject.toml --group build --group dev --generate-hashes --no-header --no-annotate --no-emit-index-url -o requirements-dev.lock
+
+.venv/run: requirements.lock pyproject.toml
+	@.ci/venv $(PYTHON) requirements.lock
+	@touch $@
+
+.venv/dev: requirements-dev.lock pyproject.toml
+	@.ci/venv $(PYTHON) requirements-dev.lock
+	@touch $@ .venv/run
+
+clean:                        ## remove everything that make made
+	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

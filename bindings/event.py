@@ -1,0 +1,332 @@
+"""The event: one CloudEvent whose attributes obey the type rules of CloudEvents 1.0.2.
+
+An `Event` that exists is valid: every constructor path ends in `__post_init__`, which checks each
+attribute by spec.md "Type System" and "Context Attributes". Decoders therefore only collect what
+the wire said; they neither check twice nor fill anything in. `time` is kept as the text that
+arrived, integers and booleans only where the format carried them as such.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from bindings.errors import InvalidEventError, excerpt
+
+if TYPE_CHECKING:
+    from cloudevents.core.v1.event import CloudEvent
+
+AttributeValue = str | int | bool | bytes
+"""What an attribute can hold; URI, URI-reference and Timestamp stay text."""
+
+CORE_ATTRIBUTES: Final = frozenset(
+    {"specversion", "id", "source", "type", "datacontenttype", "dataschema", "subject", "time"}
+)
+REQUIRED_ATTRIBUTES: Final = ("specversion", "id", "source", "type")
+INTEGER_MIN: Final = -(2**31)
+INTEGER_MAX: Final = 2**31 - 1
+
+# spec.md "Naming Conventions": lower-case ASCII letters and digits. The 20-character limit is a
+# SHOULD NOT and is not enforced, because Knative itself uses longer names.
+_NAME = re.compile(r"[a-z0-9]+")
+
+# spec.md "Type System", String: no C0 and C1 controls, no surrogates, no noncharacters.
+_FORBIDDEN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff"
+    + "".join(chr(plane << 16 | 0xFFFE) + chr(plane << 16 | 0xFFFF) for plane in range(1, 17))
+    + "]"
+)
+
+# RFC 3339 section 5.6; letters may be lower-case, seconds may be 60 (a leap second).
+_TIME = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.\d+)?(?:[Zz]|[+-](\d\d):(\d\d))",
+    re.ASCII,
+)
+_DAYS: Final = (0, 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+
+# RFC 3986 appendix A: a URI-reference by its characters, then by what can't be told from them.
+_URI_CHARACTERS = re.compile(r"(?:[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=]|%[0-9A-Fa-f]{2})+")
+_URI_PARTS = re.compile(r"(?:([^:/?#]+):)?(?://([^/?#]*))?([^?#]*)(?:\?[^#]*)?(?:#(.*))?", re.DOTALL)
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+\-.]*")
+_AUTHORITY = re.compile(r"(?:[^@\[\]]*@)?(?:\[[0-9A-Fa-f:.vV~!$&'()*+,;=\-_G-Zg-z]+\]|[^@\[\]:]*)(?::\d*)?")
+
+# RFC 2045 section 5.1 with RFC 2046's names: type "/" subtype *(";" parameter).
+_TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # noqa: S105 - a grammar, no password
+_MEDIA_TYPE = re.compile(
+    rf'{_TOKEN}/{_TOKEN}(?:[ \t]*;[ \t]*(?:{_TOKEN}=(?:{_TOKEN}|"(?:[^"\\\x00-\x1f]|\\[ -~])*"))?)*[ \t]*'
+)
+_JSON_TYPE = re.compile(rf"{_TOKEN}/(?:{_TOKEN}\+)?json[ \t]*(?:;.*)?", re.IGNORECASE | re.DOTALL)
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """One checked CloudEvent (spec.md 1.0.2).
+
+    `data` holds the bytes of the payload: JSON as it stood on the wire, text in its own charset,
+    anything else as it is. `None` means absent; `b""` means present and empty.
+
+    Raises:
+        InvalidEventError: an attribute breaks a rule; `attribute` names it.
+    """
+
+    id: str
+    source: str
+    type: str
+    specversion: str = "1.0"
+    datacontenttype: str | None = None
+    dataschema: str | None = None
+    subject: str | None = None
+    time: str | None = None
+    extensions: Mapping[str, AttributeValue] = {}
+    data: bytes | None = None
+    encoded: bytes | None = None
+    """The JSON format bytes this event was decoded from, unchanged; `replace` drops them."""
+
+    def __post_init__(self) -> None:
+        if self.specversion != "1.0":
+            raise InvalidEventError(
+                f"specversion must be '1.0', not {excerpt(self.specversion)}",
+                attribute="specversion",
+                reason="specversion",
+            )
+        _check_text("id", self.id)
+        _check_text("type", self.type)
+        _check_uri_reference("source", self.source)
+        if self.subject is not None:
+            _check_text("subject", self.subject)
+        if self.time is not None:
+            _check_time(self.time)
+        if self.datacontenttype is not None:
+            _check_media_type(self.datacontenttype)
+        if self.dataschema is not None:
+            _check_uri("dataschema", self.dataschema)
+        for name, value in self.extensions.items():
+            check_extension(name, value)
+
+    def __eq__(self, other: object) -> bool:
+        """Compare what the event says; how it was written (`encoded`) is no part of it."""
+        if not isinstance(other, Event):
+            return NotImplemented
+        return self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash((self.id, self.source))
+
+    def _key(self) -> tuple[object, ...]:
+        # True == 1 in Python, and they are different attribute values.
+        extensions = {name: (type(value), value) for name, value in self.extensions.items()}
+        return (
+            self.id, self.source, self.type, self.datacontenttype, self.dataschema,
+            self.subject, self.time, extensions, self.data,
+        )  # fmt: skip
+
+    def replace(self, **changes: Any) -> "Event":
+        """Return a checked copy with `changes`; its encoded form is forgotten."""
+        changes.setdefault("encoded", None)
+        return msgspec.structs.replace(self, **changes)
+
+    def attributes(self) -> dict[str, AttributeValue]:
+        """Return every attribute that is present, core first, by its wire name."""
+        result: dict[str, AttributeValue] = {
+            "specversion": self.specversion,
+            "id": self.id,
+            "source": self.source,
+            "type": self.type,
+        }
+        if self.datacontenttype is not None:
+            result["datacontenttype"] = self.datacontenttype
+        if self.dataschema is not None:
+            result["dataschema"] = self.dataschema
+        if self.subject is not None:
+            result["subject"] = self.subject
+        if self.time is not None:
+            result["time"] = self.time
+        if self.extensions:
+            result.update(self.extensions)
+        return result
+
+    @property
+    def key(self) -> str:
+        """What order is kept by: `partitionkey` if the event has one, else `source`."""
+        value = self.extensions.get("partitionkey")
+        return value if isinstance(value, str) else self.source
+
+    @property
+    def has_json_data(self) -> bool:
+        """Whether the data is JSON by its media type (json-format.md 3.1); absent means no."""
+        return self.datacontenttype is not None and is_json_type(self.datacontenttype)
+
+    def to_sdk(self) -> "CloudEvent":
+        """Return the event as the official Python SDK's type (`pip install cloudevents-gateway[sdk]`)."""
+        from bindings.sdk import to_sdk  # noqa: PLC0415 - the SDK is optional
+
+        return to_sdk(self)
+
+    @classmethod
+    def from_sdk(cls, event: "CloudEvent") -> "Event":
+        """Make an event of the official Python SDK's type."""
+        from bindings.sdk import from_sdk  # noqa: PLC0415 - the SDK is optional
+
+        return from_sdk(event)
+
+
+def event_from_attributes(
+    attributes: Mapping[str, AttributeValue],
+    data: bytes | None,
+    *,
+    encoded: bytes | None = None,
+) -> Event:
+    """Make an event of wire names and values; nothing is invented.
+
+    Raises:
+        InvalidEventError: a required attribute is missing, or a value breaks its type's rule.
+    """
+    core: dict[str, Any] = {}
+    extensions: dict[str, AttributeValue] = {}
+    for name, value in attributes.items():
+        if name in CORE_ATTRIBUTES:
+            if not isinstance(value, str):
+                raise InvalidEventError(
+                    f"{name} must be a string, not {excerpt(value)}",
+                    attribute=name,
+                    reason="attribute_type",
+                )
+            core[name] = value
+        else:
+            extensions[name] = value
+    for name in REQUIRED_ATTRIBUTES:
+        if name not in core:
+            raise InvalidEventError(
+                f"required attribute {name!r} is missing", attribute=name, reason="missing_attribute"
+            )
+    return Event(**core, extensions=extensions, data=data, encoded=encoded)
+
+
+def is_json_type(media_type: str) -> bool:
+    """Whether a media type is JSON: `*/json` or `*/*+json`, parameters apart (json-format.md 3.1)."""
+    return _JSON_TYPE.fullmatch(media_type) is not None
+
+
+def is_valid_name(name: str) -> bool:
+    """Whether `name` may name an attribute; `data` may not (spec.md "Naming Conventions")."""
+    return _NAME.fullmatch(name) is not None and name != "data"
+
+
+def check_extension(name: str, value: object) -> None:
+    """Check an extension attribute's name and value.
+
+    Raises:
+        InvalidEventError: the name is no attribute name, or the value is of no attribute type.
+    """
+    if not is_valid_name(name):
+        raise InvalidEventError(
+            f"{excerpt(name)} is no attribute name: lower-case letters and digits, and not 'data'",
+            attribute=name[:50],
+            reason="attribute_name",
+        )
+    if isinstance(value, str):
+        if _FORBIDDEN.search(value):
+            raise _forbidden(name, value)
+    elif isinstance(value, int):  # bool is an int, and in range
+        if not INTEGER_MIN <= value <= INTEGER_MAX:
+            raise InvalidEventError(
+                f"{name} is outside the 32 bits of Integer: {excerpt(value)}",
+                attribute=name,
+                reason="attribute_type",
+            )
+    elif not isinstance(value, bytes):
+        raise InvalidEventError(
+            f"{name} must be a string, integer, boolean or bytes, not {excerpt(value)}",
+            attribute=name,
+            reason="attribute_type",
+        )
+
+
+def canonical_text(value: AttributeValue) -> str:
+    """Return a value's canonical string (spec.md "Type System"): true/false, decimal, Base64."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    import base64  # noqa: PLC0415 - binary attributes are rare
+
+    return base64.b64encode(value).decode("ascii")
+
+
+def _forbidden(name: str, value: str) -> InvalidEventError:
+    return InvalidEventError(
+        f"{name} holds a control character, surrogate or noncharacter: {excerpt(value)}",
+        attribute=name,
+        reason="forbidden_character",
+    )
+
+
+def _check_text(name: str, value: str) -> None:
+    if not value:
+        raise InvalidEventError(f"{name} must not be empty", attribute=name, reason="empty_attribute")
+    # Most values are printable ASCII, and both of these run in C.
+    if not (value.isascii() and value.isprintable()) and _FORBIDDEN.search(value):
+        raise _forbidden(name, value)
+
+
+def _check_time(value: str) -> None:
+    match = _TIME.fullmatch(value)
+    if match:
+        year, month, day = int(match[1]), int(match[2]), int(match[3])
+        leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
+        if (
+            1 <= month <= 12
+            and 1 <= day <= _DAYS[month]
+            and (month != 2 or day < 29 or leap)
+            and int(match[4]) <= 23
+            and int(match[5]) <= 59
+            and int(match[6]) <= 60
+            and (match[7] is None or (int(match[7]) <= 23 and int(match[8]) <= 59))
+        ):
+            return
+    raise InvalidEventError(
+        f"time is no RFC 3339 timestamp: {excerpt(value)}", attribute="time", reason="attribute_type"
+    )
+
+
+def _check_media_type(value: str) -> None:
+    if not _MEDIA_TYPE.fullmatch(value):
+        raise InvalidEventError(
+            f"datacontenttype is no media type (RFC 2046): {excerpt(value)}",
+            attribute="datacontenttype",
+            reason="attribute_type",
+        )
+
+
+def _check_uri_reference(name: str, value: str) -> "re.Match[str]":
+    if not value:
+        raise InvalidEventError(f"{name} must not be empty", attribute=name, reason="empty_attribute")
+    if _FORBIDDEN.search(value):
+        raise _forbidden(name, value)
+    parts = _URI_PARTS.fullmatch(value)
+    if (
+        parts is None
+        or not _URI_CHARACTERS.fullmatch(value)
+        or (parts[1] is not None and not _SCHEME.fullmatch(parts[1]))
+        or (parts[2] is not None and not _AUTHORITY.fullmatch(parts[2]))
+        or (parts[4] is not None and "#" in parts[4])
+        or "[" in parts[3]
+        or "]" in parts[3]
+    ):
+        raise InvalidEventError(
+            f"{name} is no URI-reference (RFC 3986 4.1): {excerpt(value)}",
+            attribute=name,
+            reason="attribute_type",
+        )
+    return parts
+
+
+def _check_uri(name: str, value: str) -> None:
+    if _check_uri_reference(name, value)[1] is None:
+        raise InvalidEventError(
+            f"{name} must be an absolute URI, not {excerpt(value)}",
+            attribute=name,
+            reason="attribute_type",
+        )

@@ -1,0 +1,1 @@
+"""Wire codecs on the hot path: packets and datagrams to values and back, no I/O."""

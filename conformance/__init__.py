@@ -1,0 +1,1 @@
+"""The specification, executable; the suite itself comes with its own issue."""

@@ -1,0 +1,1 @@
+"""The gateway: sources, pipeline and sinks, all I/O around the pure `bindings`."""

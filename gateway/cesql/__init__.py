@@ -1,0 +1,1 @@
+"""CESQL 1.0: the CloudEvents SQL expression language."""

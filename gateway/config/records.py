@@ -1,0 +1,174 @@
+"""The records that adapters' configurations are made of, with the types of their values.
+
+One record per table of the file; unknown keys are errors. An adapter subclasses `SourceConfig` or
+`SinkConfig`. Each field's description is the reference documentation, with unit and reason.
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SecretStr,
+    WithJsonSchema,
+)
+
+_DURATION = re.compile(
+    r"P(?:(?P<weeks>\d+(?:\.\d+)?)W)?(?:(?P<days>\d+(?:\.\d+)?)D)?"
+    r"(?:T(?:(?P<hours>\d+(?:\.\d+)?)H)?(?:(?P<minutes>\d+(?:\.\d+)?)M)?(?:(?P<seconds>\d+(?:\.\d+)?)S)?)?",
+    re.ASCII,
+)
+_UNIT_SECONDS = {"weeks": 604800.0, "days": 86400.0, "hours": 3600.0, "minutes": 60.0, "seconds": 1.0}
+_SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB|TiB|kB|MB|GB|TB)?", re.ASCII)
+_UNIT_BYTES = {
+    "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40,
+    "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+}  # fmt: skip
+
+
+def parse_duration(value: object) -> float:
+    """Return seconds of an ISO 8601 duration (`PT0.2S`, `P1DT2H`) or of a number of seconds.
+
+    Raises:
+        ValueError: it is neither, is negative, or has years or months, whose length is not fixed.
+    """
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if not 0 <= value < float("inf"):
+            raise ValueError("a duration must not be negative or infinite")
+        return float(value)
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match is None or not any(match.groups()) or str(value).endswith("T"):
+        raise ValueError("expected an ISO 8601 duration such as PT0.2S or PT5M, or seconds")
+    return sum(_UNIT_SECONDS[unit] * float(text) for unit, text in match.groupdict().items() if text)
+
+
+def parse_size(value: object) -> int:
+    """Return bytes of a number or of a text such as `64KiB` or `1GB`.
+
+    Raises:
+        ValueError: it is neither, or negative.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        if value < 0:
+            raise ValueError("a size must not be negative")
+        return value
+    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("expected bytes, or a size such as 64KiB or 1GiB")
+    return int(match[1]) * _UNIT_BYTES[match[2] or "B"]
+
+
+class Address(NamedTuple):
+    """A host and a port; port 0 lets the system choose."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        return self.host in {"localhost", "::1"} or self.host.startswith("127.")
+
+
+def parse_address(value: object) -> Address:
+    """Return the address of `host:port` or `[ipv6]:port`.
+
+    Raises:
+        ValueError: it is no such text, or the port is above 65535.
+    """
+    if isinstance(value, Address):
+        return value
+    match = re.fullmatch(r"(?:\[([^\]]+)\]|([^:\[\]]*)):(\d{1,5})", value) if isinstance(value, str) else None
+    if match is None or int(match[3]) > 65535:
+        raise ValueError("expected host:port, such as 0.0.0.0:5683 or [::]:5683")
+    return Address(match[1] or match[2] or "0.0.0.0", int(match[3]))  # noqa: S104 - ":5683" asks for it
+
+
+Duration = Annotated[
+    float,
+    BeforeValidator(parse_duration),
+    WithJsonSchema({"type": ["string", "number"], "examples": ["PT0.2S", 5]}),
+]
+Size = Annotated[
+    int,
+    BeforeValidator(parse_size),
+    WithJsonSchema({"type": ["integer", "string"], "examples": ["64KiB", 65536]}),
+]
+Listen = Annotated[
+    Address,
+    BeforeValidator(parse_address),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema({"type": "string", "examples": ["0.0.0.0:5683"]}),
+]
+
+
+class Record(BaseModel):
+    """A table of the file: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+class TlsConfig(Record):
+    """TLS for a listener or a connection."""
+
+    cert: Path | None = Field(None, description="PEM file with our certificate and its chain")
+    key: Path | None = Field(None, description="PEM file with the private key, if not in `cert`")
+    ca: Path | None = Field(None, description="PEM file with the CAs we trust; default: the system's")
+    verify: bool | None = Field(
+        None,
+        description="connections: check the server's certificate (default true); "
+        "listeners: demand a client certificate (default: true when `ca` is set)",
+    )
+
+
+class LimitsConfig(Record):
+    """Bounds on what is held in memory."""
+
+    max_event_bytes: Size = Field(
+        65536, description="largest message taken; CloudEvents asks for at least 64 KiB (spec.md, Size Limits)"
+    )
+    inflight: int = Field(1000, ge=1, description="events under way per route; beyond it sources wait or refuse")
+
+
+class EventTemplate(Record):
+    """How to make an event of a plain payload (wrap); `{...}` stands for facts of the protocol."""
+
+    type: str = Field(description="event type, such as com.acme.temp.v1")
+    source: str = Field(description="event source, such as /plant/{topic[1]}")
+    subject: str | None = Field(None, description="event subject, such as {topic}")
+    datacontenttype: str = Field(
+        "auto", description="media type of the payload; auto: JSON if it parses, else UTF-8 text, else bytes"
+    )
+    dataschema: str | None = Field(None, description="URI of the payload's schema")
+    extensions: dict[str, str] = Field({}, description="extension attributes, by name")
+
+
+class AdapterConfig(Record):
+    """What every source and sink has."""
+
+    name: str = Field("", exclude=True, description="the table's key in the file; set by the loader")
+    protocol: str = Field(description="which adapter: its entry-point name")
+    tls: TlsConfig | None = Field(None, description="TLS; absent: as the URL's scheme says")
+    username: str | None = Field(None, description="the protocol's user name")
+    password: SecretStr | None = Field(None, description="its password; ${NAME} or ${file:PATH}")
+
+
+class SourceConfig(AdapterConfig):
+    """What every source has."""
+
+    limits: LimitsConfig = Field(LimitsConfig(), description="bounds of this source; default: the file's")
+    event: EventTemplate | None = Field(None, description="how to wrap a message that is no CloudEvent")
+
+
+class SinkConfig(AdapterConfig):
+    """What every sink has."""
+
+

@@ -1,0 +1,151 @@
+"""Delivery and settlement: what one protocol message brought, and how it was answered.
+
+A source makes a `Delivery` for each message and forgets about it until `on_settled` is called,
+exactly once, with the worst that became of any of its events. Only the pipeline settles.
+"""
+
+from collections.abc import Callable, Sequence
+from enum import Enum, IntEnum
+from typing import Final
+
+import msgspec
+
+from bindings.event import Event
+
+
+class Outcome(IntEnum):
+    """AMQP 1.0's words, from best to worst; the worst part of a message wins.
+
+    RELEASED is worse than REJECTED: a message with one part that may yet succeed is repeated whole.
+    """
+
+    ACCEPTED = 0
+    """Every sink of the route has it."""
+    REJECTED = 1
+    """Never will be: the same message would fail again."""
+    RELEASED = 2
+    """Not now: the sender should repeat it."""
+
+
+class Reason(Enum):
+    """Why a settlement is not a plain success. The values are metric labels."""
+
+    NONE = "none"
+    FILTERED = "filtered"
+    """No route wanted it; that is a success."""
+    DEAD_LETTERED = "dead_lettered"
+    """A dead-letter sink has it; that is a success."""
+    SINK_REFUSED = "sink_refused"
+    """The sink said that it never will be (400, 401, 403, too large for the broker...)."""
+    SINK_DOWN = "sink_down"
+    """No answer, no connection, 5xx."""
+    SINK_BUSY = "sink_busy"
+    """429 or 503 with Retry-After."""
+    TIMEOUT = "timeout"
+    """An attempt took longer than `timeout`; the outcome at the sink is unknown."""
+    BUSY = "busy"
+    """The gateway has no room (`limits.inflight`)."""
+    DRAINING = "draining"
+    """The gateway is shutting down."""
+    INVALID = "invalid"
+    """The message brought no valid event."""
+    HELD = "held"
+    """Not attempted, because an earlier event of the same key failed. Only in `Failure`."""
+
+
+class Settlement(msgspec.Struct, frozen=True):
+    """The answer to one message.
+
+    Attributes:
+        outcome: accepted, rejected or released.
+        reason: why.
+        retry_after: seconds after which a repetition has a chance, when somebody said so.
+        detail: one line for the sender's diagnostic, never event data.
+    """
+
+    outcome: Outcome
+    reason: Reason = Reason.NONE
+    retry_after: float | None = None
+    detail: str = ""
+
+
+ACCEPTED: Final = Settlement(Outcome.ACCEPTED)
+BUSY: Final = Settlement(Outcome.RELEASED, Reason.BUSY, 1.0, "no room for more events")
+DRAINING: Final = Settlement(Outcome.RELEASED, Reason.DRAINING, 5.0, "shutting down")
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """What a sink says of one event of its list; events it does not name were accepted.
+
+    Attributes:
+        position: index into the list that was sent.
+        outcome: REJECTED (will never be) or RELEASED (may be, later).
+        reason: why; HELD for an event not attempted since an earlier one of its key failed.
+        status: HTTP status or the sink protocol's error number, when there was an answer.
+        retry_after: seconds, when the sink said so.
+        detail: one line for logs and dead letters.
+        body: the first bytes of the answer's body, for `knativeerrordata`.
+    """
+
+    position: int
+    outcome: Outcome
+    reason: Reason
+    status: int | None = None
+    retry_after: float | None = None
+    detail: str = ""
+    body: bytes = b""
+
+
+class Delivery:
+    """What one protocol message brought, and how to answer it.
+
+    Attributes:
+        events: one or more, in the order of the message; empty for an empty batch.
+        received_at: monotonic seconds of `submit`, set by the pipeline.
+        attempts: how often a sink was asked, kept by the pipeline on the parts it sends.
+    """
+
+    __slots__ = ("_on_settled", "_pending", "_worst", "attempts", "events", "received_at")
+
+    def __init__(self, events: Sequence[Event], on_settled: Callable[[Settlement], None]) -> None:
+        self.events = events
+        self.received_at = 0.0
+        self.attempts = 0
+        self._on_settled: Callable[[Settlement], None] | None = on_settled
+        self._pending = 0
+        self._worst = ACCEPTED
+
+    @property
+    def settled(self) -> bool:
+        """Whether the source has had its answer."""
+        return self._on_settled is None
+
+    def split(self, groups: Sequence[Sequence[Event]]) -> list["Delivery"]:
+        """Return a part for each group; this delivery settles when the last part has settled.
+
+        A delivery is split once at most, and then no longer settled directly.
+        """
+        self._pending = len(groups)
+        parts = [Delivery(group, self._part_settled) for group in groups]
+        for part in parts:
+            part.received_at = self.received_at
+        return parts
+
+    def settle(self, settlement: Settlement) -> None:
+        """Answer the message.
+
+        Raises:
+            RuntimeError: it was settled before, which is a bug in the pipeline.
+        """
+        on_settled = self._on_settled
+        if on_settled is None:
+            raise RuntimeError("a delivery settles exactly once")
+        self._on_settled = None
+        on_settled(settlement)
+
+    def _part_settled(self, settlement: Settlement) -> None:
+        if settlement.outcome > self._worst.outcome or self._worst is ACCEPTED:
+            self._worst = settlement
+        self._pending -= 1
+        if self._pending == 0:
+            self.settle(self._worst)

@@ -1,0 +1,85 @@
+"""What an adapter implements and what it is given; three methods each, lists everywhere.
+
+A source never sees a sink and a sink never sees a delivery. Both are made from their configuration
+record (`config_type`, a subclass of `gateway.config.SourceConfig` or `SinkConfig`), found through
+the entry-point groups `cloudevents_gateway.sources` and `cloudevents_gateway.sinks`.
+"""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Protocol
+
+from bindings.event import Event
+from gateway.config.records import SinkConfig, SourceConfig
+from gateway.delivery import Delivery, Failure
+
+
+class Intake(Protocol):
+    """What a source sees of the gateway."""
+
+    async def submit(self, deliveries: Sequence[Delivery]) -> None:
+        """Hand deliveries in, in order; returns when there was room for all of them.
+
+        While it waits the source must not read on: that is its back-pressure. Each delivery is
+        settled exactly once, before or after this returns, from the event loop's thread.
+        """
+
+    def try_submit(self, deliveries: Sequence[Delivery]) -> bool:
+        """Hand deliveries in if there is room for all; else take none and return False."""
+
+    def rejected(self, reason: str, detail: str, count: int = 1) -> None:
+        """Count messages that brought no event, by reason; logs once per reason and interval.
+
+        Args:
+            reason: `CloudEventError.reason` or another word of a small set.
+            detail: what was wrong, for the log line; never event data beyond an excerpt.
+            count: how many messages.
+        """
+
+
+class Source(Protocol):
+    """Where messages come from."""
+
+    config_type: ClassVar[type[SourceConfig]]
+
+    def __init__(self, config: Any) -> None: ...
+
+    async def open(self, intake: Intake) -> None:
+        """Start; returns when the listener is bound or the subscription granted.
+
+        A broker that is down is waited for, with back-off and one log line per state change.
+
+        Raises:
+            GatewayError: it can't start and never will (the port is taken, the certificate is bad).
+        """
+
+    async def drain(self) -> None:
+        """Take nothing new and refuse in the protocol's words; answers to what was taken still go out."""
+
+    async def close(self) -> None:
+        """Give up every resource. What was not settled stays unacknowledged."""
+
+
+class Sink(Protocol):
+    """Where events go."""
+
+    config_type: ClassVar[type[SinkConfig]]
+
+    def __init__(self, config: Any) -> None: ...
+
+    async def open(self) -> None:
+        """Prepare; returns when the address is known. A sink that is down is no reason to fail."""
+
+    async def send(self, events: Sequence[Event], timeout: float | None = None) -> Sequence[Failure]:  # noqa: ASYNC109 - for each event, not for the call
+        """Deliver the events; returns the failures, when all have an outcome.
+
+        Events of one `Event.key` arrive in the order of the list. When one of them fails RELEASED,
+        the later ones of its key are not attempted and reported with reason HELD. It may be called
+        again while an earlier call runs, never with a key that is still under way.
+
+        Args:
+            events: at least one.
+            timeout: seconds for one attempt of one event; None is the sink's own default.
+        """
+
+    async def close(self) -> None:
+        """Give up every resource."""
