@@ -1,0 +1,125 @@
+"""Shared by the tests: an intake that records, and certificates of a throw-away CA."""
+
+import asyncio
+import datetime
+import ipaddress
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.delivery import ACCEPTED, Delivery, Settlement
+
+
+class RecordingIntake:
+    """The gateway as a source sees it: records what comes in, settles as it is told.
+
+    `answer` is called for each delivery; None leaves it pending for the test to settle.
+    """
+
+    def __init__(self, answer: Callable[[Delivery], Settlement | None] = lambda _: ACCEPTED) -> None:
+        self.answer = answer
+        self.deliveries: list[Delivery] = []
+        self.rejections: list[tuple[str, str]] = []
+        self.room = asyncio.Event()
+        self.room.set()
+        self._changed = asyncio.Condition()
+
+    @property
+    def events(self):
+        return [event for delivery in self.deliveries for event in delivery.events]
+
+    async def submit(self, deliveries: Sequence[Delivery]) -> None:
+        await self.room.wait()
+        self._take(deliveries)
+
+    def try_submit(self, deliveries: Sequence[Delivery]) -> bool:
+        if not self.room.is_set():
+            return False
+        self._take(deliveries)
+        return True
+
+    def rejected(self, reason: str, detail: str, count: int = 1) -> None:
+        self.rejections.extend([(reason, detail)] * count)
+        self._wake()
+
+    def _take(self, deliveries: Sequence[Delivery]) -> None:
+        self.deliveries.extend(deliveries)
+        for delivery in deliveries:
+            settlement = self.answer(delivery)
+            if settlement is not None:
+                delivery.settle(settlement)
+        self._wake()
+
+    def _wake(self) -> None:
+        async def notify() -> None:
+            async with self._changed:
+                self._changed.notify_all()
+
+        self._notifying = asyncio.ensure_future(notify())
+
+    async def wait_for(self, condition: Callable[["RecordingIntake"], bool], seconds: float = 10) -> None:
+        """Return when `condition(self)` holds; it is checked at each arrival."""
+        async with asyncio.timeout(seconds), self._changed:
+            await self._changed.wait_for(lambda: condition(self))
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """PEM files of a throw-away CA, a server (localhost, 127.0.0.1) and a client ("device-1")."""
+
+    ca: Path
+    server_cert: Path
+    server_key: Path
+    client_cert: Path
+    client_key: Path
+
+
+def make_certificates(folder: Path) -> Certificates:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    now = datetime.datetime.now(datetime.UTC)
+
+    def issue(common_name, issuer=None, issuer_key=None, *, is_ca=False):
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(issuer or name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(hours=1))
+            .not_valid_after(now + datetime.timedelta(days=2))
+            .add_extension(x509.BasicConstraints(ca=is_ca, path_length=None), critical=True)
+        )
+        if not is_ca:
+            builder = builder.add_extension(
+                x509.SubjectAlternativeName(
+                    [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+                    if common_name == "localhost"
+                    else [x509.DNSName(common_name)]
+                ),
+                critical=False,
+            )
+        return builder.sign(issuer_key or key, hashes.SHA256()), key, name
+
+    def write(name, certificate, key):
+        cert_path, key_path = folder / f"{name}.pem", folder / f"{name}.key"
+        cert_path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        key_path.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+        return cert_path, key_path
+
+    ca_cert, ca_key, ca_name = issue("test CA", is_ca=True)
+    server, server_key, _ = issue("localhost", ca_name, ca_key)
+    client, client_key, _ = issue("device-1", ca_name, ca_key)
+    ca_path, _ = write("ca", ca_cert, ca_key)
+    return Certificates(ca_path, *write("server", server, server_key), *write("client", client, client_key))
