@@ -23,7 +23,13 @@ _DURATION = re.compile(
     r"(?:T(?:(?P<hours>\d+(?:\.\d+)?)H)?(?:(?P<minutes>\d+(?:\.\d+)?)M)?(?:(?P<seconds>\d+(?:\.\d+)?)S)?)?",
     re.ASCII,
 )
-_UNIT_SECONDS = {"weeks": 604800.0, "days": 86400.0, "hours": 3600.0, "minutes": 60.0, "seconds": 1.0}
+_UNIT_SECONDS = {
+    "weeks": 604800.0,
+    "days": 86400.0,
+    "hours": 3600.0,
+    "minutes": 60.0,
+    "seconds": 1.0,
+}
 _SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB|TiB|kB|MB|GB|TB)?", re.ASCII)
 _UNIT_BYTES = {
     "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40,
@@ -44,7 +50,9 @@ def parse_duration(value: object) -> float:
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if match is None or not any(match.groups()) or str(value).endswith("T"):
         raise ValueError("expected an ISO 8601 duration such as PT0.2S or PT5M, or seconds")
-    return sum(_UNIT_SECONDS[unit] * float(text) for unit, text in match.groupdict().items() if text)
+    return sum(
+        _UNIT_SECONDS[unit] * float(text) for unit, text in match.groupdict().items() if text
+    )
 
 
 def parse_size(value: object) -> int:
@@ -86,7 +94,11 @@ def parse_address(value: object) -> Address:
     """
     if isinstance(value, Address):
         return value
-    match = re.fullmatch(r"(?:\[([^\]]+)\]|([^:\[\]]*)):(\d{1,5})", value) if isinstance(value, str) else None
+    match = (
+        re.fullmatch(r"(?:\[([^\]]+)\]|([^:\[\]]*)):(\d{1,5})", value)
+        if isinstance(value, str)
+        else None
+    )
     if match is None or int(match[3]) > 65535:
         raise ValueError("expected host:port, such as 0.0.0.0:5683 or [::]:5683")
     return Address(match[1] or match[2] or "0.0.0.0", int(match[3]))  # noqa: S104 - ":5683" asks for it
@@ -119,11 +131,17 @@ class Record(BaseModel):
 class TlsConfig(Record):
     """TLS for a listener or a connection."""
 
-    cert: Path | None = Field(None, description="PEM file with our certificate and its chain")
-    key: Path | None = Field(None, description="PEM file with the private key, if not in `cert`")
-    ca: Path | None = Field(None, description="PEM file with the CAs we trust; default: the system's")
+    cert: Path | None = Field(
+        default=None, description="PEM file with our certificate and its chain"
+    )
+    key: Path | None = Field(
+        default=None, description="PEM file with the private key, if not in `cert`"
+    )
+    ca: Path | None = Field(
+        default=None, description="PEM file with the CAs we trust; default: the system's"
+    )
     verify: bool | None = Field(
-        None,
+        default=None,
         description="connections: check the server's certificate (default true); "
         "listeners: demand a client certificate (default: true when `ca` is set)",
     )
@@ -133,9 +151,15 @@ class LimitsConfig(Record):
     """Bounds on what is held in memory."""
 
     max_event_bytes: Size = Field(
-        65536, description="largest message taken; CloudEvents asks for at least 64 KiB (spec.md, Size Limits)"
+        default=65536,
+        description="largest message taken; "
+        "CloudEvents asks for at least 64 KiB (spec.md, Size Limits)",
     )
-    inflight: int = Field(1000, ge=1, description="events under way per route; beyond it sources wait or refuse")
+    inflight: int = Field(
+        default=1000,
+        ge=1,
+        description="events under way per route; beyond it sources wait or refuse",
+    )
 
 
 class EventTemplate(Record):
@@ -143,32 +167,40 @@ class EventTemplate(Record):
 
     type: str = Field(description="event type, such as com.acme.temp.v1")
     source: str = Field(description="event source, such as /plant/{topic[1]}")
-    subject: str | None = Field(None, description="event subject, such as {topic}")
+    subject: str | None = Field(default=None, description="event subject, such as {topic}")
     datacontenttype: str = Field(
-        "auto", description="media type of the payload; auto: JSON if it parses, else UTF-8 text, else bytes"
+        default="auto",
+        description="media type of the payload; "
+        "auto: JSON if it parses, else UTF-8 text, else bytes",
     )
-    dataschema: str | None = Field(None, description="URI of the payload's schema")
-    extensions: dict[str, str] = Field({}, description="extension attributes, by name")
+    dataschema: str | None = Field(default=None, description="URI of the payload's schema")
+    extensions: dict[str, str] = Field(default={}, description="extension attributes, by name")
 
 
 class AdapterConfig(Record):
     """What every source and sink has."""
 
-    name: str = Field("", exclude=True, description="the table's key in the file; set by the loader")
+    name: str = Field(
+        default="", exclude=True, description="the table's key in the file; set by the loader"
+    )
     protocol: str = Field(description="which adapter: its entry-point name")
-    tls: TlsConfig | None = Field(None, description="TLS; absent: as the URL's scheme says")
-    username: str | None = Field(None, description="the protocol's user name")
-    password: SecretStr | None = Field(None, description="its password; ${NAME} or ${file:PATH}")
+    tls: TlsConfig | None = Field(default=None, description="TLS; absent: as the URL's scheme says")
+    username: str | None = Field(default=None, description="the protocol's user name")
+    password: SecretStr | None = Field(
+        default=None, description="its password; ${NAME} or ${file:PATH}"
+    )
 
 
 class SourceConfig(AdapterConfig):
     """What every source has."""
 
-    limits: LimitsConfig = Field(LimitsConfig(), description="bounds of this source; default: the file's")
-    event: EventTemplate | None = Field(None, description="how to wrap a message that is no CloudEvent")
+    limits: LimitsConfig = Field(
+        default=LimitsConfig(), description="bounds of this source; default: the file's"
+    )
+    event: EventTemplate | None = Field(
+        default=None, description="how to wrap a message that is no CloudEvent"
+    )
 
 
 class SinkConfig(AdapterConfig):
     """What every sink has."""
-
-
