@@ -1,10 +1,10 @@
 """What is wrong with a message: one root, three kinds, each with the reason that metrics count.
 
-    CloudEventError
-    ├── InvalidEventError       it claims to be a CloudEvent and is not      400, 4.00, REJECTED
-    ├── UnknownEncodingError    a format or content type that we lack        415, 4.15, REJECTED
-    │   └── NotAnEventError     it makes no claim to be a CloudEvent         wrap it, or as above
-    └── TooLargeError           more bytes than the limit                    413, 4.13, REJECTED
+CloudEventError
+├── InvalidEventError       it claims to be a CloudEvent and is not      400, 4.00, REJECTED
+├── UnknownEncodingError    a format or content type that we lack        415, 4.15, REJECTED
+│   └── NotAnEventError     it makes no claim to be a CloudEvent         wrap it, or as above
+└── TooLargeError           more bytes than the limit                    413, 4.13, REJECTED
 """
 
 from typing import ClassVar
@@ -31,7 +31,9 @@ class InvalidEventError(CloudEventError):
         attribute: the name of the attribute at fault, when one is.
     """
 
-    def __init__(self, text: str, *, attribute: str | None = None, reason: str | None = None) -> None:
+    def __init__(
+        self, text: str, *, attribute: str | None = None, reason: str | None = None
+    ) -> None:
         super().__init__(text, reason=reason)
         self.attribute = attribute
 
@@ -43,7 +45,7 @@ class UnknownEncodingError(CloudEventError):
 
 
 class NotAnEventError(UnknownEncodingError):
-    """Nothing in the message claims to be a CloudEvent; a source with an `event:` table wraps it."""
+    """Nothing in the message claims to be a CloudEvent; an `event:` table makes it one (wrap)."""
 
     default_reason = "not_an_event"
 

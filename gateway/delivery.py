@@ -103,14 +103,24 @@ class Delivery:
         events: one or more, in the order of the message; empty for an empty batch.
         received_at: monotonic seconds of `submit`, set by the pipeline.
         attempts: how often a sink was asked, kept by the pipeline on the parts it sends.
+        observer: called before the source's answer, set by the pipeline for its counters.
     """
 
-    __slots__ = ("_on_settled", "_pending", "_worst", "attempts", "events", "received_at")
+    __slots__ = (
+        "_on_settled",
+        "_pending",
+        "_worst",
+        "attempts",
+        "events",
+        "observer",
+        "received_at",
+    )
 
     def __init__(self, events: Sequence[Event], on_settled: Callable[[Settlement], None]) -> None:
         self.events = events
         self.received_at = 0.0
         self.attempts = 0
+        self.observer: Callable[[Delivery, Settlement], None] | None = None
         self._on_settled: Callable[[Settlement], None] | None = on_settled
         self._pending = 0
         self._worst = ACCEPTED
@@ -141,6 +151,8 @@ class Delivery:
         if on_settled is None:
             raise RuntimeError("a delivery settles exactly once")
         self._on_settled = None
+        if self.observer is not None:
+            self.observer(self, settlement)
         on_settled(settlement)
 
     def _part_settled(self, settlement: Settlement) -> None:

@@ -69,7 +69,9 @@ class Sink(Protocol):
     async def open(self) -> None:
         """Prepare; returns when the address is known. A sink that is down is no reason to fail."""
 
-    async def send(self, events: Sequence[Event], timeout: float | None = None) -> Sequence[Failure]:  # noqa: ASYNC109 - for each event, not for the call
+    async def send(
+        self, events: Sequence[Event], timeout: float | None = None
+    ) -> Sequence[Failure]:
         """Deliver the events; returns the failures, when all have an outcome.
 
         Events of one `Event.key` arrive in the order of the list. When one of them fails RELEASED,

@@ -30,4 +30,5 @@ def load(group: Group, name: str) -> Any:
     try:
         return entry.load()
     except ImportError as error:
-        raise GatewayError(f"{group[:-1]} {name!r} ({entry.value}) can't be imported: {error}") from error
+        text = f"{group[:-1]} {name!r} ({entry.value}) can't be imported: {error}"
+        raise GatewayError(text) from error

@@ -20,12 +20,11 @@ class Tasks:
         self._owner = owner
         self._tasks: set[asyncio.Task[object]] = set()
 
-    def start(self, work: Coroutine[object, object, object], name: str) -> asyncio.Task[object]:
+    def start(self, work: Coroutine[object, object, object], name: str) -> None:
         """Run `work` in the background until it ends or `close` is called."""
         task = asyncio.create_task(work, name=f"{self._owner}: {name}")  # noqa: TID251 - this is the place
         self._tasks.add(task)
         task.add_done_callback(self._ended)
-        return task
 
     async def close(self) -> None:
         """Cancel what runs and wait for its end."""

@@ -53,7 +53,8 @@ def _load_own(context: ssl.SSLContext, config: TlsConfig) -> None:
     try:
         context.load_cert_chain(config.cert, config.key)
     except (OSError, ssl.SSLError) as error:
-        raise GatewayError(f"can't load certificate {config.cert} with key {config.key}: {error}") from error
+        text = f"can't load certificate {config.cert} with key {config.key}: {error}"
+        raise GatewayError(text) from error
 
 
 def _load_ca(context: ssl.SSLContext, config: TlsConfig) -> None:

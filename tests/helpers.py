@@ -16,7 +16,9 @@ class RecordingIntake:
     `answer` is called for each delivery; None leaves it pending for the test to settle.
     """
 
-    def __init__(self, answer: Callable[[Delivery], Settlement | None] = lambda _: ACCEPTED) -> None:
+    def __init__(
+        self, answer: Callable[[Delivery], Settlement | None] = lambda _: ACCEPTED
+    ) -> None:
         self.answer = answer
         self.deliveries: list[Delivery] = []
         self.rejections: list[tuple[str, str]] = []
@@ -57,7 +59,9 @@ class RecordingIntake:
 
         self._notifying = asyncio.ensure_future(notify())
 
-    async def wait_for(self, condition: Callable[["RecordingIntake"], bool], seconds: float = 10) -> None:
+    async def wait_for(
+        self, condition: Callable[["RecordingIntake"], bool], seconds: float = 10
+    ) -> None:
         """Return when `condition(self)` holds; it is checked at each arrival."""
         async with asyncio.timeout(seconds), self._changed:
             await self._changed.wait_for(lambda: condition(self))
@@ -122,4 +126,6 @@ def make_certificates(folder: Path) -> Certificates:
     server, server_key, _ = issue("localhost", ca_name, ca_key)
     client, client_key, _ = issue("device-1", ca_name, ca_key)
     ca_path, _ = write("ca", ca_cert, ca_key)
-    return Certificates(ca_path, *write("server", server, server_key), *write("client", client, client_key))
+    return Certificates(
+        ca_path, *write("server", server, server_key), *write("client", client, client_key)
+    )

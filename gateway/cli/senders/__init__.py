@@ -1,4 +1,4 @@
-"""What `ce-gateway send` speaks: one file a protocol, each a small client that waits for its answer."""
+"""What `ce-gateway send` speaks: one file a protocol, each a client that waits for its answer."""
 
 from dataclasses import dataclass
 from pathlib import Path

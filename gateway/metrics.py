@@ -1,0 +1,200 @@
+"""What is counted, under which name, and when: integers on the hot path, Prometheus at the scrape.
+
+    received    events handed in by a source, when `submit` took them
+    settled     events whose message was answered, by outcome
+    rejected    messages that brought no event, by reason
+    sent        events that a sink accepted
+    retried     attempts after the first
+    dead_lettered, filtered, inflight, sink_seconds, ack_seconds   as their names say
+
+No label ever holds a device's identity.
+"""
+
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import generate_latest
+from prometheus_client.registry import Collector
+
+_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+class Histogram:
+    """Seconds, in buckets."""
+
+    __slots__ = ("buckets", "total")
+
+    def __init__(self) -> None:
+        self.buckets = [0] * (len(_BOUNDS) + 1)
+        self.total = 0.0
+
+    def observe(self, seconds: float, count: int = 1) -> None:
+        """Count `count` observations of `seconds`."""
+        self.buckets[bisect_left(_BOUNDS, seconds)] += count
+        self.total += seconds * count
+
+    def cumulative(self) -> list[tuple[str, float]]:
+        """Return Prometheus' buckets: each upper bound with all that is below it."""
+        result, running = [], 0
+        for bound, count in zip([*map(str, _BOUNDS), "+Inf"], self.buckets, strict=True):
+            running += count
+            result.append((bound, float(running)))
+        return result
+
+
+class SourceMetrics:
+    """One source's counters."""
+
+    def __init__(self) -> None:
+        self.received = 0
+        self.settled = [0, 0, 0]  # by Outcome
+        self.filtered = 0
+        self.rejected: defaultdict[str, int] = defaultdict(int)
+        self.ack_seconds = Histogram()
+
+
+class SinkMetrics:
+    """One sink's counters."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.retried = 0
+        self.failed: defaultdict[str, int] = defaultdict(int)
+        self.seconds = Histogram()
+
+
+class RouteMetrics:
+    """One route's counters; `inflight` is a gauge."""
+
+    def __init__(self) -> None:
+        self.dead_lettered = 0
+        self.inflight = 0
+
+
+class Metrics(Collector):
+    """Every counter of the process, and its Prometheus exposition."""
+
+    def __init__(self) -> None:
+        self.sources: defaultdict[str, SourceMetrics] = defaultdict(SourceMetrics)
+        self.sinks: defaultdict[str, SinkMetrics] = defaultdict(SinkMetrics)
+        self.routes: defaultdict[str, RouteMetrics] = defaultdict(RouteMetrics)
+        self.registry = CollectorRegistry()
+        self.registry.register(self)
+
+    def exposition(self) -> bytes:
+        """Return the text format (version 0.0.4) of everything."""
+        return generate_latest(self.registry)
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._collect_sources()
+        yield from self._collect_sinks()
+        yield _counter(
+            "ce_gateway_dead_lettered",
+            "Events that a dead-letter sink took",
+            ("route",),
+            (((name,), route.dead_lettered) for name, route in self.routes.items()),
+        )
+        inflight = GaugeMetricFamily("ce_gateway_inflight", "Events under way", labels=["route"])
+        for name, route in self.routes.items():
+            inflight.add_metric([name], route.inflight)
+        yield inflight
+
+    def _collect_sources(self) -> Iterator[Metric]:
+        sources = self.sources.items()
+        yield _counter(
+            "ce_gateway_events_received",
+            "Events handed in by a source",
+            ("source",),
+            (((name,), source.received) for name, source in sources),
+        )
+        yield _counter(
+            "ce_gateway_settled",
+            "Events whose message was answered",
+            ("source", "outcome"),
+            (
+                ((name, outcome), count)
+                for name, source in sources
+                for outcome, count in zip(
+                    ("accepted", "rejected", "released"), source.settled, strict=True
+                )
+            ),
+        )
+        yield _counter(
+            "ce_gateway_filtered",
+            "Events that no route wanted",
+            ("source",),
+            (((name,), source.filtered) for name, source in sources),
+        )
+        yield _counter(
+            "ce_gateway_rejected",
+            "Messages that brought no event",
+            ("source", "reason"),
+            (
+                ((name, reason), count)
+                for name, source in sources
+                for reason, count in source.rejected.items()
+            ),
+        )
+        yield _histogram(
+            "ce_gateway_ack_seconds",
+            "From submit to the answer",
+            "source",
+            ((name, source.ack_seconds) for name, source in sources),
+        )
+
+    def _collect_sinks(self) -> Iterator[Metric]:
+        sinks = self.sinks.items()
+        yield _counter(
+            "ce_gateway_sent",
+            "Events that a sink accepted",
+            ("sink",),
+            (((name,), sink.sent) for name, sink in sinks),
+        )
+        yield _counter(
+            "ce_gateway_retried",
+            "Attempts after the first",
+            ("sink",),
+            (((name,), sink.retried) for name, sink in sinks),
+        )
+        yield _counter(
+            "ce_gateway_sink_failures",
+            "Attempts that failed",
+            ("sink", "reason"),
+            (
+                ((name, reason), count)
+                for name, sink in sinks
+                for reason, count in sink.failed.items()
+            ),
+        )
+        yield _histogram(
+            "ce_gateway_sink_seconds",
+            "Duration of an attempt, by event",
+            "sink",
+            ((name, sink.seconds) for name, sink in sinks),
+        )
+
+
+def _counter(
+    name: str, text: str, labels: tuple[str, ...], rows: Iterable[tuple[tuple[str, ...], int]]
+) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, text, labels=labels)
+    for values, count in rows:
+        family.add_metric(values, count)
+    return family
+
+
+def _histogram(
+    name: str, text: str, label: str, rows: Iterable[tuple[str, Histogram]]
+) -> HistogramMetricFamily:
+    family = HistogramMetricFamily(name, text, labels=[label])
+    for value, histogram in rows:
+        family.add_metric([value], buckets=histogram.cumulative(), sum_value=histogram.total)
+    return family

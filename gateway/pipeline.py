@@ -1,0 +1,307 @@
+"""The pipeline: deliveries in, lists out to the sinks, one answer back. Only this settles.
+
+    source -> intake.submit([delivery, ...]) -> routes -> lanes -> sink.send([event, ...])
+           <- delivery.settle(worst outcome of every route and sink)
+
+Each route has a window of events under way. When it is full, `submit` waits and `try_submit` says
+no, and the source passes that on in its protocol's words.
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from bindings.event import Event
+from gateway.delivery import ACCEPTED, DRAINING, Delivery, Outcome, Reason, Settlement
+from gateway.lane import Lane, Target
+from gateway.metrics import Metrics, SourceMetrics
+from gateway.router import Route, routes_from
+
+_log = logging.getLogger(__name__)
+
+LOG_INTERVAL = 10.0
+"""Seconds between two log lines about the same cause."""
+
+_FILTERED = Settlement(Outcome.ACCEPTED, Reason.FILTERED)
+
+
+class Pipeline:
+    """Everything between the sources and the sinks.
+
+    Args:
+        routes: where events go; an event takes every route that matches it.
+        targets: the opened sinks, by name.
+        metrics: the process' counters.
+    """
+
+    def __init__(
+        self, routes: Sequence[Route], targets: Mapping[str, Target], metrics: Metrics
+    ) -> None:
+        self._metrics = metrics
+        self._routes = [_RouteState(route, targets, metrics) for route in routes]
+        self._intakes: list[_SourceIntake] = []
+
+    def start(self) -> None:
+        """Start the lanes' workers."""
+        for route in self._routes:
+            for lane in route.all_lanes:
+                lane.start()
+
+    def intake(self, source: str) -> "_SourceIntake":
+        """Return what the source of that name is to see of the gateway."""
+        positions = routes_from(source, [state.route for state in self._routes])
+        intake = _SourceIntake(
+            source,
+            [self._routes[position] for position in positions],
+            self._metrics.sources[source],
+        )
+        self._intakes.append(intake)
+        return intake
+
+    @property
+    def inflight(self) -> int:
+        """Events under way on all routes."""
+        return sum(route.used for route in self._routes)
+
+    async def drain(self, grace: float) -> None:
+        """Let what is under way end within `grace` seconds; retries due later are released."""
+        deadline = asyncio.get_running_loop().time() + grace
+        for intake in self._intakes:
+            intake.draining = True
+        for route in self._routes:
+            for lane in route.all_lanes:
+                lane.hurry(deadline)
+        try:
+            async with asyncio.timeout(grace):
+                for route in self._routes:
+                    await route.emptied()
+        except TimeoutError:
+            _log.warning(
+                "%d events could not be delivered in time; they are released", self.inflight
+            )
+
+    async def close(self) -> None:
+        """Stop; whatever is left is released, so that its sender keeps it."""
+        for route in self._routes:
+            for lane in route.all_lanes:
+                await lane.close()
+
+
+class _RouteState:
+    """A route at work: its lanes and its window."""
+
+    def __init__(self, route: Route, targets: Mapping[str, Target], metrics: Metrics) -> None:
+        self.route = route
+        self.matches = route.matches
+        self.limit = route.inflight
+        self.metrics = metrics.routes[route.name]
+        self._waiters: deque[asyncio.Future[None]] = deque()
+        fan_out = len(route.sinks) > 1
+        dead_letters = None
+        if route.dead_letter_sink is not None:
+            dead_letters = self._lane(targets[route.dead_letter_sink], metrics, None, counts=False)
+        self.lanes = [
+            self._lane(targets[name], metrics, dead_letters, counts=not fan_out)
+            for name in route.sinks
+        ]
+        self.all_lanes = [*self.lanes, *([dead_letters] if dead_letters else [])]
+
+    def _lane(
+        self, target: Target, metrics: Metrics, dead_letters: Lane | None, *, counts: bool
+    ) -> Lane:
+        return Lane(
+            target,
+            self.route.policy,
+            timeout=self.route.timeout,
+            dead_letters=dead_letters,
+            metrics=(metrics.sinks[target.name], self.metrics),
+            on_done=self._release if counts else _nothing,
+        )
+
+    @property
+    def used(self) -> int:
+        return self.metrics.inflight
+
+    def fits(self, count: int) -> bool:
+        """Whether `count` more events may come in; a list larger than the window goes in alone."""
+        return self.used + count <= self.limit or self.used == 0
+
+    def put(self, deliveries: list[Delivery]) -> None:
+        """Take deliveries of one event each."""
+        self.metrics.inflight += len(deliveries)
+        if len(self.lanes) == 1:
+            self.lanes[0].put(deliveries)
+            return
+        copies: list[list[Delivery]] = [[] for _ in self.lanes]
+        for delivery in deliveries:
+            whole = Delivery(delivery.events, partial(self._settle_whole, delivery))
+            for copy, part in zip(
+                copies, whole.split([delivery.events] * len(copies)), strict=True
+            ):
+                copy.append(part)
+        for lane, copy in zip(self.lanes, copies, strict=True):
+            lane.put(copy)
+
+    async def room(self) -> None:
+        """Return when the window has become emptier."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        await waiter
+
+    async def emptied(self) -> None:
+        """Return when nothing is under way."""
+        while self.used:
+            await self.room()
+
+    def _settle_whole(self, delivery: Delivery, settlement: Settlement) -> None:
+        self._release()
+        delivery.settle(settlement)
+
+    def _release(self) -> None:
+        self.metrics.inflight -= 1
+        # A waiter wakes to a quarter of the window, not to a single place: lists stay long.
+        if self._waiters and (self.used <= self.limit - (self.limit >> 2) or self.used == 0):
+            waiters, self._waiters = self._waiters, deque()
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+
+
+def _nothing() -> None:
+    """A lane of several: the window counts the whole event, not its copies."""
+
+
+class _SourceIntake:
+    """The gateway as one source sees it (`gateway.interfaces.Intake`)."""
+
+    def __init__(self, source: str, routes: Sequence[_RouteState], metrics: SourceMetrics) -> None:
+        self.draining = False
+        self._source = source
+        self._routes = routes
+        self._metrics = metrics
+        self._logged: dict[str, tuple[float, int]] = {}
+        # The common case, for which nothing has to be asked per event.
+        self._only = routes[0] if len(routes) == 1 and routes[0].matches is None else None
+
+    async def submit(self, deliveries: Sequence[Delivery]) -> None:
+        if self._refuse_when_draining(deliveries):
+            return
+        self._stamp(deliveries)
+        position = 0
+        while position < len(deliveries):
+            position, full = self._take(deliveries, position)
+            if full is not None:
+                await full.room()
+                if self._refuse_when_draining(deliveries[position:]):
+                    return
+
+    def try_submit(self, deliveries: Sequence[Delivery]) -> bool:
+        if self.draining:
+            return False
+        plan = [self._plan(delivery) for delivery in deliveries]
+        counts: dict[_RouteState, int] = {}
+        for places in plan:
+            for route, _ in places:
+                counts[route] = counts.get(route, 0) + 1
+        if not all(route.fits(count) for route, count in counts.items()):
+            return False
+        self._stamp(deliveries)
+        waiting: dict[_RouteState, list[Delivery]] = {}
+        for delivery, places in zip(deliveries, plan, strict=True):
+            _place(delivery, places, waiting)
+        for route, parts in waiting.items():
+            route.put(parts)
+        return True
+
+    def rejected(self, reason: str, detail: str, count: int = 1) -> None:
+        self._metrics.rejected[reason] += count
+        now = time.monotonic()
+        last, unsaid = self._logged.get(reason, (-LOG_INTERVAL, 0))
+        if now - last < LOG_INTERVAL:
+            self._logged[reason] = (last, unsaid + count)
+            return
+        self._logged[reason] = (now, 0)
+        more = f" ({unsaid} more since the last line)" if unsaid else ""
+        _log.warning(
+            "source %s rejected a message: %s: %s%s", self._source, reason, detail, more,
+            extra={"source": self._source, "reason": reason},
+        )  # fmt: skip
+
+    def _stamp(self, deliveries: Sequence[Delivery]) -> None:
+        now = time.monotonic()
+        received = 0
+        for delivery in deliveries:
+            delivery.received_at = now
+            delivery.observer = self._settled
+            received += len(delivery.events)
+        self._metrics.received += received
+
+    def _settled(self, delivery: Delivery, settlement: Settlement) -> None:
+        count = len(delivery.events)
+        self._metrics.settled[settlement.outcome] += count
+        if settlement.reason is Reason.FILTERED:
+            self._metrics.filtered += count
+        self._metrics.ack_seconds.observe(time.monotonic() - delivery.received_at)
+
+    def _refuse_when_draining(self, deliveries: Sequence[Delivery]) -> bool:
+        if not self.draining:
+            return False
+        for delivery in deliveries:
+            delivery.settle(DRAINING)
+        return True
+
+    def _take(
+        self, deliveries: Sequence[Delivery], position: int
+    ) -> tuple[int, _RouteState | None]:
+        """Take as many as there is room for; return where it stopped and which route is full."""
+        waiting: dict[_RouteState, list[Delivery]] = {}
+        full = None
+        while position < len(deliveries):
+            delivery = deliveries[position]
+            places = self._plan(delivery)
+            full = next((route for route, _ in places if not _fits(route, places, waiting)), None)
+            if full is not None:
+                break
+            _place(delivery, places, waiting)
+            position += 1
+        for route, parts in waiting.items():
+            route.put(parts)
+        return position, full
+
+    def _plan(self, delivery: Delivery) -> "_Places":
+        """Return each pair of route and event that the delivery needs."""
+        only = self._only
+        if only is not None:
+            return [(only, event) for event in delivery.events]
+        return [
+            (route, event)
+            for event in delivery.events
+            for route in self._routes
+            if route.matches is None or route.matches(event)
+        ]
+
+
+_Places = list[tuple[_RouteState, Event]]
+
+
+def _fits(
+    route: _RouteState, places: _Places, waiting: Mapping[_RouteState, list[Delivery]]
+) -> bool:
+    queued = len(waiting.get(route, ()))
+    needed = sum(1 for other, _ in places if other is route)
+    return route.used + queued + needed <= route.limit or route.used + queued == 0
+
+
+def _place(delivery: Delivery, places: _Places, waiting: dict[_RouteState, list[Delivery]]) -> None:
+    """Queue a delivery, or its parts, for its routes."""
+    if not places:
+        delivery.settle(_FILTERED if delivery.events else ACCEPTED)
+    elif len(places) == 1 and len(delivery.events) == 1:
+        waiting.setdefault(places[0][0], []).append(delivery)
+    else:
+        parts = delivery.split([(event,) for _, event in places])
+        for (route, _), part in zip(places, parts, strict=True):
+            waiting.setdefault(route, []).append(part)
