@@ -1,0 +1,292 @@
+"""From the file to the record: parse, validate, cross-check; every problem is reported at once."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from bindings.errors import excerpt
+from gateway import registry
+from gateway.config.document import Document
+from gateway.config.explain import explain, keys_of, unknown_key
+from gateway.config.gateway import NAME, GatewayConfig, RouteConfig
+from gateway.config.problems import ConfigErrors, Keys, Position, Problem
+from gateway.config.records import AdapterConfig, SinkConfig, SourceConfig
+from gateway.config.suggest import did_you_mean, one_of
+from gateway.errors import ConfigError, GatewayError
+
+AdapterGroup = Literal["sources", "sinks"]
+_R = TypeVar("_R", bound=BaseModel)
+_REQUIRED: Final = ("sources", "sinks", "routes")
+
+
+def load(source: Path | str, environ: Mapping[str, str]) -> GatewayConfig:
+    """Return the configuration in a file, or in a text.
+
+    Only the adapters that it names are imported. Nothing is opened but the file and what
+    `${file:...}` names.
+
+    Args:
+        source: a path to the file, or the text of one.
+        environ: what `${NAME}` stands for.
+
+    Raises:
+        ConfigErrors: it is wrong; with everything that is.
+    """
+    file, text = (str(source), _read(source)) if isinstance(source, Path) else ("<text>", source)
+    document = Document(file, text, environ)
+    if not document.problems and not isinstance(document.value, dict):
+        document.report((), "expected a table with the keys 'sources', 'sinks' and 'routes'")
+    if not isinstance(document.value, dict):
+        raise ConfigErrors(document.problems)
+    config = _Reader(document, document.value).read()
+    if config is None or document.problems:
+        raise ConfigErrors(document.problems)
+    return config
+
+
+def remarks(config: GatewayConfig) -> list[str]:
+    """Return what is allowed and most likely not meant: sources and sinks that no route uses."""
+    result = []
+    if all(route.from_ is not None for route in config.routes):
+        used = {name for route in config.routes for name in route.from_ or ()}
+        result += [
+            f"sources.{name}: no route takes its events; they are acknowledged and dropped"
+            for name in config.sources
+            if name not in used
+        ]
+    used = {name for route in config.routes for name in route.to}
+    used |= {str(route.delivery.dead_letter_sink) for route in config.routes}
+    result += [f"sinks.{name}: no route leads to it" for name in config.sinks if name not in used]
+    return result
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        problem = Problem(str(path), None, "", f"can't be read: {error.strerror}")
+        raise ConfigErrors([problem]) from error
+    except UnicodeDecodeError as error:
+        before = error.object[: error.start]
+        position = Position(before.count(b"\n") + 1, error.start - before.rfind(b"\n"))
+        raise ConfigErrors(
+            [Problem(str(path), position, "", "no YAML: it is not UTF-8")]
+        ) from error
+
+
+class _Reader:
+    """Makes the record of one document; problems go to the document."""
+
+    def __init__(self, document: Document, root: dict[str, object]) -> None:
+        self._document = document
+        self._root = root
+        self._report = document.report
+
+    def read(self) -> GatewayConfig | None:
+        for key in _REQUIRED:
+            if key not in self._root:
+                self._report((), f"the required key {key!r} is missing")
+            elif self._root[key] in ({}, [], None):
+                self._report((key,), "expected at least one", at_key=True)
+        sources = self._adapters("sources")
+        sinks = self._adapters("sinks")
+        config: GatewayConfig | None = self._record((), self._rest(), GatewayConfig)
+        self._check_routes()
+        dead_letter_sinks = self._dead_letter_sinks()
+        if config is None or self._document.problems:
+            return None
+        return config.model_copy(
+            update={
+                "sources": {
+                    name: source.model_copy(
+                        update={"limits": _inherit(config.limits, source.limits)}
+                    )
+                    for name, source in sources.items()
+                    if isinstance(source, SourceConfig)
+                },
+                "sinks": {**sinks, **dead_letter_sinks},
+                "routes": _routes(config),
+            }
+        )
+
+    def _rest(self) -> dict[str, object]:
+        """Return the root without what adapters describe or what was reported already."""
+        return {
+            key: value
+            for key, value in self._root.items()
+            if key not in {"sources", "sinks"} and not (key == "routes" and value is None)
+        }
+
+    def _record(
+        self, keys: Keys, table: Mapping[str, object], record: type[Any], **inject: object
+    ) -> Any:
+        """Return the record of a table, or None after reporting what is wrong with it."""
+        internal = {name for name, field in record.model_fields.items() if field.exclude}
+        for name in internal & set(table):
+            self._report((*keys, name), unknown_key(name, keys_of(record)), at_key=True)
+        values = {key: value for key, value in table.items() if key not in internal}
+        try:
+            return record.model_validate({**values, **inject}, by_alias=True, by_name=False)
+        except ValidationError as error:
+            explain(self._document, keys, record, error)
+            return None
+
+    def _adapters(self, group: AdapterGroup) -> dict[str, AdapterConfig]:
+        tables = self._root.get(group)
+        if tables is None:
+            return {}
+        if not isinstance(tables, dict):
+            self._report((group,), f"expected a table of {group} by name")
+            return {}
+        adapters = {}
+        for name, table in tables.items():
+            adapter = self._adapter(group, name, table)
+            if adapter is not None:
+                adapters[name] = adapter
+        return adapters
+
+    def _adapter(self, group: AdapterGroup, name: str, table: object) -> AdapterConfig | None:
+        keys: Keys = (group, name)
+        if not NAME.fullmatch(name):
+            self._report(
+                keys,
+                "expected a name of letters, digits, '.', '_' and '-', at most 63",
+                at_key=True,
+            )
+        if not isinstance(table, dict):
+            self._report(keys, "expected a table with a 'protocol'")
+            return None
+        record = self._record_type(group, keys, table)
+        if record is None:
+            return None
+        inject: dict[str, object] = {"name": name}
+        if "is_k_sink" in record.model_fields:
+            reference = self._document.reference((*keys, "url"))
+            inject["is_k_sink"] = reference == "${K_SINK}"
+        adapter: AdapterConfig | None = self._record(keys, table, record, **inject)
+        return adapter
+
+    def _record_type(
+        self, group: AdapterGroup, keys: Keys, table: dict[str, object]
+    ) -> type[AdapterConfig] | None:
+        if "protocol" not in table:
+            self._report(
+                keys,
+                f"the required key 'protocol' is missing, expected {one_of(registry.names(group))}",
+                at_key=True,
+            )
+            return None
+        protocol = table["protocol"]
+        known = registry.names(group)
+        if not isinstance(protocol, str) or protocol not in known:
+            self._report(
+                (*keys, "protocol"),
+                f"unknown protocol {excerpt(protocol)}, expected {one_of(known)}"
+                + did_you_mean(str(protocol), known),
+            )
+            return None
+        try:
+            adapter = registry.load(group, protocol)
+        except GatewayError as error:
+            self._report((*keys, "protocol"), str(error))
+            return None
+        record: type[AdapterConfig] = adapter.config_type
+        return record
+
+    def _check_routes(self) -> None:
+        routes = self._root.get("routes")
+        if not isinstance(routes, list):
+            return
+        taken: dict[object, int] = {}
+        for position, route in enumerate(routes):
+            if not isinstance(route, dict):
+                continue
+            keys: Keys = ("routes", position)
+            self._check_names("sources", (*keys, "from"), route.get("from"))
+            self._check_names("sinks", (*keys, "to"), route.get("to"))
+            self._check_filter((*keys, "filter"), route.get("filter"))
+            name = route.get("name")
+            if name is not None and taken.setdefault(name, position) != position:
+                self._report((*keys, "name"), f"routes[{taken[name]}] has the name {name!r} too")
+
+    def _check_names(self, group: AdapterGroup, keys: Keys, names: object) -> None:
+        known = _table(self._root.get(group))
+        if not known or not isinstance(names, list):
+            return
+        for position, name in enumerate(names):
+            if not isinstance(name, str) or name in known:
+                continue
+            self._report(
+                (*keys, position),
+                f"unknown {group[:-1]} {excerpt(name)}, expected {one_of(known)}"
+                + did_you_mean(name, known),
+            )
+
+    def _check_filter(self, keys: Keys, expression: object) -> None:
+        if not isinstance(expression, dict):
+            return  # the record says what is wrong with it
+        from gateway.filters import compile_filter  # noqa: PLC0415 - most files have no filter
+
+        try:
+            compile_filter(expression)
+        except ConfigError as error:
+            self._report(keys, str(error))
+
+    def _dead_letter_sinks(self) -> dict[str, SinkConfig]:
+        """Check each `deadLetterSink`; return sinks for those that are a URL, by that URL."""
+        places: list[Keys] = [("delivery",)]
+        routes = self._root.get("routes")
+        if isinstance(routes, list):
+            places += [("routes", position, "delivery") for position in range(len(routes))]
+        sinks = {}
+        for place in places:
+            keys = (*place, "deadLetterSink")
+            target = self._document.at(keys)
+            known = _table(self._root.get("sinks"))
+            if not isinstance(target, str) or target in known or keys in self._document.unset:
+                continue
+            if target.startswith(("http://", "https://")):
+                sink = self._http_sink(keys, target)
+                if sink is not None:
+                    sinks[target] = sink
+            else:
+                self._report(
+                    keys,
+                    f"unknown sink {excerpt(target)}, expected {one_of(known)} or an http(s) URL"
+                    + did_you_mean(target, known),
+                )
+        return sinks
+
+    def _http_sink(self, keys: Keys, url: str) -> SinkConfig | None:
+        record = registry.load("sinks", "http").config_type
+        try:
+            sink: SinkConfig = record(name=url, protocol="http", url=url)
+        except ValidationError as error:
+            for detail in error.errors():
+                self._report(keys, detail["msg"].removeprefix("Value error, "))
+            return None
+        return sink
+
+
+def _inherit(base: _R, own: _R) -> _R:
+    """Return `base` with what was said in `own`."""
+    return base.model_copy(update={name: getattr(own, name) for name in own.model_fields_set})
+
+
+def _routes(config: GatewayConfig) -> list[RouteConfig]:
+    """Return the routes with their names and with the file's delivery where they are silent."""
+    return [
+        route.model_copy(
+            update={
+                "name": route.name or f"route-{number}",
+                "delivery": _inherit(config.delivery, route.delivery),
+            }
+        )
+        for number, route in enumerate(config.routes, start=1)
+    ]
+
+
+def _table(value: object) -> dict[str, object]:
+    return value if isinstance(value, dict) else {}
