@@ -1,0 +1,156 @@
+"""A program that runs until it is stopped, and what is needed to start one."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Self, TypeVar
+
+HOST = "127.0.0.1"
+T = TypeVar("T")
+
+
+class MissingError(Exception):
+    """A program that a test needs is not on this machine; the text says how to get it."""
+
+
+def program(name: str, package: str) -> str:
+    """Return the path of a program of a Debian package.
+
+    Raises:
+        MissingError: it is not installed.
+    """
+    path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin")
+    if path is None:
+        raise MissingError(f"{name} is missing: apt-get install {package}")
+    return path
+
+
+_handed_out: set[int] = set()
+
+
+def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
+    """Return a port that nobody listens on, and that this function has not returned before."""
+    while True:
+        with socket.socket(socket.AF_INET, kind) as probe:
+            probe.bind((HOST, 0))
+            port = probe.getsockname()[1]
+        if port not in _handed_out:
+            _handed_out.add(port)
+            return port
+
+
+def poll_until(attempt: Callable[[], T], seconds: float, what: str) -> T:
+    """Call `attempt` until it returns something true, and return that.
+
+    Raises:
+        TimeoutError: it never did.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        result = attempt()
+        if result:
+            return result
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what}: not within {seconds} s")
+        time.sleep(0.02)
+
+
+def accepts_connections(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection((HOST, port), timeout=1):
+        return True
+    return False
+
+
+class Server:
+    """A program that runs until `stop`; its output goes to a file.
+
+    `kill` is SIGKILL: the program gets no chance to save anything. `start` may be called again
+    afterwards, and uses the same port and the same folder.
+    """
+
+    name = "server"
+    start_seconds = 30.0
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.log_path = folder / f"{self.name}.log"
+        self.port = free_port()
+        self.env: dict[str, str] = {}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def command(self) -> Sequence[str]:
+        """Return the command line; files it names have to be written by now."""
+        raise NotImplementedError
+
+    def is_ready(self) -> bool:
+        return accepts_connections(self.port)
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+
+    def start(self) -> Self:
+        with self.log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                self.command(),
+                cwd=self.folder,
+                env={**os.environ, **self.env},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        try:
+            poll_until(self._is_ready_or_dead, self.start_seconds, f"{self.name} to start")
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def _is_ready_or_dead(self) -> bool:
+        assert self._process is not None
+        if self._process.poll() is not None:
+            raise RuntimeError(
+                f"{self.name} ended with {self._process.returncode}:\n{self.log[-4000:]}"
+            )
+        return self.is_ready()
+
+    def stop(self, seconds: float = 15) -> int:
+        """Send SIGTERM and return the exit code; SIGKILL when it does not obey."""
+        process = self._process
+        if process is None:
+            return 0
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        return process.returncode
+
+    def kill(self) -> None:
+        """Send SIGKILL and wait for the end."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
