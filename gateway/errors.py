@@ -1,4 +1,4 @@
-"""The two errors that a person has to act on. What is wrong with a message is in `bindings.errors`."""
+"""The two errors that a person has to act on; `bindings.errors` is about bad messages."""
 
 
 class ConfigError(Exception):

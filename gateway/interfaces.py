@@ -53,7 +53,7 @@ class Source(Protocol):
         """
 
     async def drain(self) -> None:
-        """Take nothing new and refuse in the protocol's words; answers to what was taken still go out."""
+        """Take nothing new, refusing it in the protocol's words; pending answers still go out."""
 
     async def close(self) -> None:
         """Give up every resource. What was not settled stays unacknowledged."""

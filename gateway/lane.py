@@ -265,9 +265,12 @@ class Lane:
         if self._healthy and len(down) == count:
             self._healthy = False
             _log.warning(
-                "sink %s takes no events: %s %s", self._target.name, down[0].reason.value, down[0].detail,
+                "sink %s takes no events: %s %s",
+                self._target.name,
+                down[0].reason.value,
+                down[0].detail,
                 extra={"sink": self._target.name, "reason": down[0].reason.value},
-            )  # fmt: skip
+            )
         elif not self._healthy and len(failures) < count:
             self._healthy = True
             _log.info(

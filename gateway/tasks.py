@@ -26,6 +26,10 @@ class Tasks:
         self._tasks.add(task)
         task.add_done_callback(self._ended)
 
+    async def ended(self) -> None:
+        """Wait for the end of everything that runs."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
     async def close(self) -> None:
         """Cancel what runs and wait for its end."""
         tasks = list(self._tasks)

@@ -1,0 +1,95 @@
+"""From the configuration to adapters and routes: what is named is imported, and nothing else."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from bindings.event import Event
+from gateway import registry
+from gateway.config.gateway import DeliveryConfig, GatewayConfig, RouteConfig
+from gateway.config.records import SinkConfig
+from gateway.interfaces import Sink, Source
+from gateway.retry import RetryPolicy
+from gateway.router import Route
+
+
+def make_sources(config: GatewayConfig) -> dict[str, Source]:
+    """Return the configured sources by name, not yet open.
+
+    Raises:
+        GatewayError: an adapter can't be imported.
+    """
+    return {
+        name: registry.load("sources", source.protocol)(source)
+        for name, source in config.sources.items()
+    }
+
+
+def make_sinks(config: GatewayConfig) -> dict[str, Sink]:
+    """Return the configured sinks by name, and one for each dead-letter URL, not yet open.
+
+    Raises:
+        GatewayError: an adapter can't be imported.
+    """
+    sinks: dict[str, Sink] = {
+        name: registry.load("sinks", sink.protocol)(sink) for name, sink in config.sinks.items()
+    }
+    for route in config.routes:
+        url = route.delivery.dead_letter_sink
+        if url is not None and url not in sinks:
+            sink_class = registry.load("sinks", "http")
+            sinks[url] = sink_class(sink_class.config_type(name=url, protocol="http", url=url))
+    return sinks
+
+
+def addresses(config: GatewayConfig, sinks: Mapping[str, Sink]) -> dict[str, str]:
+    """Return what `knativeerrordest` says of each sink."""
+    return {name: address_of(name, config.sinks.get(name)) for name in sinks}
+
+
+def address_of(name: str, sink: SinkConfig | None) -> str:
+    """Return a sink's URL, or the nearest thing to one that its protocol has."""
+    url = getattr(sink, "url", None)
+    if url:
+        return str(url)
+    servers = getattr(sink, "bootstrap_servers", None)
+    if servers:
+        return f"kafka://{servers}/{getattr(sink, 'topic', '')}"
+    return name
+
+
+def make_routes(config: GatewayConfig) -> list[Route]:
+    """Return the configured routes, their filters compiled."""
+    return [
+        Route(
+            name=route.name or f"route-{number}",
+            sources=None if route.from_ is None else frozenset(route.from_),
+            matches=_filter(route),
+            sinks=tuple(route.to),
+            policy=policy_of(route.delivery),
+            timeout=route.delivery.timeout,
+            dead_letter_sink=route.delivery.dead_letter_sink,
+            inflight=config.limits.inflight,
+        )
+        for number, route in enumerate(config.routes, 1)
+    ]
+
+
+def policy_of(delivery: DeliveryConfig) -> RetryPolicy:
+    """Return the retry policy of a delivery table."""
+    return RetryPolicy(
+        retry=delivery.retry,
+        policy=delivery.backoff_policy,
+        delay=delivery.backoff_delay,
+        cap=delivery.backoff_cap,
+        jitter=delivery.jitter,
+        retry_after_max=delivery.retry_after_max,
+    )
+
+
+def _filter(route: RouteConfig) -> Callable[[Event], bool] | None:
+    if route.filter is None:
+        return None
+    from gateway.filters import compile_filter  # noqa: PLC0415 - only routes with filters pay for it
+
+    compiled: Any = compile_filter(route.filter)
+    return compiled  # type: ignore[no-any-return]

@@ -1,0 +1,240 @@
+"""The running gateway: opens everything, says when it is ready, and ends without losing anything.
+
+Order at the start: administration, sinks, pipeline, sources. At SIGTERM: unready, sources take
+nothing new, the pipeline ends what is under way within `drain.grace`, what is left is released,
+then everything closes. A second SIGTERM ends the process at once.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+import uvloop
+
+from gateway import assembly
+from gateway.admin import AdminServer
+from gateway.config.gateway import GatewayConfig
+from gateway.config.records import Address
+from gateway.errors import GatewayError
+from gateway.interfaces import Sink, Source
+from gateway.lane import Target
+from gateway.metrics import Metrics
+from gateway.pipeline import Pipeline
+from gateway.sinks.log import LogSink
+from gateway.tasks import Tasks
+
+_log = logging.getLogger(__name__)
+
+OnReady = Callable[[Mapping[str, Address]], None]
+
+_CLOSE_SECONDS = 2.0
+"""What each adapter's close may take; beyond it the process ends without it."""
+
+
+def serve(config: GatewayConfig, *, on_ready: OnReady | None = None) -> int:
+    """Run the gateway until a signal ends it; returns the exit code.
+
+    Args:
+        config: the checked configuration.
+        on_ready: called once, with the addresses of every listener by source name and `admin`.
+    """
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(Service(config, on_ready).run())
+
+
+class Service:
+    """One gateway process."""
+
+    def __init__(self, config: GatewayConfig, on_ready: OnReady | None = None) -> None:
+        self._config = config
+        self._on_ready = on_ready
+        self._unready = "starting"
+        self._sources: dict[str, Source] = {}
+        self._sinks: dict[str, Sink] = {}
+        self._pipeline: Pipeline | None = None
+        self._embedded: Any = None
+        self._stop = asyncio.Event()
+        self._failed = asyncio.Event()
+        self.metrics = Metrics()
+        self.logs: dict[str, LogSink] = {}
+        self._admin = AdminServer(self, config.admin.listen)
+
+    @property
+    def unready(self) -> str:
+        """Why the gateway is not ready; "" when it is."""
+        return self._unready
+
+    def status(self) -> dict[str, Any]:
+        """Return sources, sinks and routes as plain data, secrets masked."""
+        return {
+            "ready": not self._unready,
+            "unready": self._unready,
+            "configuration": self._config.model_dump(mode="json", by_alias=True),
+            "inflight": self._pipeline.inflight if self._pipeline else 0,
+        }
+
+    async def run(self) -> int:
+        """Run until a signal; returns 0 after a clean end, 1 when something could not start."""
+        Tasks.failed = self._failed
+        self._handle_signals()
+        try:
+            await self._admin.open()
+            await self._run_pipeline()
+        except* GatewayError as errors:
+            for error in _leaves(errors):
+                _log.error("%s", error)
+            self._failed.set()
+        finally:
+            await self._close()
+        return 1 if self._failed.is_set() else 0
+
+    async def _run_pipeline(self) -> None:
+        if self._config.embedded_nats:
+            await self._start_embedded_nats()
+        await self._open_sinks()
+        if not self._sinks_known():
+            self._unready = "the address of a sink is not known: K_SINK is not set"
+            _log.warning("%s; no source is opened", self._unready)
+            await self._stopped()
+            return
+        assert self._pipeline is not None  # noqa: S101 - for the type checker
+        self._sources = assembly.make_sources(self._config)
+        opening = asyncio.gather(*(self._open(name) for name in self._sources))
+        stopped = asyncio.ensure_future(self._stopped())
+        try:
+            await asyncio.wait((opening, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if opening.done():
+                opening.result()
+                self._say_ready()
+                await stopped
+        finally:
+            opening.cancel()
+            stopped.cancel()
+            await asyncio.gather(opening, stopped, return_exceptions=True)
+        await self._drain()
+
+    async def _start_embedded_nats(self) -> None:
+        from gateway.embedded_nats import EmbeddedNats  # noqa: PLC0415 - the default alone needs it
+
+        port = next(
+            (
+                _port(source)
+                for source in self._config.sources.values()
+                if source.protocol == "nats"
+            ),
+            4222,
+        )
+        self._embedded = EmbeddedNats(port=port)
+        await self._embedded.start()
+
+    async def _open_sinks(self) -> None:
+        self._sinks = assembly.make_sinks(self._config)
+        addresses = assembly.addresses(self._config, self._sinks)
+        self.logs = {name: sink for name, sink in self._sinks.items() if isinstance(sink, LogSink)}
+        await asyncio.gather(*(sink.open() for sink in self._sinks.values()))
+        targets = {
+            name: Target(name=name, sink=sink, address=addresses[name])
+            for name, sink in self._sinks.items()
+        }
+        self._pipeline = Pipeline(assembly.make_routes(self._config), targets, self.metrics)
+        self._pipeline.start()
+
+    def _sinks_known(self) -> bool:
+        return all(
+            getattr(sink, "url", None) != "" or not getattr(sink, "is_k_sink", False)
+            for sink in self._config.sinks.values()
+        )
+
+    async def _open(self, name: str) -> None:
+        assert self._pipeline is not None  # noqa: S101 - for the type checker
+        await self._sources[name].open(self._pipeline.intake(name))
+        _log.info("source %s is open", name, extra={"source": name})
+
+    def _say_ready(self) -> None:
+        self._unready = ""
+        _log.info("ready")
+        if self._on_ready is not None:
+            listeners = {"admin": self._admin.address}
+            for name, source in self._sources.items():
+                address = getattr(source, "address", None)
+                if isinstance(address, Address):
+                    listeners[name] = address
+            self._on_ready(listeners)
+
+    async def _drain(self) -> None:
+        assert self._pipeline is not None  # noqa: S101 - for the type checker
+        self._unready = "draining"
+        grace = self._config.drain.grace
+        started = time.monotonic()
+        _log.info("draining, for at most %.0f s", grace)
+        draining = asyncio.gather(
+            *(source.drain() for source in self._sources.values()), return_exceptions=True
+        )
+        await asyncio.sleep(0)  # every source has stopped to take before the pipeline refuses
+        # A tenth of the grace is for the answers that the last settlements cause.
+        await self._pipeline.drain(grace * 0.9)
+        await self._pipeline.close()
+        left = max(grace - (time.monotonic() - started), 0.5)
+        done, _ = await asyncio.wait((draining,), timeout=left)
+        for result in draining.result() if done else ():
+            if isinstance(result, Exception):
+                _log.error("a source failed to drain", exc_info=result)
+        draining.cancel()
+
+    async def _close(self) -> None:
+        for source in self._sources.values():
+            await _briefly(source.close())
+        if self._pipeline is not None:
+            await self._pipeline.close()
+        for sink in self._sinks.values():
+            await _briefly(sink.close())
+        if self._embedded is not None:
+            await self._embedded.stop()
+        await self._admin.close()
+        _log.info("stopped")
+
+    async def _stopped(self) -> None:
+        stop = asyncio.ensure_future(self._stop.wait())
+        failed = asyncio.ensure_future(self._failed.wait())
+        try:
+            await asyncio.wait((stop, failed), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stop.cancel()
+            failed.cancel()
+
+    def _handle_signals(self) -> None:
+        def on_signal(number: signal.Signals) -> None:
+            if self._stop.is_set():
+                sys.stderr.flush()
+                os._exit(1)  # asked twice: at once
+            _log.info("%s", number.name)
+            self._stop.set()
+
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, on_signal, number)
+
+
+async def _briefly(closing: Coroutine[Any, Any, None]) -> None:
+    try:
+        await asyncio.wait_for(closing, _CLOSE_SECONDS)
+    except TimeoutError:
+        _log.warning("an adapter did not close in %.0f s", _CLOSE_SECONDS)
+
+
+def _port(source: object) -> int:
+    from urllib.parse import urlsplit  # noqa: PLC0415 - the default alone needs it
+
+    return urlsplit(str(getattr(source, "url", ""))).port or 4222
+
+
+def _leaves(group: BaseExceptionGroup[GatewayError]) -> list[GatewayError]:
+    leaves: list[GatewayError] = []
+    for error in group.exceptions:
+        leaves.extend(_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
+    return leaves
