@@ -7,7 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.delivery import ACCEPTED, Delivery, Settlement
+import msgspec
+
+from bindings.event import Event
+from gateway.delivery import ACCEPTED, Delivery, Failure, Outcome, Reason, Settlement
 
 
 class RecordingIntake:
@@ -129,3 +132,75 @@ def make_certificates(folder: Path) -> Certificates:
     return Certificates(
         ca_path, *write("server", server, server_key), *write("client", client, client_key)
     )
+
+
+def make_event(number: int = 1, *, source: str = "/devices/dev1", **changes: object) -> Event:
+    """An event that is like its neighbours but for its id."""
+    return Event(**{"id": str(number), "source": source, "type": "com.example.test", **changes})
+
+
+class ScriptedSink:
+    """A sink that records its lists and answers each event by a script.
+
+    `script(event)` returns None for accepted, or (outcome, reason) and further fields of Failure.
+    While `gate` is clear, `send` does not answer.
+    """
+
+    def __init__(self, script: Callable[[Event], Failure | None] = lambda _: None) -> None:
+        self.script = script
+        self.lists: list[list[Event]] = []
+        self.taken: list[Event] = []
+        self.timeouts: list[float | None] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.called = asyncio.Event()
+
+    async def open(self) -> None: ...
+
+    async def send(self, events: Sequence[Event], timeout: float | None = None) -> list[Failure]:
+        self.lists.append(list(events))
+        self.timeouts.append(timeout)
+        self.called.set()
+        await self.gate.wait()
+        failures = []
+        held: set[str] = set()
+        for position, event in enumerate(events):
+            if event.key in held:
+                failures.append(Failure(position, Outcome.RELEASED, Reason.HELD))
+                continue
+            failure = self.script(event)
+            if failure is None:
+                self.taken.append(event)
+                continue
+            failures.append(msgspec.structs.replace(failure, position=position))
+            if failure.outcome is Outcome.RELEASED:
+                held.add(event.key)
+        return failures
+
+    async def close(self) -> None: ...
+
+
+class Answers:
+    """Collects settlements by event id and lets a test wait for them."""
+
+    def __init__(self) -> None:
+        self.by_id: dict[str, Settlement] = {}
+        self.order: list[str] = []
+        self._changed = asyncio.Event()
+
+    def delivery(self, *events: Event) -> Delivery:
+        def on_settled(settlement: Settlement) -> None:
+            for event in events:
+                assert event.id not in self.by_id, "settled twice"
+                self.by_id[event.id] = settlement
+                self.order.append(event.id)
+            self._changed.set()
+
+        return Delivery(events, on_settled)
+
+    async def count(self, number: int, seconds: float = 10) -> None:
+        """Return when `number` events are settled."""
+        async with asyncio.timeout(seconds):
+            while len(self.by_id) < number:
+                self._changed.clear()
+                await self._changed.wait()
