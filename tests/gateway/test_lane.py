@@ -89,6 +89,22 @@ async def test_a_failed_event_is_tried_again_before_later_events_of_its_key(lane
     assert lane._sink_metrics.retried == 2
 
 
+async def test_a_retry_goes_before_what_arrived_behind_it(lanes):
+    failures = [DOWN]
+    sink = ScriptedSink(lambda event: failures.pop() if failures else None)
+    answers = Answers()
+    lane = lanes(sink)
+    sink.gate.clear()
+    lane.put([answers.delivery(make_event(1))])
+    await sink.called.wait()
+    lane.put([answers.delivery(make_event(2)), answers.delivery(make_event(3, source="/b"))])
+    sink.called.clear()
+    await sink.called.wait()  # 3 is under way, so 2 has been put behind 1
+    sink.gate.set()
+    await answers.count(3)
+    assert [event.id for event in sink.taken if event.source != "/b"] == ["1", "2"]
+
+
 @pytest.mark.parametrize("retry", [0, 1, 3])
 async def test_retry_n_means_n_plus_one_attempts(lanes, retry):
     sink, answers = ScriptedSink(lambda _: DOWN), Answers()
