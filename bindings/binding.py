@@ -9,12 +9,19 @@ differences are its fields. A protocol without headers implements `Binding` itse
 import re
 from collections.abc import Sequence
 from typing import Final, Literal, Protocol
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 
 from bindings.errors import InvalidEventError, NotAnEventError, UnknownEncodingError, excerpt
-from bindings.event import Event, canonical_text, event_from_attributes, is_valid_name
-from bindings.json_format import decode_batch, decode_event, encode_event
+from bindings.event import (
+    AttributeValue,
+    Event,
+    canonical_text,
+    event_from_attributes,
+    is_valid_name,
+)
+from bindings.json_format import decode_bare_event, decode_batch, decode_event, encode_event
 
 ContentMode = Literal["binary", "structured"]
 
@@ -22,7 +29,11 @@ EVENT_MEDIA_TYPE: Final = "application/cloudevents+json"
 BATCH_MEDIA_TYPE: Final = "application/cloudevents-batch+json"
 
 # http-protocol-binding.md 3.1.3.2: space, double quote, percent and all outside U+0021-7E.
-_TO_ESCAPE = re.compile(r'[^!#$&-~]')
+_TO_ESCAPE = re.compile(r"[^!#$&-~]")
+_MALFORMED_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+# RFC 7230 section 3.2.6, without the grammar's own escaping of characters outside ASCII.
+_QUOTED_STRING = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
+_QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
 _ASCII_LOWER: Final = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
 
@@ -31,9 +42,10 @@ class Message(msgspec.Struct, frozen=True):
 
     Attributes:
         payload: the body; `None` where the protocol tells "none" from "empty" (a Kafka tombstone).
-        content_type: what the protocol says of the payload, as it stood there; "" when it is silent.
+        content_type: what the protocol says of the payload, verbatim; "" when it is silent.
         headers: names and values in the order of the wire, duplicates included; without the
-            content type. Bytes that are no text in the protocol's charset come as latin-1.
+            content type. HTTP and NATS bytes come as latin-1; where the protocol says UTF-8 (MQTT,
+            Kafka), bytes that are none come with `surrogateescape`, which no attribute accepts.
         address: where it was sent: topic, subject, path.
     """
 
@@ -69,12 +81,16 @@ def media_type_of(content_type: str) -> str:
 
 
 def claims_structured(content_type: str) -> bool:
-    """Whether a content type starts the CloudEvents family: structured, batched, or unknown to us."""
+    """Whether a content type is of the CloudEvents family: structured, batched or unknown here."""
     return media_type_of(content_type).startswith("application/cloudevents")
 
 
-def decode_structured(message: Message) -> Sequence[Event]:
+def decode_structured(message: Message, *, batched: bool = True) -> Sequence[Event]:
     """Decode a message whose content type is of the CloudEvents family.
+
+    Args:
+        message: the message.
+        batched: whether the protocol has a batched mode.
 
     Raises:
         InvalidEventError: the payload breaks the JSON format.
@@ -84,7 +100,7 @@ def decode_structured(message: Message) -> Sequence[Event]:
     payload = message.payload or b""
     if media_type == EVENT_MEDIA_TYPE:
         return (decode_event(payload),)
-    if media_type == BATCH_MEDIA_TYPE:
+    if media_type == BATCH_MEDIA_TYPE and batched:
         return decode_batch(payload)
     raise UnknownEncodingError(f"no event format {excerpt(media_type)}; {EVENT_MEDIA_TYPE} is one")
 
@@ -99,8 +115,15 @@ class HeaderBinding(msgspec.Struct, frozen=True, kw_only=True):
         percent: values are percent-encoded (http-protocol-binding.md 3.1.3.2).
         content_type_header: the header that holds `datacontenttype` where it is not the
             protocol's own content type; "" where it is.
+        content_type_copy: "accept" or "reject" a header `datacontenttype` that says the same as
+            the protocol's content type, as examples in the specifications have it.
         foreign_names: "reject" or "ignore" a prefixed header whose name is no attribute name.
         empty_is_absent: an empty payload means that there is no data, as nothing else can say so.
+        batched: the protocol has a batched mode.
+        bare_json: a message without content type and attributes is read as structured if its
+            payload is a JSON object with a `specversion`.
+        value_limit: the most bytes a header value can hold; an event with a longer one is sent
+            in structured mode. 0 is no limit.
     """
 
     name: str
@@ -108,56 +131,62 @@ class HeaderBinding(msgspec.Struct, frozen=True, kw_only=True):
     fold_case: bool = False
     percent: bool = False
     content_type_header: str = ""
+    content_type_copy: Literal["accept", "reject"] = "reject"
     foreign_names: Literal["reject", "ignore"] = "reject"
     empty_is_absent: bool = True
+    batched: bool = False
+    bare_json: bool = False
+    value_limit: int = 0
 
     def decode(self, message: Message) -> Sequence[Event]:
         """Return the events in `message`; the content type alone decides the mode."""
-        if claims_structured(message.content_type):
-            return decode_structured(message)
-        attributes = self.read_attributes(message.headers)
-        if "specversion" not in attributes:
-            if not self.prefix or not attributes:
-                raise NotAnEventError("no specversion among the headers, no CloudEvents content type")
-            raise InvalidEventError(
-                "required attribute 'specversion' is missing",
-                attribute="specversion",
-                reason="missing_attribute",
-            )
-        if not self.content_type_header and message.content_type:
-            self._set_content_type(attributes, message.content_type)
+        content_type = message.content_type
+        if claims_structured(content_type):
+            return decode_structured(message, batched=self.batched)
+        headers = message.headers
+        if self.prefix or any(name == "specversion" for name, _ in headers):
+            attributes = self.read_attributes(headers)
+        else:
+            # Without a prefix any property could be an attribute, and only this one says so.
+            attributes = {}
+        if not attributes:
+            if self.bare_json and not content_type:
+                return (decode_bare_event(message.payload or b""),)
+            raise NotAnEventError("no attributes among the headers, no CloudEvents content type")
+        if not self.content_type_header:
+            self._set_content_type(attributes, content_type)
         payload = message.payload
         if self.empty_is_absent and not payload:
             payload = None
         return (event_from_attributes(attributes, payload),)
 
     def encode(self, event: Event, mode: ContentMode) -> Message:
-        if mode == "structured":
-            return Message(encode_event(event), EVENT_MEDIA_TYPE)
         content_type = event.datacontenttype or ""
-        if claims_structured(content_type):
-            # A reader could not tell it from structured mode, so the envelope has to.
+        # A reader could not tell a nested event from structured mode, so the envelope has to.
+        if mode == "structured" or claims_structured(content_type):
             return Message(encode_event(event), EVENT_MEDIA_TYPE)
-        headers = [
-            (self.prefix + name, self._to_wire(canonical_text(value)))
-            for name, value in event.attributes().items()
-            if name != "datacontenttype"
-        ]
-        if self.content_type_header and content_type:
-            headers.append((self.content_type_header, self._to_wire(content_type)))
-            content_type = ""
+        attributes = event.attributes()
+        if content_type and not self.content_type_header:
+            del attributes["datacontenttype"]
+        prefix, percent = self.prefix, self.percent
+        headers: list[tuple[str, str]] = []
+        for name, value in attributes.items():
+            text = value if isinstance(value, str) else canonical_text(value)
+            headers.append((prefix + name, percent_encode(text) if percent else text))
+        if self.value_limit and self._is_too_long(content_type, headers):
+            return Message(encode_event(event), EVENT_MEDIA_TYPE)
         payload = event.data
         if payload is None and self.empty_is_absent:
             payload = b""
-        return Message(payload, content_type, headers)
+        return Message(payload, "" if self.content_type_header else content_type, headers)
 
-    def read_attributes(self, headers: Sequence[tuple[str, str]]) -> dict[str, str]:
+    def read_attributes(self, headers: Sequence[tuple[str, str]]) -> dict[str, AttributeValue]:
         """Return the attributes among `headers`, decoded but not yet checked by type.
 
         Raises:
             InvalidEventError: a name twice, a name that is none, a value that can't be decoded.
         """
-        attributes: dict[str, str] = {}
+        attributes: dict[str, AttributeValue] = {}
         prefix, length = self.prefix, len(self.prefix)
         for raw_name, raw_value in headers:
             header = raw_name.translate(_ASCII_LOWER) if self.fold_case else raw_name
@@ -174,31 +203,30 @@ class HeaderBinding(msgspec.Struct, frozen=True, kw_only=True):
                 )
             if name in attributes:
                 raise InvalidEventError(
-                    f"{name} stands in the headers twice", attribute=name, reason="duplicate_attribute"
+                    f"{name} stands in the headers twice",
+                    attribute=name,
+                    reason="duplicate_attribute",
                 )
-            attributes[name] = self._from_wire(name, raw_value)
-        if not self.content_type_header and "datacontenttype" in attributes and prefix:
-            # http-protocol-binding.md 3.1.1: it is the Content-Type, and nowhere else.
-            raise InvalidEventError(
-                f"{prefix}datacontenttype stands beside the content type",
-                attribute="datacontenttype",
-                reason="duplicate_attribute",
-            )
+            attributes[name] = percent_decode(name, raw_value) if self.percent else raw_value
         return attributes
 
-    def _set_content_type(self, attributes: dict[str, str], content_type: str) -> None:
-        if attributes.setdefault("datacontenttype", content_type) != content_type:
+    def _set_content_type(self, attributes: dict[str, AttributeValue], content_type: str) -> None:
+        copy = attributes.get("datacontenttype")
+        if copy is not None and (self.content_type_copy == "reject" or copy != content_type):
             raise InvalidEventError(
-                "datacontenttype differs from the message's content type",
+                f"{self.prefix}datacontenttype stands beside the content type",
                 attribute="datacontenttype",
                 reason="duplicate_attribute",
             )
+        if content_type:
+            attributes["datacontenttype"] = content_type
 
-    def _to_wire(self, text: str) -> str:
-        return percent_encode(text) if self.percent else text
-
-    def _from_wire(self, name: str, text: str) -> str:
-        return percent_decode(name, text) if self.percent else text
+    def _is_too_long(self, content_type: str, headers: list[tuple[str, str]]) -> bool:
+        limit = self.value_limit
+        return any(
+            len(text) * 4 > limit and len(text.encode("utf-8")) > limit
+            for text in (content_type, *(text for _, text in headers))
+        )
 
 
 def percent_encode(text: str) -> str:
@@ -213,6 +241,10 @@ def _escape(match: "re.Match[str]") -> str:
 def percent_decode(name: str, text: str) -> str:
     """Decode a header value: unquote, then percent-decode once, then UTF-8, strictly.
 
+    A value is quoted if a double quote opens it; quotes further in are characters. Malformed
+    escapes (`100%`, `%zz`) are refused, as nobody can tell what they were meant to say. Bytes
+    outside ASCII, which no conforming sender emits and widespread SDKs do, count as UTF-8.
+
     Args:
         name: the attribute, for the error.
         text: the value as it stood there, bytes as latin-1.
@@ -220,6 +252,24 @@ def percent_decode(name: str, text: str) -> str:
     Raises:
         InvalidEventError: a malformed escape or quoted string, or bytes that are no UTF-8.
     """
-    if "%" not in text and '"' not in text and text.isascii():
+    text = text.strip(" \t")
+    if "%" not in text and text.isascii() and text[:1] != '"':
         return text
-    raise NotImplementedError(name)
+    if text[:1] == '"':
+        quoted = _QUOTED_STRING.fullmatch(text)
+        if quoted is None:
+            raise _undecodable(name, "a quoted string has no end", text)
+        text = _QUOTED_PAIR.sub(r"\1", quoted[1])
+    if _MALFORMED_ESCAPE.search(text):
+        raise _undecodable(name, "a percent sign starts no escape", text)
+    try:
+        # To bytes here, because unquote_to_bytes itself would take latin-1 text for UTF-8.
+        return unquote_to_bytes(text.encode("latin-1")).decode("utf-8")
+    except UnicodeError:
+        raise _undecodable(name, "the value is no UTF-8", text) from None
+
+
+def _undecodable(name: str, what: str, text: str) -> InvalidEventError:
+    return InvalidEventError(
+        f"{what} in {name}: {excerpt(text)}", attribute=name, reason="header_encoding"
+    )

@@ -7,8 +7,9 @@ arrived, integers and booleans only where the format carried them as such.
 """
 
 import re
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Mapping
+from functools import lru_cache, wraps
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
@@ -38,25 +39,50 @@ _FORBIDDEN = re.compile(
     + "]"
 )
 
-# RFC 3339 section 5.6; letters may be lower-case, seconds may be 60 (a leap second).
+# RFC 3339 section 5.6; letters may be lower-case, seconds may be 60 (a leap second). What it can't
+# tell is how long a month is.
 _TIME = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.\d+)?(?:[Zz]|[+-](\d\d):(\d\d))",
+    r"(\d{4})-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"
+    r"[Tt](?:[01]\d|2[0-3]):[0-5]\d:(?:[0-5]\d|60)(?:\.\d+)?"
+    r"(?:[Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)",
     re.ASCII,
 )
 _DAYS: Final = (0, 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
 # RFC 3986 appendix A: a URI-reference by its characters, then by what can't be told from them.
 _URI_CHARACTERS = re.compile(r"(?:[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=]|%[0-9A-Fa-f]{2})+")
-_URI_PARTS = re.compile(r"(?:([^:/?#]+):)?(?://([^/?#]*))?([^?#]*)(?:\?[^#]*)?(?:#(.*))?", re.DOTALL)
+_URI_PARTS = re.compile(
+    r"(?:([^:/?#]+):)?(?://([^/?#]*))?([^?#]*)(?:\?[^#]*)?(?:#(.*))?", re.DOTALL
+)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+\-.]*")
-_AUTHORITY = re.compile(r"(?:[^@\[\]]*@)?(?:\[[0-9A-Fa-f:.vV~!$&'()*+,;=\-_G-Zg-z]+\]|[^@\[\]:]*)(?::\d*)?")
+_AUTHORITY = re.compile(
+    r"(?:[^@\[\]]*@)?(?:\[[0-9A-Fa-f:.vV~!$&'()*+,;=\-_G-Zg-z]+\]|[^@\[\]:]*)(?::\d*)?"
+)
 
-# RFC 2045 section 5.1 with RFC 2046's names: type "/" subtype *(";" parameter).
+# RFC 2045 section 5.1 with RFC 2046's names: type "/" subtype *(";" parameter). No blank can be
+# matched in two ways, or a hostile value would cost exponential time.
 _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # noqa: S105 - a grammar, no password
+_QUOTED = r'"(?:[\t !#-\[\]-~]|\\[\t -~])*"'
 _MEDIA_TYPE = re.compile(
-    rf'{_TOKEN}/{_TOKEN}(?:[ \t]*;[ \t]*(?:{_TOKEN}=(?:{_TOKEN}|"(?:[^"\\\x00-\x1f]|\\[ -~])*"))?)*[ \t]*'
+    rf"{_TOKEN}/{_TOKEN}[ \t]*(?:;[ \t]*(?:{_TOKEN}=(?:{_TOKEN}|{_QUOTED})[ \t]*)?)*"
 )
 _JSON_TYPE = re.compile(rf"{_TOKEN}/(?:{_TOKEN}\+)?json[ \t]*(?:;.*)?", re.IGNORECASE | re.DOTALL)
+
+_Result = TypeVar("_Result")
+
+
+def _remembered(check: Callable[[str], _Result]) -> Callable[[str], _Result]:
+    """Make a check that remembers short values: producers send few sources, names and media types.
+
+    A check costs 1 to 4 us, a memory 0.1 us. What raises is not remembered, and the two bounds keep
+    what a hostile sender can occupy under 1 MiB a check.
+    """
+    remembering = lru_cache(maxsize=2048)(check)
+
+    def checked(value: str) -> _Result:
+        return remembering(value) if len(value) <= 128 else check(value)
+
+    return wraps(check)(checked)
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -91,7 +117,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, eq=False):
             )
         _check_text("id", self.id)
         _check_text("type", self.type)
-        _check_uri_reference("source", self.source)
+        _check_source(self.source)
         if self.subject is not None:
             _check_text("subject", self.subject)
         if self.time is not None:
@@ -99,7 +125,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         if self.datacontenttype is not None:
             _check_media_type(self.datacontenttype)
         if self.dataschema is not None:
-            _check_uri("dataschema", self.dataschema)
+            _check_dataschema(self.dataschema)
         for name, value in self.extensions.items():
             check_extension(name, value)
 
@@ -157,7 +183,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         return self.datacontenttype is not None and is_json_type(self.datacontenttype)
 
     def to_sdk(self) -> "CloudEvent":
-        """Return the event as the official Python SDK's type (`pip install cloudevents-gateway[sdk]`)."""
+        """Return the event as the official Python SDK's type (needs `cloudevents-gateway[sdk]`)."""
         from bindings.sdk import to_sdk  # noqa: PLC0415 - the SDK is optional
 
         return to_sdk(self)
@@ -197,16 +223,20 @@ def event_from_attributes(
     for name in REQUIRED_ATTRIBUTES:
         if name not in core:
             raise InvalidEventError(
-                f"required attribute {name!r} is missing", attribute=name, reason="missing_attribute"
+                f"required attribute {name!r} is missing",
+                attribute=name,
+                reason="missing_attribute",
             )
     return Event(**core, extensions=extensions, data=data, encoded=encoded)
 
 
+@_remembered
 def is_json_type(media_type: str) -> bool:
-    """Whether a media type is JSON: `*/json` or `*/*+json`, parameters apart (json-format.md 3.1)."""
+    """Whether a media type is JSON: `*/json` or `*/*+json`, parameters aside (json-format 3.1)."""
     return _JSON_TYPE.fullmatch(media_type) is not None
 
 
+@_remembered
 def is_valid_name(name: str) -> bool:
     """Whether `name` may name an attribute; `data` may not (spec.md "Naming Conventions")."""
     return _NAME.fullmatch(name) is not None and name != "data"
@@ -225,7 +255,7 @@ def check_extension(name: str, value: object) -> None:
             reason="attribute_name",
         )
     if isinstance(value, str):
-        if _FORBIDDEN.search(value):
+        if not (value.isascii() and value.isprintable()) and _FORBIDDEN.search(value):
             raise _forbidden(name, value)
     elif isinstance(value, int):  # bool is an int, and in range
         if not INTEGER_MIN <= value <= INTEGER_MAX:
@@ -265,7 +295,9 @@ def _forbidden(name: str, value: str) -> InvalidEventError:
 
 def _check_text(name: str, value: str) -> None:
     if not value:
-        raise InvalidEventError(f"{name} must not be empty", attribute=name, reason="empty_attribute")
+        raise InvalidEventError(
+            f"{name} must not be empty", attribute=name, reason="empty_attribute"
+        )
     # Most values are printable ASCII, and both of these run in C.
     if not (value.isascii() and value.isprintable()) and _FORBIDDEN.search(value):
         raise _forbidden(name, value)
@@ -274,25 +306,28 @@ def _check_text(name: str, value: str) -> None:
 def _check_time(value: str) -> None:
     match = _TIME.fullmatch(value)
     if match:
-        year, month, day = int(match[1]), int(match[2]), int(match[3])
+        day = int(match[3])
+        if day <= 28:
+            return
+        year, month = int(match[1]), int(match[2])
         leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
-        if (
-            1 <= month <= 12
-            and 1 <= day <= _DAYS[month]
-            and (month != 2 or day < 29 or leap)
-            and int(match[4]) <= 23
-            and int(match[5]) <= 59
-            and int(match[6]) <= 60
-            and (match[7] is None or (int(match[7]) <= 23 and int(match[8]) <= 59))
-        ):
+        if day <= _DAYS[month] and (month != 2 or leap):
             return
     raise InvalidEventError(
-        f"time is no RFC 3339 timestamp: {excerpt(value)}", attribute="time", reason="attribute_type"
+        f"time is no RFC 3339 timestamp: {excerpt(value)}",
+        attribute="time",
+        reason="attribute_type",
     )
 
 
+@_remembered
+def is_media_type(value: str) -> bool:
+    """Whether `value` is a media type with well-formed parameters (RFC 2046)."""
+    return _MEDIA_TYPE.fullmatch(value) is not None
+
+
 def _check_media_type(value: str) -> None:
-    if not _MEDIA_TYPE.fullmatch(value):
+    if not is_media_type(value):
         raise InvalidEventError(
             f"datacontenttype is no media type (RFC 2046): {excerpt(value)}",
             attribute="datacontenttype",
@@ -300,9 +335,26 @@ def _check_media_type(value: str) -> None:
         )
 
 
+@_remembered
+def _check_source(value: str) -> None:
+    _check_uri_reference("source", value)
+
+
+@_remembered
+def _check_dataschema(value: str) -> None:
+    if _check_uri_reference("dataschema", value)[1] is None:
+        raise InvalidEventError(
+            f"dataschema must be an absolute URI, not {excerpt(value)}",
+            attribute="dataschema",
+            reason="attribute_type",
+        )
+
+
 def _check_uri_reference(name: str, value: str) -> "re.Match[str]":
     if not value:
-        raise InvalidEventError(f"{name} must not be empty", attribute=name, reason="empty_attribute")
+        raise InvalidEventError(
+            f"{name} must not be empty", attribute=name, reason="empty_attribute"
+        )
     if _FORBIDDEN.search(value):
         raise _forbidden(name, value)
     parts = _URI_PARTS.fullmatch(value)
@@ -321,12 +373,3 @@ def _check_uri_reference(name: str, value: str) -> "re.Match[str]":
             reason="attribute_type",
         )
     return parts
-
-
-def _check_uri(name: str, value: str) -> None:
-    if _check_uri_reference(name, value)[1] is None:
-        raise InvalidEventError(
-            f"{name} must be an absolute URI, not {excerpt(value)}",
-            attribute=name,
-            reason="attribute_type",
-        )
