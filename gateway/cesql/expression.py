@@ -86,7 +86,6 @@ class _Collector:
 
 class _Stopped(Exception):  # noqa: N818 - a way out, no error of its own
     def __init__(self, error: EvaluationError, run: Run, value: Value | Failed) -> None:
-        super().__init__()
         self.error = error
         self.run = run
         self.value = value

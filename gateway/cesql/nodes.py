@@ -87,12 +87,12 @@ def attribute(name: str) -> Node:
         get_required = attrgetter(name)
         return Node(lambda event, _reporter: get_required(event), str)
     get = _getter(name)
-    text = f"the event has no attribute {name!r}"
+    # Made once: an event without the attribute is ordinary, and errors cost more than evaluation.
+    error = EvaluationError(ErrorKind.MISSING_ATTRIBUTE, f"the event has no attribute {name!r}")
 
     def optional(event: Event, reporter: Reporter) -> Value | Failed:
         value = get(event)
         if value is None:
-            error = EvaluationError(ErrorKind.MISSING_ATTRIBUTE, text)
             return reporter.report(error, optional, FAILED)
         return canonical_text(value) if isinstance(value, bytes) else value
 
