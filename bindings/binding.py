@@ -8,6 +8,7 @@ differences are its fields. A protocol without headers implements `Binding` itse
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final, Literal, Protocol
 from urllib.parse import unquote_to_bytes
 
@@ -30,6 +31,7 @@ BATCH_MEDIA_TYPE: Final = "application/cloudevents-batch+json"
 
 # http-protocol-binding.md 3.1.3.2: space, double quote, percent and all outside U+0021-7E.
 _TO_ESCAPE = re.compile(r"[^!#$&-~]")
+_PLAIN = re.compile(r"[!#$&-~]*")
 _MALFORMED_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 # RFC 7230 section 3.2.6, without the grammar's own escaping of characters outside ASCII.
 _QUOTED_STRING = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
@@ -187,27 +189,20 @@ class HeaderBinding(msgspec.Struct, frozen=True, kw_only=True):
             InvalidEventError: a name twice, a name that is none, a value that can't be decoded.
         """
         attributes: dict[str, AttributeValue] = {}
-        prefix, length = self.prefix, len(self.prefix)
-        for raw_name, raw_value in headers:
-            header = raw_name.translate(_ASCII_LOWER) if self.fold_case else raw_name
-            if not header.startswith(prefix):
+        prefix, fold_case, percent = self.prefix, self.fold_case, self.percent
+        ignore_foreign = self.foreign_names == "ignore"
+        for header, value in headers:
+            read_name = _known_name if len(header) <= 128 else _read_name
+            name = read_name(header, prefix, fold_case, ignore_foreign)
+            if name is None:
                 continue
-            name = header[length:]
-            if not is_valid_name(name):
-                if self.foreign_names == "ignore" and name != "data":
-                    continue
-                raise InvalidEventError(
-                    f"header {excerpt(raw_name)} names no attribute",
-                    attribute=name[:50],
-                    reason="attribute_name",
-                )
             if name in attributes:
                 raise InvalidEventError(
                     f"{name} stands in the headers twice",
                     attribute=name,
                     reason="duplicate_attribute",
                 )
-            attributes[name] = percent_decode(name, raw_value) if self.percent else raw_value
+            attributes[name] = percent_decode(name, value) if percent else value
         return attributes
 
     def _set_content_type(self, attributes: dict[str, AttributeValue], content_type: str) -> None:
@@ -229,9 +224,34 @@ class HeaderBinding(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+def _read_name(header: str, prefix: str, fold_case: bool, ignore_foreign: bool) -> str | None:  # noqa: FBT001 - positional arguments halve the cost of the cache
+    """Return the attribute that a header names, or None if it names none and need not.
+
+    Raises:
+        InvalidEventError: it has the prefix and names none.
+    """
+    folded = header.translate(_ASCII_LOWER) if fold_case else header
+    if not folded.startswith(prefix):
+        return None
+    name = folded[len(prefix) :]
+    if is_valid_name(name):
+        return name
+    if ignore_foreign and name != "data":
+        return None
+    raise InvalidEventError(
+        f"header {excerpt(header)} names no attribute",
+        attribute=name[:50],
+        reason="attribute_name",
+    )
+
+
+# The same few names come with every message; what raises is not remembered.
+_known_name = lru_cache(maxsize=4096)(_read_name)
+
+
 def percent_encode(text: str) -> str:
     """Encode a header value as http-protocol-binding.md 3.1.3.2 demands, and no character more."""
-    return _TO_ESCAPE.sub(_escape, text)
+    return text if _PLAIN.fullmatch(text) else _TO_ESCAPE.sub(_escape, text)
 
 
 def _escape(match: "re.Match[str]") -> str:
@@ -252,9 +272,9 @@ def percent_decode(name: str, text: str) -> str:
     Raises:
         InvalidEventError: a malformed escape or quoted string, or bytes that are no UTF-8.
     """
-    text = text.strip(" \t")
-    if "%" not in text and text.isascii() and text[:1] != '"':
+    if _PLAIN.fullmatch(text):
         return text
+    text = text.strip(" \t")
     if text[:1] == '"':
         quoted = _QUOTED_STRING.fullmatch(text)
         if quoted is None:

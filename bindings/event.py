@@ -116,8 +116,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, eq=False):
                 reason="specversion",
             )
         _check_text("id", self.id)
-        _check_text("type", self.type)
         _check_source(self.source)
+        _check_type(self.type)
         if self.subject is not None:
             _check_text("subject", self.subject)
         if self.time is not None:
@@ -126,8 +126,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, eq=False):
             _check_media_type(self.datacontenttype)
         if self.dataschema is not None:
             _check_dataschema(self.dataschema)
-        for name, value in self.extensions.items():
-            check_extension(name, value)
+        if self.extensions:
+            for name, value in self.extensions.items():
+                check_extension(name, value)
 
     def __eq__(self, other: object) -> bool:
         """Compare what the event says; how it was written (`encoded`) is no part of it."""
@@ -207,27 +208,49 @@ def event_from_attributes(
     Raises:
         InvalidEventError: a required attribute is missing, or a value breaks its type's rule.
     """
-    core: dict[str, Any] = {}
-    extensions: dict[str, AttributeValue] = {}
-    for name, value in attributes.items():
-        if name in CORE_ATTRIBUTES:
-            if not isinstance(value, str):
-                raise InvalidEventError(
-                    f"{name} must be a string, not {excerpt(value)}",
-                    attribute=name,
-                    reason="attribute_type",
-                )
-            core[name] = value
-        else:
-            extensions[name] = value
-    for name in REQUIRED_ATTRIBUTES:
-        if name not in core:
-            raise InvalidEventError(
-                f"required attribute {name!r} is missing",
-                attribute=name,
-                reason="missing_attribute",
-            )
-    return Event(**core, extensions=extensions, data=data, encoded=encoded)
+    extensions: dict[str, Any] = dict(attributes)
+    pop = extensions.pop
+    core = pop("specversion", None), pop("id", None), pop("source", None), pop("type", None)
+    if None in core:
+        name = REQUIRED_ATTRIBUTES[core.index(None)]
+        raise InvalidEventError(
+            f"required attribute {name!r} is missing", attribute=name, reason="missing_attribute"
+        )
+    optional = (
+        pop("datacontenttype", None),
+        pop("dataschema", None),
+        pop("subject", None),
+        pop("time", None),
+    )
+    for value in core + optional:
+        if not isinstance(value, str) and value is not None:
+            raise _not_text(attributes)
+    specversion, id_, source, type_ = core
+    datacontenttype, dataschema, subject, time = optional
+    return Event(
+        id=id_,
+        source=source,
+        type=type_,
+        specversion=specversion,
+        datacontenttype=datacontenttype,
+        dataschema=dataschema,
+        subject=subject,
+        time=time,
+        extensions=extensions,
+        data=data,
+        encoded=encoded,
+    )
+
+
+def _not_text(attributes: Mapping[str, AttributeValue]) -> InvalidEventError:
+    name = next(
+        name for name in CORE_ATTRIBUTES if not isinstance(attributes.get(name), str | None)
+    )
+    return InvalidEventError(
+        f"{name} must be a string, not {excerpt(attributes[name])}",
+        attribute=name,
+        reason="attribute_type",
+    )
 
 
 @_remembered
@@ -333,6 +356,11 @@ def _check_media_type(value: str) -> None:
             attribute="datacontenttype",
             reason="attribute_type",
         )
+
+
+@_remembered
+def _check_type(value: str) -> None:
+    _check_text("type", value)
 
 
 @_remembered

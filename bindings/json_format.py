@@ -190,27 +190,18 @@ def _members(payload: bytes) -> dict[str, msgspec.Raw]:
     _check_utf8(payload)
     try:
         members = _MEMBERS.decode(payload)
+        # msgspec keeps the last of two equal members. Compact JSON has no byte unaccounted for, so
+        # a sum proves that there were none; anything else has to be counted.
+        unaccounted = len(payload) - 1
+        for name, value in members.items():
+            unaccounted -= len(name) + len(memoryview(value)) + 4
+        if unaccounted and len(_PAIRS.decode(payload)) != len(members):
+            raise InvalidEventError(
+                "a member stands in the JSON object twice", reason="duplicate_attribute"
+            )
     except (msgspec.DecodeError, RecursionError) as error:
         raise _malformed(error) from None
-    # msgspec keeps the last of two equal members. Compact JSON has no byte unaccounted for, so a
-    # sum proves that there were none; anything else has to be counted.
-    unaccounted = len(payload) - 1
-    for name, value in members.items():
-        unaccounted -= len(name) + len(memoryview(value)) + 4
-    if unaccounted:
-        _check_unique(payload, members)
     return members
-
-
-def _check_unique(payload: bytes, members: dict[str, msgspec.Raw]) -> None:
-    # In JSON without escapes a member's name in quotes can only be that name or a string value.
-    if b"\\" not in payload and all(payload.count(f'"{name}"'.encode()) == 1 for name in members):
-        return
-    pairs = _PAIRS.decode(payload)
-    if len(pairs) != len(members):
-        raise InvalidEventError(
-            "a member stands in the JSON object twice", reason="duplicate_attribute"
-        )
 
 
 class _Name:
