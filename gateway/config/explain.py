@@ -100,21 +100,22 @@ def _inside(annotation: Any, key: str | int) -> Iterable[Any]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         for name, field in annotation.model_fields.items():
             if key in {name, field.alias}:
-                yield from _alternatives(field.annotation)
+                yield from alternatives(field.annotation)
         return
     arguments = get_args(annotation)
     if arguments and get_origin(annotation) is not Annotated:
-        yield from _alternatives(
+        yield from alternatives(
             arguments[1] if isinstance(key, str) and len(arguments) > 1 else arguments[0]
         )
 
 
-def _alternatives(annotation: Any) -> Iterable[Any]:
+def alternatives(annotation: Any) -> Iterable[Any]:
+    """Yield the types of a union, or the type itself."""
     if get_origin(annotation) is Annotated:
-        yield from _alternatives(get_args(annotation)[0])
+        yield from alternatives(get_args(annotation)[0])
     elif get_origin(annotation) in {Union, UnionType}:
         for one in get_args(annotation):
-            yield from _alternatives(one)
+            yield from alternatives(one)
     else:
         yield annotation
 

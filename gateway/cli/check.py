@@ -1,0 +1,97 @@
+"""`ce-gateway check`: everything that `run` does with a configuration, but for opening."""
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gateway.cli import BAD_CONFIGURATION
+from gateway.config.gateway import GatewayConfig
+from gateway.config.loader import load, remarks
+from gateway.config.problems import ConfigErrors, Problem
+
+
+def command(
+    file: Annotated[Path, typer.Argument(help="The configuration.")],
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check a configuration without opening anything.
+
+    Prints what it describes, or every problem with file, line, column, what was expected and the
+    nearest right name. The variables that it names have to be set.
+
+    \b
+    Example:
+      ce-gateway check gateway.yaml
+    """  # noqa: D301 - \b keeps lines apart
+    try:
+        config = load(file, os.environ)
+    except ConfigErrors as errors:
+        if as_json:
+            problems = [_problem(problem) for problem in errors.problems]
+            typer.echo(json.dumps({"ok": False, "problems": problems}))
+        else:
+            typer.echo(str(errors), err=True)
+        raise typer.Exit(BAD_CONFIGURATION) from None
+    if as_json:
+        typer.echo(json.dumps({"ok": True, **_summary(config), "remarks": remarks(config)}))
+        return
+    for remark in remarks(config):
+        typer.echo(f"{file}: {remark}", err=True)
+    typer.echo(f"{file}: ok")
+    for line in _lines(config):
+        typer.echo(f"  {line}")
+
+
+def _problem(problem: Problem) -> dict[str, object]:
+    position = problem.position
+    return {
+        "file": problem.file,
+        "line": position.line if position else None,
+        "column": position.column if position else None,
+        "path": problem.path,
+        "text": problem.text,
+    }
+
+
+def _summary(config: GatewayConfig) -> dict[str, object]:
+    return {
+        "sources": {name: source.protocol for name, source in config.sources.items()},
+        "sinks": {name: sink.protocol for name, sink in config.sinks.items()},
+        "routes": [
+            {
+                "name": route.name,
+                "from": list(config.sources) if route.from_ is None else route.from_,
+                "filter": route.filter,
+                "to": route.to,
+            }
+            for route in config.routes
+        ],
+    }
+
+
+def _lines(config: GatewayConfig) -> list[str]:
+    lines = [
+        f"{kind[:-1]} {name}: {adapter.protocol} {_place(adapter)}".rstrip()
+        for kind, adapters in (("sources", config.sources), ("sinks", config.sinks))
+        for name, adapter in adapters.items()
+    ]
+    for route in config.routes:
+        sources = ", ".join(route.from_) if route.from_ is not None else "every source"
+        condition = " (filtered)" if route.filter else ""
+        lines.append(f"route {route.name}: {sources}{condition} -> {', '.join(route.to)}")
+    return lines
+
+
+def _place(adapter: object) -> str:
+    for name in ("listen", "url", "bootstrap_servers"):
+        value = getattr(adapter, name, None)
+        if value:
+            text = str(value)
+            scheme, separator, rest = text.rpartition("://")
+            # A URL may hold a password, and this is shown.
+            return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+    return "K_SINK (not set)" if getattr(adapter, "is_k_sink", False) else ""
