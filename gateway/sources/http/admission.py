@@ -1,0 +1,77 @@
+"""Whether a request may bring an event, judged by its head alone."""
+
+from typing import Final, NamedTuple
+
+from gateway.sources.http import answers
+from gateway.sources.http.answers import Answer
+from gateway.sources.http.handshake import ORIGIN, allows
+from gateway.sources.http.listener import Listener
+
+KNOWN_FIELDS: Final = frozenset({
+    b"authorization", b"connection", b"content-encoding", b"content-length", b"content-type",
+    b"expect", b"host", b"transfer-encoding", b"webhook-request-origin", b"webhook-request-rate",
+})  # fmt: skip
+"""The fields that are looked at, besides ce-*; in lower case."""
+
+SINGLE_FIELDS: Final = frozenset(
+    {b"authorization", b"content-type", b"host", b"webhook-request-origin"}
+)
+"""Fields that must not stand there twice: two parties could read two different requests."""
+
+
+class Head(NamedTuple):
+    """A request but for its body."""
+
+    method: bytes
+    target: bytes
+    version: str
+    fields: dict[bytes, bytes]
+
+
+class Refusal(NamedTuple):
+    """What the sender is told, and what is counted."""
+
+    answer: Answer
+    reason: str
+    detail: str = ""
+
+
+def refuse(listener: Listener, head: Head) -> Refusal | None:
+    """Return why the request can't be taken, or None."""
+    return _refuse_form(head) or _refuse_target(listener, head)
+
+
+def _refuse_form(head: Head) -> Refusal | None:
+    fields = head.fields
+    if head.version not in ("1.1", "1.0"):
+        return Refusal(answers.VERSION, "malformed", "not HTTP/1.1")
+    if b"host" not in fields and head.version == "1.1":  # RFC 9112 3.2
+        return Refusal(answers.MALFORMED, "malformed", "no Host field")
+    if fields.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
+        return Refusal(answers.CODING, "unknown_encoding", "a transfer coding but chunked")
+    return None
+
+
+def _refuse_target(listener: Listener, head: Head) -> Refusal | None:
+    path, _, query = head.target.partition(b"?")
+    if path[:1] != b"/" and (scheme_end := path.find(b"://")) > 0:  # absolute-form, RFC 9112 3.2.2
+        path = b"/" + path[scheme_end + 3 :].partition(b"/")[2]
+    if path != listener.path and not (head.method == b"OPTIONS" and path == b"*"):
+        return Refusal(answers.NOT_FOUND, "not_found")
+    if head.method == b"OPTIONS":
+        return None
+    if head.method != b"POST":
+        return Refusal(answers.METHOD_NOT_ALLOWED, "method_not_allowed")
+    return _refuse_sender(listener, head.fields, query)
+
+
+def _refuse_sender(listener: Listener, fields: dict[bytes, bytes], query: bytes) -> Refusal | None:
+    credentials = listener.credentials
+    if credentials is not None and not credentials.accepts(fields.get(b"authorization"), query):
+        return Refusal(credentials.challenge, "unauthorized")
+    origin = fields.get(ORIGIN)
+    if origin is not None and not allows(listener.config, origin.decode("latin-1")):
+        return Refusal(answers.FORBIDDEN, "unauthorized")
+    if fields.get(b"content-encoding", b"identity").lower() != b"identity":
+        return Refusal(answers.CODING, "unknown_encoding")
+    return None

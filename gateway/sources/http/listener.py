@@ -1,0 +1,128 @@
+"""What the connections of one listener share: limits, deadlines, the way into the gateway."""
+
+import asyncio
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Final, Protocol
+
+from bindings.binding import Message
+from bindings.errors import NotAnEventError
+from bindings.event import Event
+from bindings.http import HTTP
+from bindings.wrap import Wrapper
+from gateway.interfaces import Intake
+from gateway.sources.http.answers import Clock
+from gateway.sources.http.config import HttpSourceConfig
+from gateway.sources.http.credentials import Credentials
+
+_SWEEP_SECONDS: Final = 1.0
+
+
+class Sender(Protocol):
+    """A connection, as the listener sees it."""
+
+    peer: str
+
+    def expire(self, now: float) -> None:
+        """Act on deadlines that have passed."""
+
+    def drain(self) -> None:
+        """Take nothing new."""
+
+    def abort(self) -> None:
+        """Drop the connection."""
+
+
+class Listener:
+    """Keeps the connections and calls each one's `expire` from a single timer.
+
+    Attributes:
+        timeouts: seconds for each phase of reading: idle, head, body.
+        draining: nothing new is taken.
+    """
+
+    def __init__(self, config: HttpSourceConfig, intake: Intake) -> None:
+        self.config = config
+        self.intake = intake
+        self.clock = Clock()
+        self.credentials = Credentials.of(config)
+        self._wrapper = Wrapper(**config.event.model_dump()) if config.event is not None else None
+        self.path = config.path.encode("ascii")
+        self.timeouts = (config.keep_alive_timeout, config.header_timeout, config.body_timeout)
+        self.draining = False
+        self._connections: set[Sender] = set()
+        self._from_address: dict[str, int] = {}
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._interval = min(_SWEEP_SECONDS, min(*self.timeouts, config.ack_timeout) / 4)
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    def connected(self, sender: Sender) -> bool:
+        """Add a connection; returns whether there is room for it."""
+        self._connections.add(sender)
+        count = self._from_address.get(sender.peer, 0) + 1
+        self._from_address[sender.peer] = count
+        self._empty.clear()
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._interval, self._sweep)
+        most = self.config.max_connections_per_address
+        return len(self._connections) <= self.config.max_connections and (
+            most is None or count <= most
+        )
+
+    def disconnected(self, sender: Sender) -> None:
+        """Forget a connection."""
+        self._connections.discard(sender)
+        count = self._from_address.get(sender.peer, 0) - 1
+        if count > 0:
+            self._from_address[sender.peer] = count
+        else:
+            self._from_address.pop(sender.peer, None)
+        if not self._connections:
+            self._empty.set()
+
+    def drain(self) -> None:
+        """Take nothing new, on any connection."""
+        self.draining = True
+        for sender in tuple(self._connections):
+            sender.drain()
+
+    def decode(self, message: Message) -> Sequence[Event]:
+        """Return the events of a request; wraps what is no CloudEvent if it is told how.
+
+        Raises:
+            CloudEventError: it brings none.
+        """
+        try:
+            return HTTP.decode(message)
+        except NotAnEventError:
+            if self._wrapper is None:
+                raise
+        # Nothing tells a repeated POST from a new one, so each has an id of its own.
+        event = self._wrapper.wrap(
+            message.payload or b"",
+            {"path": message.address},
+            id=str(uuid.uuid4()),
+            time=datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+            content_type=message.content_type,
+        )
+        return (event,)
+
+    async def close(self) -> None:
+        """Drop every connection and the timer."""
+        for sender in tuple(self._connections):
+            sender.abort()
+        await self._empty.wait()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _sweep(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        for sender in tuple(self._connections):
+            sender.expire(now)
+        if self._connections:
+            self._timer = self._loop.call_later(self._interval, self._sweep)

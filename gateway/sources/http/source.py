@@ -1,0 +1,66 @@
+"""The HTTP source: opens the port, drains, closes."""
+
+import asyncio
+import logging
+from typing import ClassVar
+
+from gateway.config.records import Address
+from gateway.errors import GatewayError
+from gateway.interfaces import Intake
+from gateway.sources.http.config import HttpSourceConfig
+from gateway.sources.http.connection import Connection
+from gateway.sources.http.listener import Listener
+from gateway.tls import listener_context
+
+_log = logging.getLogger(__name__)
+
+
+class HttpSource:
+    """Takes events by HTTP/1.1 POST; a message is answered when its events are settled."""
+
+    config_type: ClassVar[type[HttpSourceConfig]] = HttpSourceConfig
+
+    def __init__(self, config: HttpSourceConfig) -> None:
+        self._config = config
+        self._listener: Listener | None = None
+        self._server: asyncio.Server | None = None
+
+    @property
+    def address(self) -> Address:
+        """Where it listens; with the port that the system chose if the configured one is 0."""
+        if self._server is None or not self._server.sockets:
+            return self._config.listen
+        return Address(self._config.listen.host, self._server.sockets[0].getsockname()[1])
+
+    async def open(self, intake: Intake) -> None:
+        config = self._config
+        context = listener_context(config.tls) if config.tls is not None else None
+        listener = self._listener = Listener(config, intake)
+        try:
+            self._server = await asyncio.get_running_loop().create_server(
+                lambda: Connection(listener),
+                config.listen.host,
+                config.listen.port,
+                ssl=context,
+                ssl_handshake_timeout=config.header_timeout if context else None,
+                backlog=1024,
+            )
+        except OSError as error:
+            raise GatewayError(
+                f"source {config.name!r} can't listen on {config.listen}: {error}"
+            ) from error
+        _log.info("listening", extra={"source": config.name, "address": str(self.address)})
+
+    async def drain(self) -> None:
+        if self._listener is not None:
+            self._listener.drain()
+        if self._server is not None:
+            self._server.close()
+
+    async def close(self) -> None:
+        await self.drain()
+        if self._listener is not None:
+            await self._listener.close()
+        if self._server is not None:
+            await self._server.wait_closed()
+            self._server = None
