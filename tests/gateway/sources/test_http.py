@@ -17,7 +17,8 @@ from tests.helpers import RecordingIntake
 
 BINARY = (
     b"POST / HTTP/1.1\r\nHost: x\r\n"
-    b"ce-specversion: 1.0\r\nCE-Type: com.example\r\nce-source: /s\r\nce-id: %b\r\nContent-Type: application/json\r\nContent-Length: 7\r\n\r\n"
+    b"ce-specversion: 1.0\r\nCE-Type: com.example\r\nce-source: /s\r\nce-id: %b\r\n"
+    b"Content-Type: application/json\r\nContent-Length: 7\r\n\r\n"
     b'{"a":1}'
 )
 STRUCTURED = b'{"specversion":"1.0","id":"s1","source":"/s","type":"t","data":{"a":1}}'
