@@ -14,10 +14,13 @@ sources:
     protocol: coap
     listen: "127.0.0.1:{ports.coap}"
     routes:
-      /ce: {{mode: auto, source_policy: any}}
+      /ce:
+        mode: auto
+        source_policy: any
+        type: com.example.coap
+        source: "/devices/{{device}}"
       /ce/s: {{mode: structured, source_policy: any}}
       /ce/b: {{mode: batch, source_policy: any}}
-    event: {{type: com.example.coap, source: "/devices/{{device}}"}}
   mqtt:
     protocol: mqtt-endpoint
     listen: "127.0.0.1:{ports.mqtt}"

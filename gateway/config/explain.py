@@ -70,7 +70,8 @@ def explain(
         text = _masked(document, keys, ", or ".join(dict.fromkeys(texts)))
         # A validator that names the value already need not be helped.
         value = shown[keys]
-        named = bool(value) and value.split(";")[0] in text
+        shown_value = value.split(";")[0]
+        named = bool(shown_value) and shown_value in text
         document.report(keys, text if named else _with_value(text, value))
 
 

@@ -103,13 +103,14 @@ class RouteConfig(Record):
         default=None,
         description="label in metrics and logs; default: route-1, route-2, ... in the file's order",
     )
-    from_: list[str] | None = Field(
+    from_: Annotated[list[str], Field(min_length=1)] | None = Field(
         default=None, alias="from", description="names of sources; omitted: every source"
     )
-    filter: dict[str, Any] | None = Field(
+    filter: dict[str, Any] | list[dict[str, Any]] | None = Field(
         default=None,
         description="which events, in a dialect of CloudEvents Subscriptions: "
-        "exact, prefix, suffix, all, any, not, sql; omitted: every event",
+        "exact, prefix, suffix, all, any, not, sql; a list of them has to agree; "
+        "omitted: every event",
     )
     to: list[str] = Field(
         min_length=1, description="names of sinks; the event is safe when all have it"

@@ -1,6 +1,7 @@
 """From the file to the record: parse, validate, cross-check; every problem is reported at once."""
 
 from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
@@ -14,7 +15,7 @@ from gateway.config.gateway import NAME, GatewayConfig, RouteConfig
 from gateway.config.problems import ConfigErrors, Keys, Position, Problem
 from gateway.config.records import AdapterConfig, SinkConfig, SourceConfig
 from gateway.config.suggest import did_you_mean, one_of
-from gateway.errors import ConfigError, GatewayError
+from gateway.errors import GatewayError
 
 AdapterGroup = Literal["sources", "sinks"]
 _R = TypeVar("_R", bound=BaseModel)
@@ -225,14 +226,16 @@ class _Reader:
             )
 
     def _check_filter(self, keys: Keys, expression: object) -> None:
-        if not isinstance(expression, dict):
-            return  # the record says what is wrong with it
-        from gateway.filters import compile_filter  # noqa: PLC0415 - most files have no filter
+        filters = expression if isinstance(expression, list) else [expression]
+        if not all(isinstance(one, dict) for one in filters):
+            return  # absent, or the record says what is wrong with it
+        from gateway.filters import FilterError, compile_filter  # noqa: PLC0415 - few files filter
 
         try:
             compile_filter(expression)
-        except ConfigError as error:
-            self._report(keys, str(error))
+        except FilterError as error:
+            text = str(error).removeprefix(f"{error.path}: ")
+            self._report((*keys, *error.keys), text, at_key=True)
 
     def _dead_letter_sinks(self) -> dict[str, SinkConfig]:
         """Check each `deadLetterSink`; return sinks for those that are a URL, by that URL."""
@@ -277,14 +280,16 @@ def _inherit(base: _R, own: _R) -> _R:
 
 def _routes(config: GatewayConfig) -> list[RouteConfig]:
     """Return the routes with their names and with the file's delivery where they are silent."""
+    given = {route.name for route in config.routes}
+    free = (name for number in count(1) if (name := f"route-{number}") not in given)
     return [
         route.model_copy(
             update={
-                "name": route.name or f"route-{number}",
+                "name": route.name or next(free),
                 "delivery": _inherit(config.delivery, route.delivery),
             }
         )
-        for number, route in enumerate(config.routes, start=1)
+        for route in config.routes
     ]
 
 

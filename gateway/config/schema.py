@@ -42,6 +42,7 @@ def json_schema() -> dict[str, Any]:
                 "const": protocol,
                 "description": own["properties"]["protocol"].get("description", ""),
             }
+            own["required"] = sorted({"protocol", *own.get("required", ())})
             definitions[f"{group}.{protocol}"] = own
         schema["properties"][group] |= {
             "additionalProperties": {

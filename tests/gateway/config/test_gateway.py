@@ -1,0 +1,53 @@
+import pytest
+from pydantic import ValidationError
+
+from gateway.config.gateway import DeliveryConfig, DrainConfig, GatewayConfig, RouteConfig
+
+
+def test_defaults_are_those_of_the_documentation():
+    config = GatewayConfig()
+    assert str(config.admin.listen) == "127.0.0.1:8081"
+    assert config.limits.max_event_bytes == 65536
+    assert config.limits.inflight == 1000
+    assert (config.drain.grace, config.drain.rate) == (20.0, None)
+    delivery = config.delivery
+    assert (delivery.ack, delivery.retry, delivery.backoff_policy) == ("sink", 10, "exponential")
+    assert (delivery.backoff_delay, delivery.backoff_cap, delivery.jitter) == (0.2, 600.0, 0.0)
+    assert (delivery.spool, delivery.dead_letters) == ("off", "off")
+
+
+def test_delivery_takes_knatives_names_from_a_file_and_ours_from_code():
+    from_file = {"backoffPolicy": "linear", "backoffDelay": "PT1S", "deadLetterSink": "dead"}
+    config = DeliveryConfig.model_validate(from_file, by_alias=True, by_name=False)
+    assert config == DeliveryConfig(
+        backoff_policy="linear", backoff_delay=1, dead_letter_sink="dead"
+    )
+    with pytest.raises(ValidationError, match="backoff_policy"):
+        DeliveryConfig.model_validate({"backoff_policy": "linear"}, by_alias=True, by_name=False)
+
+
+@pytest.mark.parametrize(
+    "values", [{"ack": "stored"}, {"spool": "auto"}, {"dead_letters": "local"}]
+)
+def test_what_is_documented_and_not_built_yet_is_refused(values):
+    with pytest.raises(ValidationError, match="is not available yet"):
+        DeliveryConfig(**values)
+
+
+@pytest.mark.parametrize("values", [{"retry": -1}, {"jitter": 1.5}, {"backoffDelay": "1 s"}])
+def test_numbers_outside_their_range_are_refused(values):
+    with pytest.raises(ValidationError):
+        DeliveryConfig(**values)
+
+
+def test_a_route_needs_a_sink_and_a_name_that_fits_a_label():
+    assert RouteConfig(to=["a"]).from_ is None
+    with pytest.raises(ValidationError):
+        RouteConfig(to=[])
+    with pytest.raises(ValidationError, match="expected a name"):
+        RouteConfig(to=["a"], name="a/b")
+
+
+def test_a_drain_rate_of_nothing_is_refused():
+    with pytest.raises(ValidationError):
+        DrainConfig(rate=0)
