@@ -1,0 +1,246 @@
+"""NATS client protocol without I/O: bytes of a connection in, lists of messages out.
+
+Reads what a server sends (`MSG`, `HMSG` and the short lines between them) and writes what a client
+publishes. One call takes all that a read brought. Header blocks stay bytes until `parse_headers`
+is called, so that a message nobody wants costs nothing.
+
+Clauses: the protocol as in docs.nats.io "Client Protocol"; headers as in NATS ADR-4.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from bindings.errors import InvalidEventError, excerpt
+
+MAX_LINE_BYTES: Final = 65536
+"""Longest line taken without its end in sight. Subjects and replies are bounded by the sender's
+server (4 KiB by default); INFO of a large cluster is the longest line there is."""
+
+_VERSION: Final = "NATS/1.0"
+_BLANKS = re.compile(rb"[ \t]+")
+_CONTROL_LINES: Final = (b"PING", b"PONG", b"INFO ", b"-ERR", b"+OK")
+
+
+class NatsMessage(msgspec.Struct, gc=False):
+    """One delivery.
+
+    Attributes:
+        sid: the subscription it came for.
+        subject: where it was published; bytes that are no UTF-8 come as lone surrogates.
+        reply: where an answer goes, as it stood there; empty when none is wanted.
+        header: the header block from `NATS/1.0` to its empty line; empty when there is none.
+        payload: the body.
+    """
+
+    sid: int
+    subject: str
+    reply: bytes
+    header: bytes
+    payload: bytes
+
+
+class Headers(msgspec.Struct, frozen=True):
+    """A header block, read.
+
+    Attributes:
+        status: the code of the first line, as 503; 0 when it has none.
+        description: the text behind the code.
+        pairs: names and values in the order of the wire, duplicates included, bytes as latin-1.
+    """
+
+    status: int
+    description: str
+    pairs: list[tuple[str, str]]
+
+    def get(self, name: str) -> str:
+        """Return the first value of `name`, compared without case; "" when there is none."""
+        size, name = len(name), name.lower()
+        for key, value in self.pairs:
+            if len(key) == size and key.lower() == name:
+                return value
+        return ""
+
+
+NO_HEADERS: Final = Headers(0, "", [])
+
+
+class NatsProtocolError(Exception):
+    """The bytes are no NATS protocol; the connection can't be read any further.
+
+    Attributes:
+        messages: those that stood before the fault in the same read; they are good.
+        lines: likewise.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.messages: list[NatsMessage] = []
+        self.lines: list[bytes] = []
+
+
+class Parser:
+    """Cuts the bytes of one connection into messages and lines."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the rest of the last read: a new connection begins."""
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._needed = 0  # bytes until the message at the front can be complete
+
+    def feed(self, data: bytes) -> tuple[list[NatsMessage], list[bytes]]:
+        """Return the messages and the other lines (`PING`, `INFO ...`) that `data` completes.
+
+        Lines come without CR LF. Between the two lists the order of the wire is lost: handle the
+        messages first, since a `PONG` promises that all before it has been handled.
+
+        Raises:
+            NatsProtocolError: neither a message nor a known line. The parser is of no further use
+                until `reset`.
+        """
+        messages: list[NatsMessage] = []
+        lines: list[bytes] = []
+        self._parts.append(data)
+        self._size += len(data)
+        if self._size < self._needed:
+            return messages, lines
+        buffer = b"".join(self._parts) if len(self._parts) > 1 else data
+        try:
+            used = self._cut(buffer, messages, lines)
+        except NatsProtocolError as error:
+            error.messages, error.lines = messages, lines
+            raise
+        rest = buffer[used:] if used else buffer
+        self._parts = [rest] if rest else []
+        self._size = len(rest)
+        return messages, lines
+
+    def _cut(self, buffer: bytes, messages: list[NatsMessage], lines: list[bytes]) -> int:
+        """Append what is complete; return the bytes used."""
+        position = 0
+        size = len(buffer)
+        self._needed = 0
+        while True:
+            end = buffer.find(b"\r\n", position)
+            if end < 0:
+                if size - position > MAX_LINE_BYTES:
+                    raise NatsProtocolError("a line without end")
+                return position
+            line = buffer[position:end]
+            if line.startswith((b"HMSG ", b"MSG ")):
+                sid, subject, reply, header_size, body_size = _arguments(line)
+                start = end + 2
+                stop = start + body_size
+                if stop + 2 > size:
+                    self._needed = stop + 2 - position
+                    return position
+                if buffer[stop : stop + 2] != b"\r\n":
+                    raise NatsProtocolError("a message longer than it said")
+                split = start + header_size
+                messages.append(
+                    NatsMessage(sid, subject, reply, buffer[start:split], buffer[split:stop])
+                )
+                position = stop + 2
+            elif line.startswith(_CONTROL_LINES):
+                lines.append(line)
+                position = end + 2
+            else:
+                raise NatsProtocolError(f"no NATS line: {excerpt(line[:40])}")
+
+
+def _arguments(line: bytes) -> tuple[int, str, bytes, int, int]:
+    """Return sid, subject, reply, size of the header block and size of all of (H)MSG's body."""
+    # Not bytes.split(): it also cuts at vertical tabs, which a subject may hold.
+    words = line.split(b" ")
+    if b"" in words or b"\t" in line:
+        words = _BLANKS.split(line.rstrip(b" \t"))
+    try:
+        if words[0] == b"HMSG":
+            *sizes, header, total = words
+            header_size, body_size = _number(header), _number(total)
+        else:
+            *sizes, total = words
+            header_size, body_size = 0, _number(total)
+        if len(sizes) == 3:
+            _, subject, sid = sizes
+            reply = b""
+        else:
+            _, subject, sid, reply = sizes
+        number = _number(sid)
+    except ValueError as error:
+        raise NatsProtocolError(f"malformed {excerpt(line[:80])}") from error
+    if header_size > body_size:
+        raise NatsProtocolError("a header block longer than its message")
+    return number, subject.decode("utf-8", "surrogateescape"), reply, header_size, body_size
+
+
+def _number(text: bytes) -> int:
+    if not text.isdigit() or len(text) > 10:  # int() would take blanks, signs and underscores too
+        raise ValueError("no number")
+    return int(text)
+
+
+def parse_headers(block: bytes) -> Headers:
+    """Read a header block (ADR-4).
+
+    Raises:
+        InvalidEventError: it breaks the grammar; the message is to be rejected, not the connection.
+    """
+    if not block:
+        return NO_HEADERS
+    text = block.decode("latin-1")
+    if not text.startswith(_VERSION) or not text.endswith("\r\n\r\n"):
+        raise _malformed("no NATS/1.0 header block")
+    first, *lines = text[:-4].split("\r\n")
+    breaks = len(lines) + 2
+    if text.count("\n") != breaks or text.count("\r") != breaks:
+        raise _malformed("a bare line break in the headers")
+    pairs = []
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if not colon or not name or " " in name or not (name.isascii() and name.isprintable()):
+            raise _malformed(f"no header line: {excerpt(line[:80])}")
+        pairs.append((name, value.strip(" \t")))
+    if len(first) == 8:
+        return Headers(0, "", pairs)
+    code, _, description = first[8:].strip(" ").partition(" ")
+    status = int(code) if len(code) == 3 and code.isascii() and code.isdigit() else 0
+    return Headers(status, description, pairs)
+
+
+def _malformed(text: str) -> InvalidEventError:
+    return InvalidEventError(text, reason="malformed_headers")
+
+
+def encode_headers(pairs: Sequence[tuple[str, str]]) -> bytes:
+    """Write a header block; values must have been made ASCII before (percent-encoded).
+
+    Raises:
+        InvalidEventError: a name or value that would break out of its line, or is no ASCII.
+    """
+    text = "".join([f"{name}: {value}\r\n" for name, value in pairs])
+    if text.count("\n") != len(pairs) or text.count("\r") != len(pairs):
+        raise _malformed("a line break in a header")
+    try:
+        return f"{_VERSION}\r\n{text}\r\n".encode("ascii")
+    except UnicodeEncodeError as error:
+        raise _malformed("a header that is no ASCII") from error
+
+
+def encode_publish(
+    subject: bytes, payload: bytes, *, reply: bytes = b"", header: bytes = b""
+) -> bytes:
+    """Write `PUB` or, with a header block, `HPUB`. The caller vouches for subject and reply."""
+    if header:
+        sizes = b"%d %d" % (len(header), len(header) + len(payload))
+        return b"HPUB %b %b%b%b\r\n%b%b\r\n" % (
+            subject, reply, b" " if reply else b"", sizes, header, payload,
+        )  # fmt: skip
+    return b"PUB %b %b%b%d\r\n%b\r\n" % (
+        subject, reply, b" " if reply else b"", len(payload), payload,
+    )  # fmt: skip

@@ -1,0 +1,292 @@
+"""One connection to NATS that comes back: what the source and the sink share.
+
+The client's own reconnection is off, since it gives up for good on some errors (an authentication
+that expires, for one): each connection has a fresh client, made here, with back-off.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
+
+import nats.errors
+from nats.aio.client import Client
+from pydantic import Field, SecretStr, field_validator
+
+from gateway.config.records import AdapterConfig
+from gateway.errors import GatewayError
+from gateway.nats_client import CLIENT_ERRORS, Handler, ListClient, Pause, Refused
+from gateway.tasks import Tasks
+from gateway.tls import client_context
+
+BACKOFF_SECONDS: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+_CONNECT_SECONDS = 5
+_PING_SECONDS = 20  # a dead peer shows after a minute; the server's own interval is two minutes
+
+_log = logging.getLogger(__name__)
+
+
+class NatsServerConfig(AdapterConfig):
+    """Where the NATS server is, and who we are."""
+
+    url: str | list[str] = Field(
+        "nats://127.0.0.1:4222", description="server, or servers of one cluster; tls:// demands TLS"
+    )
+    token: SecretStr | None = Field(None, description="authentication token")
+    credentials: Path | None = Field(None, description=".creds file with the user's JWT and seed")
+    nkey: Path | None = Field(None, description="file with the user's nkey seed")
+
+    @field_validator("url")
+    @classmethod
+    def _check_url(cls, value: str | list[str]) -> str | list[str]:
+        for url in [value] if isinstance(value, str) else value:
+            parts = urlsplit(url)
+            if parts.scheme not in {"nats", "tls"} or not parts.hostname:
+                raise ValueError("expected nats://host:port or tls://host:port")
+            if "@" in parts.netloc:
+                raise ValueError(
+                    "credentials do not belong in a URL: use username, password or token"
+                )
+        if not value:
+            raise ValueError("expected at least one server")
+        return value
+
+    @property
+    def urls(self) -> list[str]:
+        """The servers, as a list."""
+        return [self.url] if isinstance(self.url, str) else self.url
+
+    @property
+    def wants_tls(self) -> bool:
+        """Whether a connection without TLS must not be used."""
+        return self.tls is not None or any(url.startswith("tls:") for url in self.urls)
+
+
+class ClientCallbacks(NamedTuple):
+    """What an owner of a connection gives it.
+
+    Attributes:
+        attach: makes the subscriptions of a new connection; an error means another try.
+        lost: the connection is gone.
+        refused: the server refused a publish or a subscription; the text is its own.
+        pause: awaited after each read; reading stops until it returns.
+    """
+
+    attach: Callable[[], Awaitable[None]]
+    lost: Callable[[], None] = lambda: None
+    refused: Refused = lambda _text: None
+    pause: Pause | None = None
+
+
+class NatsConnection:
+    """A connection that is kept up from `open` to `close`."""
+
+    def __init__(self, config: NatsServerConfig, callbacks: ClientCallbacks) -> None:
+        self._config = config
+        self.callbacks = callbacks
+        self._tasks = Tasks(f"nats {config.name}")
+        self._client: ListClient | None = None
+        self._opened = asyncio.Event()
+        self._fatal: GatewayError | None = None
+        self._complaints: set[str] = set()
+
+    @property
+    def client(self) -> Client:
+        """nats-py's client of the present connection, for JetStream management only."""
+        assert self._client is not None  # noqa: S101 - only used from `attach` on
+        return self._client
+
+    @property
+    def is_up(self) -> bool:
+        """Whether what is written now has a chance to arrive."""
+        return self._client is not None and self._client.is_usable
+
+    @property
+    def max_payload(self) -> int:
+        """Largest header block and body together, in bytes, by the server's word."""
+        return self._client.max_payload if self._client is not None else 1 << 20
+
+    def start(self) -> None:
+        """Begin to connect, in the background.
+
+        Raises:
+            GatewayError: the certificate or the credentials can't be read.
+        """
+        self._tasks.start(self._keep_up(self._connect_options()), "connection")
+
+    async def open(self) -> None:
+        """Connect and attach; waits for a server that is down.
+
+        Raises:
+            GatewayError: the certificate or the credentials can't be read, or `attach` raised it.
+        """
+        self.start()
+        await self.opened()
+
+    async def opened(self) -> None:
+        """Wait until the first connection is attached.
+
+        Raises:
+            GatewayError: `attach` raised it.
+        """
+        await self._opened.wait()
+        if self._fatal is not None:
+            raise self._fatal
+
+    async def close(self) -> None:
+        """Close for good; what was written before is flushed."""
+        await self._tasks.close()
+        client, self._client = self._client, None
+        if client is not None:
+            await client.discard()
+
+    def subscribe(self, subject: str, handler: Handler, queue: str = "") -> int:
+        """Subscribe on the present connection; `flush` makes sure that it was granted."""
+        client = self._client
+        assert client is not None  # noqa: S101 - only used from `attach` on
+        sid = client.add_handler(handler)
+        words = ["SUB", subject, queue, str(sid)] if queue else ["SUB", subject, str(sid)]
+        self.write(" ".join(words).encode() + b"\r\n")
+        return sid
+
+    def unsubscribe(self, sid: int) -> None:
+        """Ask for no more messages; those under way still come."""
+        self.write(b"UNSUB %d\r\n" % sid)
+
+    def inbox(self) -> str:
+        """Return a subject nobody else has, to which a token may be appended."""
+        return self.client.new_inbox()
+
+    def write(self, data: bytes) -> bool:
+        """Write protocol lines at once; returns whether there was a connection."""
+        client = self._client
+        if client is None or not client.is_usable:
+            return False
+        client.write(data)
+        return True
+
+    async def drain(self) -> None:
+        """Wait until the socket has taken most of what was written.
+
+        Raises:
+            ConnectionError: the connection was lost.
+        """
+        if self._client is not None:
+            await self._client.drain_writes()
+
+    async def flush(self, seconds: float = 5) -> None:
+        """Wait until the server has handled all that was written, and we all that it wrote before.
+
+        Raises:
+            nats.errors.Error: the connection was lost, or the server refused something meanwhile.
+        """
+        client = self._client
+        if client is None or not client.is_usable:
+            raise nats.errors.ConnectionClosedError
+        client.refusal = ""
+        pong = client.send_ping()
+        async with asyncio.timeout(seconds):
+            await asyncio.wait({pong, client.gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not pong.done():
+            raise nats.errors.ConnectionClosedError
+        if client.refusal:
+            raise nats.errors.Error(client.refusal)
+
+    async def _keep_up(self, options: dict[str, Any]) -> None:
+        attempt = 0
+        while True:
+            client = await self._connect(options)
+            if client is not None:
+                attempt = 0
+                await self._serve(client)
+            if self._fatal is not None:
+                return
+            await asyncio.sleep(BACKOFF_SECONDS[min(attempt, len(BACKOFF_SECONDS) - 1)])
+            attempt += 1
+
+    async def _connect(self, options: dict[str, Any]) -> "ListClient | None":
+        """Return a client whose subscriptions are made, or None."""
+        client = ListClient(
+            wants_tls=self._config.wants_tls,
+            refused=self.callbacks.refused,
+            pause=self.callbacks.pause,
+        )
+        try:
+            await client.connect(error_cb=client.on_error, **options)
+            self._client = client
+            await self.callbacks.attach()
+        except CLIENT_ERRORS as error:
+            cause = client.last_error or error
+            self._complain(cause, client.last_text or str(cause) or type(cause).__name__)
+        except GatewayError as error:
+            if not self._opened.is_set():
+                self._fatal = error
+                self._opened.set()
+            self._complain(error, str(error))
+        else:
+            return client
+        self._client = None
+        await client.discard()
+        return None
+
+    async def _serve(self, client: "ListClient") -> None:
+        _log.info("%s: connected to %s", self._config.name, client.peer)
+        self._complaints.clear()
+        self._opened.set()
+        await client.gone
+        self._client = None
+        text = client.last_text or "connection closed"
+        _log.warning("%s: lost %s: %s", self._config.name, client.peer, text)
+        self._complaints.add(text)
+        self.callbacks.lost()
+        await client.discard()
+
+    def _complain(self, error: Exception, text: str) -> None:
+        """Log why there is no connection: once, and again if the server itself says why."""
+        news = not self._complaints or not isinstance(error, OSError | TimeoutError)
+        if news and text not in self._complaints:
+            self._complaints.add(text)
+            servers = ", ".join(_host(url) for url in self._config.urls)
+            _log.warning("%s: no connection to %s: %s", self._config.name, servers, text)
+
+    def _connect_options(self) -> dict[str, Any]:
+        config = self._config
+        options: dict[str, Any] = {
+            "servers": config.urls,
+            "name": f"ce-gateway {config.name}",
+            "allow_reconnect": False,
+            "max_reconnect_attempts": 1,
+            "reconnect_time_wait": 0,
+            "connect_timeout": _CONNECT_SECONDS,
+            "ping_interval": _PING_SECONDS,
+            "user": config.username,
+            "password": config.password and config.password.get_secret_value(),
+            "token": config.token and config.token.get_secret_value(),
+        }
+        if config.wants_tls:
+            options["tls"] = client_context(config.tls)
+        if config.credentials is not None:
+            _check_secret(config.credentials, b"BEGIN NATS USER JWT", b"BEGIN USER NKEY SEED")
+            options["user_credentials"] = str(config.credentials)
+        if config.nkey is not None:
+            _check_secret(config.nkey, b"SU")
+            options["nkeys_seed"] = str(config.nkey)
+        return options
+
+
+def _check_secret(path: Path, *markers: bytes) -> None:
+    """Look into a file before nats-py does, which reads for ever if a marker is missing."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise GatewayError(f"can't read {path}: {error.strerror}") from error
+    for marker in markers:
+        if marker not in content:
+            raise GatewayError(f"{path} holds no {marker.decode()!r}")
+
+
+def _host(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.hostname}:{parts.port or 4222}"

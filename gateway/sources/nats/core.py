@@ -1,0 +1,123 @@
+"""Core NATS: plain subscriptions, with an answer to those who ask for one.
+
+A message with a reply subject is answered `+ACK` once its events are safe, else `-ERR reason`.
+One without is at most once: if it is released, it is held and submitted again as long as there is
+room.
+
+Back-pressure: NATS cannot tell a publisher to wait, and a server drops a client that does not read
+for 10 s (its `write_deadline`), with all that it had for it. So reading stops when
+`max_pending_bytes` wait here, for 5 s at most, which is also short enough for PING and PONG;
+after that messages are refused, with `-ERR busy` where an answer is wanted, and counted.
+"""
+
+import contextlib
+import uuid
+from typing import Final
+
+from bindings.wire.nats import NatsMessage
+from gateway.delivery import Outcome, Settlement
+from gateway.interfaces import Intake
+from gateway.nats_client import CLIENT_ERRORS
+from gateway.nats_connection import ClientCallbacks, NatsConnection
+from gateway.sources.nats.config import NatsSourceConfig
+from gateway.sources.nats.feed import Answers, Feed, Item, utc_text
+from gateway.tasks import Tasks
+
+PAUSE_SECONDS: Final = 5.0
+_DETAIL_CHARACTERS = 300
+
+
+class CoreSubscriber:
+    """Subscriptions to `subjects`."""
+
+    def __init__(self, config: NatsSourceConfig) -> None:
+        self._config = config
+        self._tasks = Tasks(f"nats {config.name}")
+        self._connection = NatsConnection(
+            config, ClientCallbacks(attach=self._attach, pause=self._pause)
+        )
+        self._answers = Answers(self._connection)
+        self._draining = False
+        self._refusing = False
+        self._count = 0
+
+    async def open(self, intake: Intake) -> None:
+        self._intake = intake
+        self._feed = Feed(self._config, intake, self)
+        self._tasks.start(self._feed.run(), "feed")
+        await self._connection.open()
+
+    async def drain(self) -> None:
+        self._draining = True
+        for sid in self._sids:
+            self._connection.unsubscribe(sid)
+        await self._settle_writes()
+
+    async def close(self) -> None:
+        await self._tasks.close()
+        self._answers.flush()
+        await self._settle_writes()
+        await self._connection.close()
+
+    def identify(self, item: Item) -> tuple[str, str]:  # noqa: ARG002 - nothing in it would do
+        return str(uuid.uuid4()), utc_text()
+
+    def refused(self, item: Item, reason: str, text: str) -> None:
+        self._intake.rejected(reason, text)
+        self._answer(item, reason, text)
+
+    def settled(self, item: Item, settlement: Settlement) -> None:
+        if settlement.outcome is Outcome.ACCEPTED:
+            if item.reply:
+                self._answers.add(item.reply, b"+ACK")
+        elif item.reply:
+            self._answer(item, settlement.reason.value, settlement.detail)
+        elif (
+            settlement.outcome is Outcome.RELEASED and not self._draining and not self._feed.is_full
+        ):
+            self._feed.hold(item, settlement.retry_after)
+        else:
+            self._intake.rejected(settlement.reason.value, settlement.detail)
+
+    @property
+    def _may_hold(self) -> bool:
+        return not (self._draining or self._feed.is_full)
+
+    async def _attach(self) -> None:
+        self._sids: list[int] = []
+        if not self._draining:
+            for subject in self._config.subjects:
+                self._sids.append(
+                    self._connection.subscribe(subject, self._received, self._config.queue)
+                )
+        self._answers.flush()
+        await self._connection.flush()
+
+    def _received(self, messages: list[NatsMessage]) -> None:
+        self._count += len(messages)
+        first = self._count - len(messages)
+        items = [
+            Item(message, message.reply, number) for number, message in enumerate(messages, first)
+        ]
+        if not self._feed.is_full:
+            self._refusing = False
+            self._feed.put(items)
+            return
+        for item in items:
+            self._answer(item, "busy", "no room for more messages")
+        self._intake.rejected("busy", "no room for more messages", len(items))
+
+    async def _pause(self) -> None:
+        """Stop reading while it is full; once that has not helped, read on and refuse."""
+        if self._feed.is_full and not self._refusing:
+            await self._feed.wait_for_room(PAUSE_SECONDS)
+            self._refusing = self._feed.is_full
+
+    def _answer(self, item: Item, reason: str, text: str) -> None:
+        if item.reply:
+            detail = text[:_DETAIL_CHARACTERS].encode("utf-8", "replace")
+            self._answers.add(item.reply, b"-ERR %b: %b" % (reason.encode(), detail))
+
+    async def _settle_writes(self) -> None:
+        with contextlib.suppress(*CLIENT_ERRORS):  # gone, and with it all who wait for an answer
+            await self._connection.flush(2)

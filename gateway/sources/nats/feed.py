@@ -1,0 +1,268 @@
+"""Between the socket and the intake: decode what came, submit lists, hold what was released.
+
+A released message is submitted again after a while. Until then later messages of its key wait
+behind it, and those of other keys do not.
+"""
+
+import asyncio
+import contextlib
+import re
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import Final, Protocol
+
+import msgspec
+
+from bindings.binding import Message
+from bindings.errors import CloudEventError, InvalidEventError, NotAnEventError, TooLargeError
+from bindings.event import Event
+from bindings.nats import NATS
+from bindings.wire.nats import NatsMessage, parse_headers
+from bindings.wrap import Wrapper
+from gateway.delivery import Delivery, Settlement
+from gateway.errors import GatewayError
+from gateway.interfaces import Intake
+from gateway.nats_connection import NatsConnection
+from gateway.sources.nats.config import NatsSourceConfig
+
+MAX_LIST: Final = 500
+"""Messages submitted at once; one read of the socket brings about a hundred."""
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_HOLD_SECONDS: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+
+
+class Item(msgspec.Struct):
+    """One message on its way.
+
+    Attributes:
+        message: as it came; forgotten when it has been decoded.
+        reply: where the answer goes; a redelivery brings a newer one.
+        number: order of arrival, or the stream's sequence.
+        events: what it brought.
+        size: bytes it takes.
+        attempt: how often it was released.
+        touched: monotonic seconds of the last sign to the server.
+    """
+
+    message: NatsMessage | None
+    reply: bytes
+    number: int
+    events: Sequence[Event] = ()
+    size: int = 0
+    attempt: int = 0
+    touched: float = 0.0
+
+
+class Owner(Protocol):
+    """What a feed asks of the core subscriber or the JetStream consumer."""
+
+    def identify(self, item: Item) -> tuple[str, str]:
+        """Return id and time for a message that is to be wrapped."""
+
+    def refused(self, item: Item, reason: str, text: str) -> None:
+        """Answer a message that brought no event, and count it."""
+
+    def settled(self, item: Item, settlement: Settlement) -> None:
+        """Answer a message, or hold it."""
+
+
+class _Held(msgspec.Struct):
+    due: float
+    items: list[Item]
+
+
+class Feed:
+    """Takes items in the order of arrival and submits their events."""
+
+    def __init__(self, config: NatsSourceConfig, intake: Intake, owner: Owner) -> None:
+        self._intake = intake
+        self._owner = owner
+        self._max_event_bytes = config.limits.max_event_bytes
+        self._max_bytes = config.max_pending_bytes
+        self._wrapper = _wrapper(config)
+        self._queue: list[Item] = []
+        self._held: dict[str, _Held] = {}
+        self._bytes = 0
+        self._changed = asyncio.Event()
+        self._room = asyncio.Event()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether more bytes wait than `max_pending_bytes`."""
+        return self._bytes >= self._max_bytes
+
+    def put(self, items: list[Item]) -> None:
+        """Take new items; `run` submits them."""
+        for item in items:
+            message = item.message
+            if message is not None:
+                item.size = len(message.payload) + len(message.header)
+            self._bytes += item.size
+        if self._queue:
+            self._queue.extend(items)
+        else:
+            self._queue = items
+        self._changed.set()
+
+    def hold(self, item: Item, retry_after: float | None) -> None:
+        """Submit an item again after a while."""
+        delay = _HOLD_SECONDS[min(item.attempt, len(_HOLD_SECONDS) - 1)]
+        due = asyncio.get_running_loop().time() + max(delay, retry_after or 0.0)
+        item.attempt += 1
+        self._bytes += item.size
+        held = self._held.setdefault(_key(item), _Held(due, []))
+        held.items.append(item)
+        self._changed.set()
+
+    async def wait_for_room(self, seconds: float) -> None:
+        """Return when it is no longer full, or after `seconds`."""
+        self._room.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._room.wait()
+
+    async def run(self) -> None:
+        """Decode and submit for ever."""
+        while True:
+            await self._wait()
+            for items in self._due():
+                await self._submit(items)
+            while self._queue:
+                items, self._queue = self._queue[:MAX_LIST], self._queue[MAX_LIST:]
+                ready = self._decode(items)
+                if self._held:
+                    ready = [item for item in ready if not self._waits_behind(item)]
+                await self._submit(ready)
+                self._released(items)
+
+    async def _wait(self) -> None:
+        if not self._queue:
+            due = min((held.due for held in self._held.values()), default=None)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(due):
+                    await self._changed.wait()
+        self._changed.clear()
+
+    def _due(self) -> list[list[Item]]:
+        """Return the held items whose time has come, a list a key."""
+        if not self._held:
+            return []
+        now = asyncio.get_running_loop().time()
+        keys = [key for key, held in self._held.items() if held.due <= now]
+        lists = [self._held.pop(key).items for key in keys]
+        for items in lists:
+            items.sort(key=_number)
+            self._released(items)
+        return lists
+
+    def _waits_behind(self, item: Item) -> bool:
+        held = self._held.get(_key(item))
+        if held is None:
+            return False
+        held.items.append(item)
+        self._bytes += item.size
+        return True
+
+    def _released(self, items: list[Item]) -> None:
+        was_full = self.is_full
+        self._bytes -= sum([item.size for item in items])
+        if was_full and not self.is_full:
+            self._room.set()
+
+    async def _submit(self, items: list[Item]) -> None:
+        if items:
+            settled = self._owner.settled
+            await self._intake.submit(
+                [Delivery(item.events, partial(settled, item)) for item in items]
+            )
+
+    def _decode(self, items: list[Item]) -> list[Item]:
+        ready = []
+        for item in items:
+            message, item.message = item.message, None
+            if message is None:
+                continue
+            try:
+                item.events = self._events(item, message)
+            except CloudEventError as error:
+                self._owner.refused(item, error.reason, str(error))
+            else:
+                ready.append(item)
+        return ready
+
+    def _events(self, item: Item, message: NatsMessage) -> Sequence[Event]:
+        payload = message.payload
+        limit = self._max_event_bytes
+        if len(payload) > limit:
+            raise TooLargeError(f"{len(payload)} bytes, and {limit} is the limit", limit=limit)
+        headers = parse_headers(message.header)
+        content_type = headers.get("content-type")
+        try:
+            return NATS.decode(Message(payload, content_type, headers.pairs, message.subject))
+        except NotAnEventError:
+            if self._wrapper is None:
+                raise
+            if _LONE_SURROGATE.search(message.subject):
+                raise InvalidEventError("the subject is no UTF-8", reason="template") from None
+        identity, moment = self._owner.identify(item)
+        facts = {"subject": message.subject}
+        event = self._wrapper.wrap(
+            payload, facts, id=identity, time=moment, content_type=content_type
+        )
+        return (event,)
+
+
+class Answers:
+    """Answers to messages, written together once per turn of the event loop."""
+
+    def __init__(self, connection: NatsConnection) -> None:
+        self._connection = connection
+        self._waiting: list[bytes] = []
+        self._scheduled = False
+
+    def add(self, reply: bytes, text: bytes) -> None:
+        """Publish `text` to `reply` soon; after a reconnection if need be."""
+        self._waiting.append(b"PUB %b %d\r\n%b\r\n" % (reply, len(text), text))
+        if not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Write what waits, if there is a connection."""
+        self._scheduled = False
+        if self._waiting and self._connection.write(b"".join(self._waiting)):
+            self._waiting.clear()
+
+
+def utc_text(nanoseconds: int | None = None) -> str:
+    """Return an RFC 3339 time: of nanoseconds since 1970, or now."""
+    seconds, rest = divmod(time.time_ns() if nanoseconds is None else nanoseconds, 1_000_000_000)
+    moment = datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)
+    return f"{moment.isoformat()}.{rest // 1000:06d}Z"
+
+
+def _key(item: Item) -> str:
+    return item.events[0].key if item.events else ""
+
+
+def _number(item: Item) -> int:
+    return item.number
+
+
+def _wrapper(config: NatsSourceConfig) -> Wrapper | None:
+    template = config.event
+    if template is None:
+        return None
+    try:
+        return Wrapper(
+            type=template.type,
+            source=template.source,
+            subject=template.subject,
+            datacontenttype=template.datacontenttype,
+            dataschema=template.dataschema,
+            extensions=template.extensions,
+        )
+    except ValueError as error:
+        raise GatewayError(f"{config.name}: event: {error}") from error

@@ -1,0 +1,281 @@
+"""JetStream: a durable consumer that is pulled from, and acknowledged when the event is safe.
+
+All requests use one inbox. The answers to a request's end (408, 409, ...) carry its number; the
+messages themselves do not, so what is still to come is counted over all requests. `+ACK` goes out
+once the events are safe, `+TERM` for what brings no event or is refused for good. There is no
+`-NAK`: it changes the order. A message that is not done after a part of `ack_wait` is kept ours
+with `+WPI`, and one that the server gives us again meanwhile only renews the address of its answer.
+"""
+
+import asyncio
+import contextlib
+import logging
+from typing import Any, Final
+
+import nats.js.api as js_api
+import nats.js.errors
+from nats.js import JetStreamManager
+
+from bindings.errors import CloudEventError
+from bindings.wire.nats import NatsMessage, encode_publish, parse_headers
+from gateway.delivery import Outcome, Settlement
+from gateway.errors import GatewayError
+from gateway.interfaces import Intake
+from gateway.nats_client import CLIENT_ERRORS
+from gateway.nats_connection import BACKOFF_SECONDS, ClientCallbacks, NatsConnection
+from gateway.sources.nats.config import NatsSourceConfig
+from gateway.sources.nats.feed import Answers, Feed, Item, utc_text
+from gateway.tasks import Tasks
+
+EXPIRES_SECONDS: Final = 30
+HEARTBEAT_SECONDS: Final = 5
+_ACK_PREFIX = b"$JS.ACK."
+
+_log = logging.getLogger(__name__)
+
+
+class JetStreamConsumer:
+    """The durable consumer `durable` of the stream `stream`."""
+
+    def __init__(self, config: NatsSourceConfig) -> None:
+        self._config = config
+        self._tasks = Tasks(f"nats {config.name}")
+        self._connection = NatsConnection(
+            config, ClientCallbacks(attach=self._attach, lost=self._stop_pulling)
+        )
+        self._answers = Answers(self._connection)
+        self._pending: dict[int, Item] = {}  # by the stream's sequence
+        self._window = config.max_ack_pending
+        self._ack_wait = config.ack_wait
+        self._inbox = ""
+        self._sid = 0
+        self._outstanding = 0  # messages asked for that have not come
+        self._request_number = 0
+        self._first_request = 0  # answers to earlier ones are of no interest any more
+        self._pulling = False
+        self._recovering = False
+        self._draining = False
+        self._heard = 0.0
+        self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{config.stream}.{config.durable}".encode()
+
+    async def open(self, intake: Intake) -> None:
+        self._intake = intake
+        self._feed = Feed(self._config, intake, self)
+        self._tasks.start(self._feed.run(), "feed")
+        await self._connection.open()
+        self._tasks.start(self._keep_alive(), "in progress")
+
+    async def drain(self) -> None:
+        self._draining = True
+        self._stop_pulling()
+        self._connection.unsubscribe(self._sid)
+        await self._settle_writes()
+
+    async def close(self) -> None:
+        self._stop_pulling()
+        await self._tasks.close()
+        self._answers.flush()
+        await self._settle_writes()
+        await self._connection.close()
+
+    # What the feed asks for.
+
+    def identify(self, item: Item) -> tuple[str, str]:
+        words = item.reply.split(b".")
+        moment = int(words[-2] if len(words) == 9 else words[9])
+        return f"{self._config.stream}-{item.number}", utc_text(moment)
+
+    def refused(self, item: Item, reason: str, text: str) -> None:
+        self._intake.rejected(reason, text)
+        self._done(item, b"+TERM")
+
+    def settled(self, item: Item, settlement: Settlement) -> None:
+        if settlement.outcome is Outcome.ACCEPTED:
+            self._done(item, b"+ACK")
+        elif settlement.outcome is Outcome.REJECTED:
+            self._intake.rejected(settlement.reason.value, settlement.detail)
+            self._done(item, b"+TERM")
+        elif self._draining:
+            # It stays unacknowledged; the server gives it to somebody after ack_wait.
+            self._pending.pop(item.number, None)
+        else:
+            self._feed.hold(item, settlement.retry_after)
+
+    def _done(self, item: Item, answer: bytes) -> None:
+        self._pending.pop(item.number, None)
+        self._answers.add(item.reply, answer)
+        if not self._outstanding:
+            self._request_more()
+
+    # The consumer.
+
+    async def _attach(self) -> None:
+        await self._prepare_consumer()
+        self._inbox = self._connection.inbox()
+        self._sid = self._connection.subscribe(f"{self._inbox}.*", self._received)
+        self._answers.flush()
+        await self._connection.flush()
+        self._start_pulling()
+
+    async def _prepare_consumer(self) -> None:
+        config = self._config
+        manager = JetStreamManager(self._connection.client)
+        try:
+            info = await manager.consumer_info(config.stream, config.durable)
+        except nats.js.errors.NotFoundError:
+            if not config.create:
+                raise
+            # Fails with "stream not found" if that is what is missing; we come again then.
+            info = await manager.add_consumer(
+                config.stream,
+                durable_name=config.durable,
+                ack_policy=js_api.AckPolicy.EXPLICIT,
+                ack_wait=config.ack_wait,
+                max_deliver=-1,
+                max_ack_pending=config.max_ack_pending,
+                **_filter(config.subjects),
+            )
+        found = info.config
+        if found.ack_policy != js_api.AckPolicy.EXPLICIT or found.deliver_subject:
+            raise GatewayError(
+                f"consumer {config.durable} of stream {config.stream} must be a pull consumer "
+                "with explicit acknowledgement"
+            )
+        if (found.max_deliver or -1) > 0:
+            _log.warning(
+                "%s: consumer %s gives a message up after %d deliveries (max_deliver)",
+                config.name, config.durable, found.max_deliver,
+            )  # fmt: skip
+        self._ack_wait = found.ack_wait or config.ack_wait
+        limit = found.max_ack_pending or 0
+        self._window = min(config.max_ack_pending, limit) if limit > 0 else config.max_ack_pending
+
+    def _start_pulling(self) -> None:
+        self._pulling = not self._draining
+        self._heard = asyncio.get_running_loop().time()
+        self._request_more()
+
+    def _stop_pulling(self) -> None:
+        self._pulling = False
+        self._outstanding = 0
+        self._first_request = self._request_number + 1
+
+    def _request_more(self) -> None:
+        room = self._window - len(self._pending) - self._outstanding
+        count = min(self._config.batch, room)
+        # Small requests cost as much as large ones: ask early, but never for crumbs.
+        worth = count > 0 and (self._outstanding == 0 or count * 2 >= self._config.batch)
+        if not self._pulling or not worth:
+            return
+        self._request_number += 1
+        body = b'{"batch":%d,"expires":%d,"idle_heartbeat":%d}' % (
+            count, EXPIRES_SECONDS * 10**9, HEARTBEAT_SECONDS * 10**9,
+        )  # fmt: skip
+        reply = f"{self._inbox}.{self._request_number}".encode()
+        if self._connection.write(encode_publish(self._subject, body, reply=reply)):
+            self._outstanding += count
+
+    def _received(self, messages: list[NatsMessage]) -> None:
+        now = self._heard = asyncio.get_running_loop().time()
+        items = []
+        for message in messages:
+            number = _stream_sequence(message.reply)
+            if number is None:
+                self._take_status(message)
+                continue
+            if self._outstanding:
+                self._outstanding -= 1
+            known = self._pending.get(number)
+            if known is not None:
+                known.reply = message.reply
+                known.touched = now
+                continue
+            item = Item(message, message.reply, number, touched=now)
+            self._pending[number] = item
+            items.append(item)
+        if items:
+            self._feed.put(items)
+        self._request_more()
+
+    def _take_status(self, message: NatsMessage) -> None:
+        try:
+            headers = parse_headers(message.header)
+        except CloudEventError as error:
+            self._intake.rejected(error.reason, str(error))
+            return
+        number = message.subject.rpartition(".")[2]
+        if headers.status in {0, 100} or int(number) < self._first_request:
+            return  # a heartbeat, or the end of a request that we have forgotten
+        if headers.status in {404, 408}:
+            missing = headers.get("nats-pending-messages")
+            known = missing.isascii() and missing.isdigit()
+            self._outstanding -= min(
+                self._outstanding, int(missing) if known else self._outstanding
+            )
+        else:
+            self._trouble(f"{headers.status} {headers.description}")
+
+    # When the server does not answer as it should.
+
+    def _trouble(self, text: str) -> None:
+        self._stop_pulling()
+        if not self._recovering and not self._draining:
+            self._recovering = True
+            _log.warning("%s: consumer %s: %s", self._config.name, self._config.durable, text)
+            self._tasks.start(self._recover(), "recover")
+
+    async def _recover(self) -> None:
+        for attempt in range(1 << 30):
+            await asyncio.sleep(BACKOFF_SECONDS[min(attempt, len(BACKOFF_SECONDS) - 1)])
+            if self._pulling or self._draining or not self._connection.is_up:
+                break  # a new connection has begun, or will: it attaches anew
+            try:
+                await self._prepare_consumer()
+            except (*CLIENT_ERRORS, GatewayError) as error:
+                _log.debug("%s: %s", self._config.name, error)
+                continue
+            _log.info("%s: consumer %s is back", self._config.name, self._config.durable)
+            self._start_pulling()
+            break
+        self._recovering = False
+
+    async def _keep_alive(self) -> None:
+        """Tell the server what we still work on, and notice requests that got lost."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(min(HEARTBEAT_SECONDS, self._ack_wait / 4))
+            now = loop.time()
+            for item in self._pending.values():
+                if now - item.touched >= self._ack_wait / 4:
+                    item.touched = now
+                    self._answers.add(item.reply, b"+WPI")
+            if self._outstanding and now - self._heard > 3 * HEARTBEAT_SECONDS:
+                self._trouble("no heartbeat")
+
+    async def _settle_writes(self) -> None:
+        with contextlib.suppress(*CLIENT_ERRORS):  # what can't be acknowledged comes again
+            await self._connection.flush(2)
+
+
+def _filter(subjects: list[str]) -> dict[str, Any]:
+    if len(subjects) == 1:
+        return {"filter_subject": subjects[0]}
+    return {"filter_subjects": subjects} if subjects else {}
+
+
+def _stream_sequence(reply: bytes) -> int | None:
+    """Return the stream's sequence of an acknowledgement subject (ADR-15), None if it is none.
+
+    `$JS.ACK.stream.consumer.delivered.sequence.consumer-sequence.time.pending`, or with domain and
+    account behind `$JS.ACK`, and perhaps with a random word at the end.
+    """
+    if not reply.startswith(_ACK_PREFIX):
+        return None
+    words = reply.split(b".")
+    if len(words) == 9:
+        word = words[5]
+    elif len(words) >= 11:
+        word = words[7]
+    else:
+        return None
+    return int(word) if word.isdigit() else None
