@@ -1,0 +1,323 @@
+"""From a complete request to its events, with what the gateway fills in (binding 5 to 7, 9.3)."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal
+
+import msgspec
+
+from bindings.binding import media_type_of
+from bindings.coap import content_formats
+from bindings.coap.attributes import read_attributes
+from bindings.coap.identifier import generate_id
+from bindings.coap.request import Request, RequestError
+from bindings.errors import CloudEventError, InvalidEventError, UnknownEncodingError
+from bindings.event import Event, canonical_text, event_from_attributes, is_json_type
+from bindings.json_format import decode_event, is_json
+from bindings.wire.coap import Code
+
+RouteMode = Literal["auto", "structured", "batch"]
+Content = Literal["binary", "event", "batch"]
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """An event resource: what requests to one path mean.
+
+    Attributes:
+        mode: what it takes; `auto` is binary unless a CloudEvents Content-Format says otherwise.
+        defaults: attributes of events that lack them: type, subject, ...
+        any_source: whether a peer may claim a source that is not its own.
+        needs_identity: whether a peer without credentials is refused.
+        lab_formats: whether the experimental Content-Formats are understood.
+        fill_time: whether an event without time gets the time of its reception.
+        max_event_bytes: the largest payload.
+    """
+
+    mode: RouteMode = "auto"
+    defaults: Mapping[str, str] = {}
+    any_source: bool = False
+    needs_identity: bool = False
+    lab_formats: bool = False
+    fill_time: bool = True
+    max_event_bytes: int = 65536
+
+
+class Peer(msgspec.Struct, frozen=True):
+    """Who sent a request.
+
+    Attributes:
+        endpoint: transport, address, port and security context, as bytes that differ when they do.
+        source: the source of its events when they name none (section 9.1).
+        is_authenticated: whether it has shown credentials.
+    """
+
+    endpoint: bytes
+    source: str
+    is_authenticated: bool = False
+
+
+class Moment(msgspec.Struct, frozen=True):
+    """When a request was received.
+
+    Attributes:
+        seconds: wall clock, since 1970.
+        text: the same as an RFC 3339 timestamp.
+    """
+
+    seconds: float
+    text: str
+
+
+class BatchElementError(InvalidEventError):
+    """One event of a batch is invalid, and so the whole batch.
+
+    Attributes:
+        position: which one, counted from 0.
+    """
+
+    def __init__(self, position: int, error: InvalidEventError) -> None:
+        super().__init__(
+            f"event {position}: {error}", attribute=error.attribute, reason=error.reason
+        )
+        self.position = position
+
+
+def diagnostic(error: CloudEventError) -> str:
+    """Return what to tell the producer, in at most 64 ASCII characters; never event data (8.3)."""
+    if not isinstance(error, InvalidEventError):
+        return str(error)[:64]
+    words = error.reason.replace("_", " ")
+    if error.attribute:
+        words = f"{error.attribute[:20]!a}: {words}"
+    if isinstance(error, BatchElementError):
+        words = f"event {error.position}: {words}"
+    return words[:64]
+
+
+_MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ELEMENTS: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_ENCODER: Final = msgspec.json.Encoder()
+
+
+def decode_request(
+    request: Request, payload: bytes, route: Route, peer: Peer, moment: Moment
+) -> Sequence[Event]:
+    """Return the events of a request whose payload is complete; an empty batch has none.
+
+    Nothing of a request is returned unless all of it is valid.
+
+    Raises:
+        RequestError: 4.01, 4.03 or 4.06.
+        UnknownEncodingError: 4.15.
+        InvalidEventError: 4.00.
+    """
+    if route.needs_identity and not peer.is_authenticated:
+        raise RequestError("credentials needed", Code.UNAUTHORIZED, reason="unauthenticated")
+    if request.accept is not None and request.accept not in content_formats.ACCEPTED_ANSWERS:
+        raise RequestError("no such answer", Code.NOT_ACCEPTABLE, reason="not_acceptable")
+    content = content_of(route, request.content_format)
+    attributes = read_attributes(request.queries)
+    fill = _Fill(request, payload, route, peer, moment, attributes)
+    if content == "binary":
+        events: Sequence[Event] = (_binary(request, payload, attributes, fill),)
+    elif content == "event":
+        events = (_structured(payload, fill.defaults(), attributes),)
+    else:
+        events = _batch(payload, fill, attributes)
+    if not route.any_source:
+        for event in events:
+            _check_source(event.source, fill.own_source)
+    return events
+
+
+def content_of(route: Route, content_format: int | None) -> Content:
+    """Return what a payload holds by route and Content-Format (section 6).
+
+    Raises:
+        UnknownEncodingError: a format that this route does not take, or that is not decoded here.
+    """
+    if route.mode == "auto":
+        if content_format not in content_formats.LAB:
+            return "binary"
+        if route.lab_formats and content_format == content_formats.LAB_EVENT_JSON:
+            return "event"
+        if route.lab_formats and content_format == content_formats.LAB_BATCH_JSON:
+            return "batch"
+    elif content_format == content_formats.JSON:
+        return "event" if route.mode == "structured" else "batch"
+    elif content_format == content_formats.CBOR or (
+        route.mode == "batch" and content_format == content_formats.CBOR_SEQUENCE
+    ):
+        raise UnknownEncodingError("CBOR events are not decoded here")
+    shown = "none" if content_format is None else str(content_format)
+    raise UnknownEncodingError(f"Content-Format {shown} is not taken here")
+
+
+class _Fill:
+    """What the gateway fills in for one request (section 7.1)."""
+
+    def __init__(
+        self,
+        request: Request,
+        payload: bytes,
+        route: Route,
+        peer: Peer,
+        moment: Moment,
+        attributes: Mapping[str, str],
+    ) -> None:  # the six facts of section 7.1, used in three ways
+        self._request = request
+        self._payload = payload
+        self._route = route
+        self._peer = peer
+        self._moment = moment
+        self._attributes = attributes
+        self.own_source = route.defaults.get("source", peer.source)
+
+    def new_id(self) -> str:
+        return generate_id(
+            self._request.message, self._payload, self._peer.endpoint, self._moment.seconds
+        )
+
+    def defaults(self, *, is_batch: bool = False) -> dict[str, str]:
+        """Return every attribute that an event without it gets, the query's before the route's."""
+        query = self._attributes
+        defaults = {"specversion": "1.0", **self._route.defaults, **query}
+        if is_batch:
+            defaults.pop("id", None)
+            defaults.pop("time", None)
+        elif "id" not in query:
+            defaults["id"] = self.new_id()
+        defaults.setdefault("source", self._peer.source)
+        if self._route.fill_time:
+            defaults.setdefault("time", self._moment.text)
+        return defaults
+
+    def complete(self, attributes: dict[str, str]) -> None:
+        """Add to a binary-mode event what it lacks; `attributes` is changed."""
+        for name, value in self._route.defaults.items():
+            attributes.setdefault(name, value)
+        attributes.setdefault("specversion", "1.0")
+        attributes.setdefault("source", self._peer.source)
+        if "id" not in attributes:
+            attributes["id"] = self.new_id()
+        if self._route.fill_time and "time" not in attributes:
+            attributes["time"] = self._moment.text
+
+
+def _binary(request: Request, payload: bytes, attributes: dict[str, str], fill: _Fill) -> Event:
+    content_type = _content_type(request.content_format, attributes.get("datacontenttype"))
+    fill.complete(attributes)
+    if not content_type and payload:
+        content_type = "application/octet-stream"
+    if content_type:
+        attributes["datacontenttype"] = content_type
+    if not payload:
+        return event_from_attributes(attributes, None)
+    if is_json_type(content_type):
+        if not is_json(payload):
+            raise InvalidEventError("the payload is no JSON", reason="json")
+    elif media_type_of(content_type) == "text/plain":
+        try:
+            payload.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise InvalidEventError("the payload is no UTF-8", reason="charset") from error
+    return event_from_attributes(attributes, payload)
+
+
+def _content_type(number: int | None, named: str | None) -> str:
+    """Return the media type that Content-Format and `c=` agree on, "" without both (5.1)."""
+    if number is None:
+        return named or ""
+    registered = content_formats.MEDIA_TYPES.get(number)
+    if registered is None:
+        raise UnknownEncodingError(f"Content-Format {number} is not taken here")
+    if named is None:
+        return registered
+    if content_formats.comparable(named) != content_formats.comparable(registered):
+        raise InvalidEventError(
+            "datacontenttype differs from the Content-Format",
+            attribute="datacontenttype",
+            reason="duplicate_attribute",
+        )
+    return named
+
+
+def _structured(payload: bytes, defaults: Mapping[str, str], query: Mapping[str, str]) -> Event:
+    event = decode_event(_completed(payload, defaults))
+    if query:
+        present = event.attributes()
+        for name, value in query.items():
+            if canonical_text(present.get(name, value)) != value:
+                raise InvalidEventError(
+                    f"{name} differs between query and event",
+                    attribute=name,
+                    reason="duplicate_attribute",
+                )
+    return event
+
+
+def _completed(payload: bytes, defaults: Mapping[str, str]) -> bytes:
+    """Return the JSON object with the members that it lacks put in front.
+
+    So the event keeps an encoded form, which a structured sink sends without encoding it again.
+    What else is wrong with the object is left for `decode_event` to find.
+    """
+    members = _decode_json(_MEMBERS, payload)
+    absent = {name: value for name, value in defaults.items() if name not in members}
+    nulls = [name for name in defaults if name in members and bytes(members[name]) == b"null"]
+    if nulls:
+        return _without_nulls(payload, members, {name: defaults[name] for name in nulls} | absent)
+    if not absent:
+        return payload
+    start = payload.index(b"{")
+    separator = b"," if members else b""
+    return _ENCODER.encode(absent)[:-1] + separator + payload[start + 1 :]
+
+
+def _without_nulls(
+    payload: bytes, members: Mapping[str, msgspec.Raw], added: Mapping[str, str]
+) -> bytes:
+    """Return the object with defaults in the place of `null`, which means absence (section 6.1)."""
+    # Rebuilding would hide a member that stands there twice; the hook's last call has them all.
+    try:
+        pairs = json.loads(
+            payload, object_pairs_hook=lambda pairs: pairs, parse_int=str, parse_float=str
+        )
+    except RecursionError as error:
+        raise InvalidEventError("the payload is nested too deep", reason="json") from error
+    if len(pairs) != len(members):
+        raise InvalidEventError("a member stands twice", reason="duplicate_attribute")
+    return _ENCODER.encode({**members, **added})
+
+
+def _batch(payload: bytes, fill: _Fill, attributes: Mapping[str, str]) -> list[Event]:
+    elements = _decode_json(_ELEMENTS, payload)
+    if not elements:
+        return []
+    defaults = fill.defaults(is_batch=True)
+    # Section 6.4: id and time differ from event to event, so the query can't give them.
+    query = {name: attributes[name] for name in attributes if name not in {"id", "time"}}
+    stem = fill.new_id()
+    events = []
+    for position, element in enumerate(elements):
+        defaults["id"] = f"{stem}.{position}"
+        try:
+            events.append(_structured(bytes(element), defaults, query))
+        except InvalidEventError as error:
+            raise BatchElementError(position, error) from error
+    return events
+
+
+def _decode_json(decoder: "msgspec.json.Decoder[Any]", payload: bytes) -> Any:
+    try:
+        if not payload.isascii():
+            payload.decode("utf-8")
+        return decoder.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidEventError("the payload is no JSON of the kind", reason="json") from error
+
+
+def _check_source(source: str, own: str) -> None:
+    """Refuse a source that is neither the peer's own nor below it (section 9.3)."""
+    if source != own and not source.startswith((own + "/", own + "#")):
+        raise RequestError("that source is not yours", Code.FORBIDDEN, reason="foreign_source")

@@ -1,0 +1,18 @@
+"""The CoAP source: a UDP server that accepts events (docs/coap-binding.md).
+
+config      the source's table in the configuration
+listener    the socket
+resources   routes, and what /.well-known/core says of them
+peers       who sends, and what is kept for each
+duplicates  answers that are given again
+assembly    payloads that arrive in blocks
+exchange    one request under way, and its answer
+separate    answers sent on their own, until they are acknowledged
+requests    from a datagram to an exchange: all checks, in their order
+source      reads, submits, answers, and keeps the time
+"""
+
+from gateway.sources.coap.config import CoapRoute, CoapSourceConfig
+from gateway.sources.coap.source import CoapSource
+
+__all__ = ["CoapRoute", "CoapSource", "CoapSourceConfig"]

@@ -1,0 +1,132 @@
+"""The CoAP source's table in the configuration."""
+
+from typing import Final, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from bindings.wrap import Template
+from gateway.config.records import (
+    Address,
+    Duration,
+    Listen,
+    Record,
+    Size,
+    SourceConfig,
+)
+
+
+class CoapRoute(Record):
+    """One event resource."""
+
+    mode: Literal["auto", "structured", "batch"] = Field(
+        "auto",
+        description="auto: attributes in the query, data in the payload; "
+        "structured: one JSON event in the payload; batch: a JSON array of events",
+    )
+    type: str | None = Field(None, description="type of events that name none; templates allowed")
+    source: str | None = Field(
+        None,
+        description="source of events that name none, such as /devices/{device}; "
+        "default: coap://{device}, which is the sender's IP address",
+    )
+    subject: str | None = Field(
+        None, description="subject of events that name none; templates allowed"
+    )
+    source_policy: Literal["own", "any"] = Field(
+        "own",
+        description="own: an event's source must be the sender's own or below it, else 4.03; "
+        "any: whatever the sender says",
+    )
+    authentication: Literal["none", "required"] = Field(
+        "none", description="required: senders without credentials are answered 4.01"
+    )
+    max_event_bytes: Size | None = Field(
+        None, description="largest payload, blocks put together; default: `limits.max_event_bytes`"
+    )
+    lab_formats: bool | None = Field(
+        None, description="as `lab_formats` of the source, for this route"
+    )
+    fill_time: bool = Field(
+        default=True, description="give events without `time` the time of their reception"
+    )
+
+    @field_validator("type", "source", "subject")
+    @classmethod
+    def _is_template(cls, value: str | None) -> str | None:
+        if value is not None:
+            Template(value)
+        return value
+
+
+DEFAULT_ROUTES: Final = {
+    "/ce": CoapRoute(mode="auto"),
+    "/ce/s": CoapRoute(mode="structured"),
+    "/ce/b": CoapRoute(mode="batch"),
+}
+
+
+class CoapSourceConfig(SourceConfig):
+    """A CoAP server over UDP."""
+
+    listen: Listen = Field(
+        Address("0.0.0.0", 5683),  # noqa: S104 - devices are elsewhere
+        description="where to listen; on a host with several addresses name one, "
+        "since answers leave from the address that the system chooses",
+    )
+    routes: dict[str, CoapRoute] = Field(
+        DEFAULT_ROUTES,
+        min_length=1,
+        description="event resources by path; default: /ce (auto), /ce/s and /ce/b",
+    )
+    ack_after: Duration = Field(
+        1.0,
+        gt=0,
+        lt=2,
+        description="when a sender is told to wait; below the 2 s after which it sends again "
+        "(ACK_TIMEOUT, RFC 7252 4.8)",
+    )
+    sink_timeout: Duration = Field(
+        20.0,
+        lt=93,
+        description="when 5.04 is answered; below the 93 s that senders wait "
+        "(MAX_TRANSMIT_WAIT, RFC 7252 4.8.2)",
+    )
+    lab_formats: bool = Field(
+        default=False,
+        description="understand the experimental Content-Formats 65060 and 65061; "
+        "never in production (RFC 7252 12.3)",
+    )
+    inflight_per_endpoint: int = Field(
+        16, ge=1, description="requests of one address and port under way; beyond it: 5.03"
+    )
+    duplicates_max_bytes: Size = Field(
+        64 * 2**20,
+        description="memory for recognising repeated requests, about 170 bytes each for 247 s; "
+        "when it is full entries leave after 47 s, and new requests are answered 5.03",
+    )
+    assembly_max_bytes: Size = Field(
+        16 * 2**20,
+        description="memory for payloads of which blocks are missing; the oldest go first",
+    )
+    receive_buffer_bytes: Size = Field(
+        4 * 2**20,
+        description="socket buffer for bursts; the system may grant less (net.core.rmem_max)",
+    )
+
+    @field_validator("routes")
+    @classmethod
+    def _have_paths(cls, routes: dict[str, CoapRoute]) -> dict[str, CoapRoute]:
+        for path in routes:
+            if not path.startswith("/") or "//" in path or (path.endswith("/") and path != "/"):
+                raise ValueError(f"{path!r} is no path such as /ce/s")
+            if any(len(segment.encode()) > 255 for segment in path.split("/")):
+                raise ValueError(f"{path!r}: a segment has at most 255 bytes (RFC 7252 5.10)")
+            if path == "/.well-known/core":
+                raise ValueError("/.well-known/core lists the others (RFC 6690)")
+        return routes
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "CoapSourceConfig":
+        if self.sink_timeout <= self.ack_after:
+            raise ValueError("sink_timeout must be longer than ack_after")
+        return self

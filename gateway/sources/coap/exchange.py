@@ -1,0 +1,112 @@
+"""One request under way: what is needed to answer it, and to answer it again."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from bindings.coap import content_formats
+from bindings.wire.coap import (
+    Code,
+    Message,
+    Number,
+    Option,
+    Type,
+    from_uint,
+    serialise_options,
+)
+from gateway.sources.coap.peers import Endpoint
+
+NO_ANSWER: Final = b""
+"""Kept in the place of an answer when there is none: a repetition gets none either."""
+BARE_ACK: Final = b"\x00"
+"""Kept when the repetition gets an empty ACK: the answer is separate or not wanted."""
+CHANGED: Final = bytes((Code.CHANGED,))
+"""2.04 without options or payload: nearly every answer."""
+
+AMPLIFICATION: Final = 3
+"""An answer has at most so many times the bytes of its request (binding section 9.4)."""
+
+
+class Exchange:
+    """A request without its content, until it is answered.
+
+    Attributes:
+        endpoint: who asked.
+        key: what a repetition of the request is known by.
+        confirmable: whether it was a CON.
+        acknowledged: whether the empty ACK is out, so that the answer goes separately.
+        pending: whether it has no answer yet.
+        is_in_flight: whether it counts for its endpoint's limit.
+    """
+
+    __slots__ = (
+        "accept",
+        "acknowledged",
+        "block1",
+        "confirmable",
+        "endpoint",
+        "is_in_flight",
+        "key",
+        "max_answer_bytes",
+        "mid",
+        "no_response",
+        "pending",
+        "token",
+    )
+
+    def __init__(self, endpoint: Endpoint, message: Message, key: bytes, size: int) -> None:
+        self.endpoint = endpoint
+        self.key = key
+        self.confirmable = message.type == Type.CON
+        self.mid = message.mid
+        self.token = message.token
+        self.max_answer_bytes = size * AMPLIFICATION
+        self.acknowledged = False
+        self.pending = True
+        self.is_in_flight = False
+        self.no_response = 0
+        self.accept: int | None = None
+        self.block1: bytes | None = None
+
+    def suppresses(self, code: int) -> bool:
+        """Whether answers of this class are not wanted (RFC 7967); 2.31 is always sent."""
+        return code != Code.CONTINUE and bool(self.no_response >> (code >> 5) - 1 & 1)
+
+    def answer(self, code: Code, options: Sequence[Option] = (), diagnostic: str = "") -> bytes:
+        """Return an answer: its code, options and payload as on the wire.
+
+        Args:
+            code: the response code.
+            options: besides Block1, which is repeated to a request that had it (RFC 7959 2.3).
+            diagnostic: a text for people; left out where it would make the answer too large.
+        """
+        every = list(options)
+        if self.block1 is not None:
+            every.append((Number.BLOCK1, self.block1))
+        plain = bytes((code,)) + serialise_options(every)
+        if not diagnostic:
+            return plain
+        payload = diagnostic.encode("ascii", "replace")
+        if self.accept == content_formats.PROBLEM_DETAILS:
+            every.append((Number.CONTENT_FORMAT, from_uint(content_formats.PROBLEM_DETAILS)))
+            payload = _problem_details(payload)
+        whole = bytes((code,)) + serialise_options(every) + b"\xff" + payload
+        return whole if len(whole) + 3 + len(self.token) <= self.max_answer_bytes else plain
+
+
+def piggybacked(mid: int, token: bytes, answer: bytes) -> bytes:
+    """Return the ACK that carries an answer, or the bare one."""
+    if answer == BARE_ACK:
+        return bytes((0x60, 0, mid >> 8, mid & 0xFF))
+    return bytes((0x60 | len(token), answer[0], mid >> 8, mid & 0xFF)) + token + answer[1:]
+
+
+def separate(kind: Type, mid: int, token: bytes, answer: bytes) -> bytes:
+    """Return the CON or NON that carries an answer."""
+    head = bytes((0x40 | kind << 4 | len(token), answer[0], mid >> 8, mid & 0xFF))
+    return head + token + answer[1:]
+
+
+def _problem_details(text: bytes) -> bytes:
+    """Return concise problem details (RFC 9290) with a title, which is at most 64 bytes."""
+    length = bytes((0x60 | len(text),)) if len(text) < 24 else bytes((0x78, len(text)))
+    return b"\xa1\x20" + length + text

@@ -1,0 +1,70 @@
+"""The UDP socket of the CoAP source."""
+
+import asyncio
+import contextlib
+import socket
+from typing import Final
+
+from gateway.config.records import Address
+from gateway.errors import GatewayError
+
+SocketAddress = tuple[str, int] | tuple[str, int, int, int]
+"""What `recvfrom` says of a sender, IPv4 or IPv6."""
+
+# Linux; the socket module of 3.11 does not name them.
+_SO_RCVBUFFORCE: Final = 33
+_IP_MULTICAST_ALL: Final = 49
+_IPV6_MULTICAST_ALL: Final = 29
+
+
+async def open_socket(listen: Address, receive_buffer_bytes: int) -> socket.socket:
+    """Return a bound, non-blocking UDP socket; `[::]` takes IPv4 too.
+
+    Raises:
+        GatewayError: the host is unknown or the port is taken.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(listen.host, listen.port, type=socket.SOCK_DGRAM)
+    except OSError as error:
+        raise GatewayError(f"coap can't listen on {listen}: {error}") from error
+    family, kind, protocol, _, address = found[0]
+    result = socket.socket(family, kind, protocol)
+    try:
+        result.settimeout(0)
+        if family == socket.AF_INET6:
+            result.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        _ignore_multicast(result, family)
+        _grow_buffer(result, receive_buffer_bytes)
+        result.bind(address)
+    except OSError as error:
+        result.close()
+        raise GatewayError(f"coap can't listen on {listen}: {error}") from error
+    return result
+
+
+def bound_address(listener: socket.socket) -> Address:
+    """Return where the socket is bound, with the port that the system chose."""
+    host, port = listener.getsockname()[:2]
+    return Address(host, port)
+
+
+def ip_of(address: SocketAddress) -> str:
+    """Return a sender's IP address: IPv4 as such also on an IPv6 socket, and without a zone."""
+    return address[0].removeprefix("::ffff:").partition("%")[0]
+
+
+def _ignore_multicast(listener: socket.socket, family: int) -> None:
+    """Receive nothing of groups that another program on this host has joined (binding 4.1)."""
+    with contextlib.suppress(OSError):  # not Linux
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, _IPV6_MULTICAST_ALL, 0)
+        listener.setsockopt(socket.IPPROTO_IP, _IP_MULTICAST_ALL, 0)
+
+
+def _grow_buffer(listener: socket.socket, size: int) -> None:
+    """Make room for a burst: the usual 208 KiB overflow with 500 datagrams."""
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, size)  # needs CAP_NET_ADMIN
+    except OSError:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)

@@ -1,0 +1,58 @@
+"""Who sends to the CoAP source, and what is kept for each address and port."""
+
+import secrets
+from typing import Final
+
+from bindings.coap import Peer, Route
+from gateway.sources.coap.listener import SocketAddress, ip_of
+
+MAX_IDLE_PEERS: Final = 16384
+"""How many senders are remembered at most while nothing of theirs is under way."""
+
+
+class Endpoint:
+    """One address and port (RFC 7252 1.2).
+
+    Attributes:
+        address: as the socket has it.
+        device: its IP address; templates call it so.
+        peer: what the binding wants to know of it.
+        in_flight: requests of it that have no answer yet.
+        routes: event resources with the templates filled in for it, by path.
+    """
+
+    __slots__ = ("_next_mid", "address", "device", "in_flight", "peer", "routes")
+
+    def __init__(self, address: SocketAddress) -> None:
+        self.address = address
+        self.device = ip_of(address)
+        host = f"[{self.device}]" if ":" in self.device else self.device
+        self.peer = Peer(f"udp {self.device} {address[1]}".encode(), f"coap://{host}")
+        self.in_flight = 0
+        self.routes: dict[tuple[bytes, ...], Route] = {}
+        self._next_mid = secrets.randbelow(0x10000)
+
+    def new_mid(self) -> int:
+        """Return the next message id for a message to this endpoint (RFC 7252 4.4)."""
+        self._next_mid = self._next_mid + 1 & 0xFFFF
+        return self._next_mid
+
+
+class Peers:
+    """The endpoints that sent lately."""
+
+    def __init__(self) -> None:
+        self._endpoints: dict[SocketAddress, Endpoint] = {}
+
+    def __getitem__(self, address: SocketAddress) -> Endpoint:
+        endpoint = self._endpoints.get(address)
+        if endpoint is None:
+            if len(self._endpoints) >= MAX_IDLE_PEERS:
+                self._forget_idle()
+            endpoint = self._endpoints[address] = Endpoint(address)
+        return endpoint
+
+    def _forget_idle(self) -> None:
+        self._endpoints = {
+            address: endpoint for address, endpoint in self._endpoints.items() if endpoint.in_flight
+        }

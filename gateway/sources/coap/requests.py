@@ -1,0 +1,136 @@
+"""From a request to its events: every check, in the order of binding section 4."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from bindings.coap import (
+    Moment,
+    Request,
+    RequestError,
+    Route,
+    assembly_key,
+    content_formats,
+    decode_request,
+    diagnostic,
+    read_request,
+)
+from bindings.errors import CloudEventError, TooLargeError, UnknownEncodingError
+from bindings.event import Event
+from bindings.wire.coap import Block, Code, Message, Number, from_uint, to_uint
+from gateway.sources.coap.assembly import Assemblies
+from gateway.sources.coap.config import CoapSourceConfig
+from gateway.sources.coap.exchange import NO_ANSWER, Exchange
+from gateway.sources.coap.resources import WELL_KNOWN, Resources
+
+_MAX_BLOCK_EXPONENT: Final = 6
+_BLOCK_ANSWER_OVERHEAD: Final = 12
+"""What an answer with a block has beside token and block: header, three options, the marker."""
+
+
+class Requests:
+    """Judges requests; the only thing it keeps are payloads of which blocks are missing."""
+
+    def __init__(self, config: CoapSourceConfig) -> None:
+        self._resources = Resources(config)
+        self.assemblies = Assemblies(config.assembly_max_bytes)
+
+    def judge(
+        self, message: Message, exchange: Exchange, moment: Moment, now: float
+    ) -> Sequence[Event] | bytes:
+        """Return the events of a request, or the answer to one that brings none.
+
+        Args:
+            message: the request.
+            exchange: learns what the options say of the answer.
+            moment: when it was received, for events.
+            now: monotonic seconds, for blocks.
+
+        Raises:
+            CloudEventError: it is refused; `refusal` makes the answer.
+        """
+        try:
+            request = read_request(message)
+        except RequestError:
+            exchange.no_response = _no_response(message)
+            raise
+        exchange.no_response = request.no_response
+        exchange.accept = request.accept
+        if request.path == WELL_KNOWN:
+            return self._discover(request, exchange)
+        route = self._resources.find(request.path, exchange.endpoint)
+        if route is None:
+            raise RequestError("no such resource", Code.NOT_FOUND, reason="not_found")
+        if message.code != Code.POST:
+            raise RequestError("POST it", Code.METHOD_NOT_ALLOWED, reason="method")
+        if request.block2 is not None and request.block2.number:
+            raise RequestError("no such block", Code.BAD_REQUEST, reason="block")
+        payload = message.payload
+        if request.block1 is not None:
+            whole = self._assemble(request, request.block1, route, exchange, now)
+            if whole is None:
+                return exchange.answer(Code.CONTINUE)
+            payload = whole
+        elif len(payload) > route.max_event_bytes:
+            limit = route.max_event_bytes
+            raise TooLargeError(f"more than {limit} bytes", limit=limit)
+        return decode_request(request, payload, route, exchange.endpoint.peer, moment)
+
+    def _assemble(
+        self, request: Request, block: Block, route: Route, exchange: Exchange, now: float
+    ) -> bytes | None:
+        address = exchange.endpoint.address
+        options = assembly_key(request.message)
+        limit = route.max_event_bytes
+        if request.size1 is not None and request.size1 > limit:
+            self.assemblies.drop(address, options)
+            raise TooLargeError(f"more than {limit} bytes", limit=limit)
+        payload = request.message.payload
+        whole = self.assemblies.add(address, options, block, payload, limit, now)
+        exchange.block1 = block.to_bytes()
+        return whole
+
+    def _discover(self, request: Request, exchange: Exchange) -> bytes:
+        """Answer GET /.well-known/core, in blocks that do not amplify (sections 9.4 and 13)."""
+        if request.message.code != Code.GET:
+            raise RequestError("GET it", Code.METHOD_NOT_ALLOWED, reason="method")
+        if request.accept not in {None, content_formats.LINK_FORMAT}:
+            raise RequestError("no such answer", Code.NOT_ACCEPTABLE, reason="not_acceptable")
+        links = self._resources.links(request.queries)
+        wanted = request.block2 or Block(0, more=False, size_exponent=_MAX_BLOCK_EXPONENT)
+        room = exchange.max_answer_bytes - _BLOCK_ANSWER_OVERHEAD - len(exchange.token)
+        exponent = min(wanted.size_exponent, _MAX_BLOCK_EXPONENT)
+        if request.block2 is None or wanted.number == 0:
+            while exponent > 0 and min(16 << exponent, len(links)) > room:
+                exponent -= 1
+        start = wanted.number << (exponent + 4)
+        part = links[start : start + (16 << exponent)]
+        if wanted.number and not part:
+            raise RequestError("no such block", Code.BAD_REQUEST, reason="block")
+        block = Block(wanted.number, start + len(part) < len(links), exponent)
+        options = [(Number.CONTENT_FORMAT, from_uint(content_formats.LINK_FORMAT))]
+        if request.block2 is not None or block.more:
+            options.append((Number.BLOCK2, block.to_bytes()))
+        answer = exchange.answer(Code.CONTENT, options)
+        return answer + b"\xff" + part if part else answer
+
+
+def refusal(exchange: Exchange, error: CloudEventError) -> bytes:
+    """Return the answer to a request that is refused, NO_ANSWER where silence is asked for."""
+    if isinstance(error, RequestError):
+        if error.is_for_confirmable_only and not exchange.confirmable:
+            return NO_ANSWER
+        return exchange.answer(error.code, (), diagnostic(error))
+    if isinstance(error, TooLargeError):
+        size = (Number.SIZE1, from_uint(error.limit))
+        return exchange.answer(Code.REQUEST_ENTITY_TOO_LARGE, (size,))
+    if isinstance(error, UnknownEncodingError):
+        return exchange.answer(Code.UNSUPPORTED_CONTENT_FORMAT, (), diagnostic(error))
+    return exchange.answer(Code.BAD_REQUEST, (), diagnostic(error))
+
+
+def _no_response(message: Message) -> int:
+    """Return what a request that is refused for its options wants to hear (RFC 7967)."""
+    for number, value in message.options:
+        if number == Number.NO_RESPONSE and len(value) <= 1:
+            return to_uint(value)
+    return 0

@@ -1,0 +1,350 @@
+"""The CoAP source at work: reads, submits, answers, and keeps the time.
+
+All datagrams that one wake-up finds in the socket become one `try_submit`. There is one timer for
+everything: empty ACKs, sink timeouts, repetitions of separate answers and what expires.
+"""
+
+import asyncio
+import logging
+import math
+import secrets
+import socket
+import time
+from collections import deque
+from datetime import UTC, datetime
+from functools import partial
+from typing import ClassVar, Final
+
+from bindings.coap import Moment
+from bindings.errors import CloudEventError
+from bindings.wire.coap import (
+    Code,
+    Message,
+    MessageFormatError,
+    Number,
+    Option,
+    Type,
+    from_uint,
+    parse,
+    reset,
+)
+from gateway.config.records import Address
+from gateway.delivery import Delivery, Outcome, Reason, Settlement
+from gateway.errors import GatewayError
+from gateway.interfaces import Intake
+from gateway.sources.coap.config import CoapSourceConfig
+from gateway.sources.coap.duplicates import CON_SECONDS, NON_SECONDS, Duplicates, key_of
+from gateway.sources.coap.exchange import (
+    BARE_ACK,
+    CHANGED,
+    NO_ANSWER,
+    Exchange,
+    piggybacked,
+    separate,
+)
+from gateway.sources.coap.listener import SocketAddress, bound_address, open_socket
+from gateway.sources.coap.peers import Peers
+from gateway.sources.coap.requests import Requests, refusal
+from gateway.sources.coap.separate import SeparateAnswers
+
+_log = logging.getLogger(__name__)
+
+_READS_PER_WAKE_UP: Final = 256
+"""Enough to share the cost of a submit; few enough (8 ms) not to hold up other sources."""
+_DATAGRAM_BYTES: Final = 65536
+_HOUSEKEEPING_SECONDS: Final = 30.0
+_MAX_AGE_SECONDS: Final = (30, 90)
+"""Random, so that a fleet does not come back at once (binding section 8.3)."""
+
+_Batch = list[tuple[Delivery, Exchange]]
+
+
+class CoapSource:
+    """A CoAP server that answers a request when its events have been settled."""
+
+    config_type: ClassVar[type[CoapSourceConfig]] = CoapSourceConfig
+
+    def __init__(self, config: CoapSourceConfig) -> None:
+        self._config = config
+        self._requests = Requests(config)
+        self._duplicates: Duplicates[Exchange] = Duplicates(config.duplicates_max_bytes)
+        self._peers = Peers()
+        self._separate = SeparateAnswers()
+        # Exchanges in the order of their deadlines: to be told to wait, and to be given up.
+        self._unacknowledged: deque[tuple[float, Exchange]] = deque()
+        self._unsettled: deque[tuple[float, Exchange]] = deque()
+        self._buffer = bytearray(_DATAGRAM_BYTES)
+        self._socket: socket.socket | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._draining = False
+
+    @property
+    def address(self) -> Address:
+        """Where it listens, with the port that the system chose."""
+        if self._socket is None:
+            raise RuntimeError("the source is not open")
+        return bound_address(self._socket)
+
+    async def open(self, intake: Intake) -> None:
+        if self._config.tls is not None:
+            raise GatewayError(f"source {self._config.name!r}: CoAP over DTLS is not available yet")
+        self._intake = intake
+        self._loop = asyncio.get_running_loop()
+        self._socket = await open_socket(self._config.listen, self._config.receive_buffer_bytes)
+        self._loop.add_reader(self._socket.fileno(), self._on_readable)
+        _log.info("listening", extra={"source": self._config.name, "address": str(self.address)})
+
+    async def drain(self) -> None:
+        self._draining = True
+
+    async def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._socket is not None:
+            self._loop.remove_reader(self._socket.fileno())
+            self._socket.close()
+            self._socket = None
+
+    # --- in -----------------------------------------------------------------------------------
+
+    def _on_readable(self) -> None:
+        listener = self._socket
+        if listener is None:
+            return
+        now = self._loop.time()
+        moment = _moment()
+        self._duplicates.expire(now)
+        self._requests.assemblies.expire(now)
+        batch: _Batch = []
+        view = memoryview(self._buffer)
+        for _ in range(_READS_PER_WAKE_UP):
+            try:
+                size, address = listener.recvfrom_into(self._buffer)
+            except (BlockingIOError, InterruptedError):
+                break
+            except OSError as error:  # what an ICMP message said of an earlier answer
+                _log.debug("can't receive: %s", error)
+                continue
+            self._receive(bytes(view[:size]), address, batch, moment, now)
+        if batch:
+            self._submit(batch)
+            self._wait_for(batch, now)
+        if self._timer is None:
+            self._arm(now)
+
+    def _receive(
+        self, datagram: bytes, address: SocketAddress, batch: _Batch, moment: Moment, now: float
+    ) -> None:
+        """Take one datagram: answer it, or add what it brings to the batch."""
+        try:
+            message = parse(datagram)
+        except MessageFormatError as error:
+            if error.reply:
+                self._send(error.reply, address)
+            self._intake.rejected("message_format", str(error))
+            return
+        if message.type > Type.NON or not 0 < message.code < 0x20:
+            self._take_control(message, address)
+            return
+        endpoint = self._peers[address]
+        key = key_of(endpoint.peer, datagram)
+        known = self._duplicates.get(key)
+        if known is not None:
+            self._repeat(known, message, address)
+            return
+        exchange = Exchange(endpoint, message, key, len(datagram))
+        lifetime = CON_SECONDS if exchange.confirmable else NON_SECONDS
+        if not self._duplicates.add(key, exchange, lifetime, now):
+            self._refuse_for_now(exchange)
+            return
+        try:
+            found = self._requests.judge(message, exchange, moment, now)
+        except CloudEventError as error:
+            self._intake.rejected(error.reason, str(error))
+            self._finish(exchange, refusal(exchange, error))
+            return
+        if isinstance(found, bytes):
+            self._finish(exchange, found)
+        elif not found:
+            self._finish(exchange, exchange.answer(Code.CHANGED))
+        elif self._draining or endpoint.in_flight >= self._config.inflight_per_endpoint:
+            self._refuse_for_now(exchange)
+        else:
+            endpoint.in_flight += 1
+            exchange.is_in_flight = True
+            batch.append((Delivery(found, partial(self._settled, exchange)), exchange))
+
+    def _take_control(self, message: Message, address: SocketAddress) -> None:
+        """Take what is no request: ping, acknowledgement, reset, stray response (RFC 7252 4.2)."""
+        if message.type == Type.CON:
+            self._send(reset(message.mid), address)
+        elif message.type == Type.RST or (message.type == Type.ACK and message.code == 0):
+            self._separate.acknowledged(address, message.mid)
+
+    def _repeat(self, known: Exchange | bytes, message: Message, address: SocketAddress) -> None:
+        """Answer a repeated request as before; while it is under way, ask for patience (8.1)."""
+        if isinstance(known, Exchange):
+            if known.confirmable:
+                known.acknowledged = True
+                self._send(piggybacked(message.mid, b"", BARE_ACK), address)
+        elif known:
+            self._send(piggybacked(message.mid, message.token, known), address)
+
+    def _submit(self, batch: _Batch) -> None:
+        """Hand a batch in; where there is no room for all of it, as many as there is room for."""
+        if self._intake.try_submit([delivery for delivery, _ in batch]):
+            return
+        if len(batch) == 1:
+            self._refuse_for_now(batch[0][1])
+            return
+        middle = len(batch) // 2
+        self._submit(batch[:middle])
+        self._submit(batch[middle:])
+
+    def _refuse_for_now(self, exchange: Exchange) -> None:
+        """Say that there is no room: 5.03 with Max-Age for CON, silence for NON (section 8.5)."""
+        self._intake.rejected("busy", "no room for more events")
+        if exchange.confirmable or self._draining:
+            options = (_max_age(None),)
+            self._finish(exchange, exchange.answer(Code.SERVICE_UNAVAILABLE, options))
+        else:
+            self._finish(exchange, NO_ANSWER)
+            self._duplicates.forget(exchange.key)
+
+    # --- out ----------------------------------------------------------------------------------
+
+    def _settled(self, exchange: Exchange, settlement: Settlement) -> None:
+        if not exchange.pending:
+            return  # it was answered 5.04 before
+        if settlement.outcome == Outcome.ACCEPTED and exchange.block1 is None:
+            self._finish(exchange, CHANGED)
+            return
+        code = _code_of(settlement)
+        options: tuple[Option, ...] = ()
+        if code in {Code.SERVICE_UNAVAILABLE, Code.TOO_MANY_REQUESTS}:
+            options = (_max_age(settlement.retry_after),)
+        self._finish(exchange, exchange.answer(code, options))
+
+    def _finish(self, exchange: Exchange, answer: bytes) -> None:
+        """Send the answer in the way that is still open, and keep it for a repetition."""
+        exchange.pending = False
+        endpoint = exchange.endpoint
+        if exchange.is_in_flight:
+            endpoint.in_flight -= 1
+        suppressed = not answer or exchange.suppresses(answer[0])
+        if not exchange.confirmable:
+            kept = NO_ANSWER
+            if not suppressed:
+                mid = endpoint.new_mid()
+                self._send(separate(Type.NON, mid, exchange.token, answer), endpoint.address)
+        elif not exchange.acknowledged:
+            kept = BARE_ACK if suppressed else answer
+            self._send(piggybacked(exchange.mid, exchange.token, kept), endpoint.address)
+        else:
+            kept = BARE_ACK
+            if not suppressed:
+                mid = endpoint.new_mid()
+                datagram = separate(Type.CON, mid, exchange.token, answer)
+                self._send(datagram, endpoint.address)
+                now = self._loop.time()
+                self._separate.add(datagram, endpoint.address, now)
+                self._arm(now)
+        self._duplicates.answered(exchange.key, kept)
+
+    def _send(self, datagram: bytes, address: SocketAddress) -> None:
+        if self._socket is None:
+            return
+        try:
+            self._socket.sendto(datagram, address)
+        except OSError as error:
+            # As lost on the way: the sender repeats its request and the answer is kept.
+            _log.debug("can't answer: %s", error)
+
+    # --- time ---------------------------------------------------------------------------------
+
+    def _wait_for(self, batch: _Batch, now: float) -> None:
+        deadline = now + self._config.ack_after
+        waiting = [(deadline, exchange) for _, exchange in batch if exchange.pending]
+        if waiting:
+            self._unacknowledged.extend(waiting)
+            self._arm(now)
+
+    def _arm(self, now: float) -> None:
+        """Set the timer for what is due next, unless it is set for a time before that."""
+        due = now + _HOUSEKEEPING_SECONDS
+        if self._unacknowledged:
+            due = min(due, self._unacknowledged[0][0])
+        if self._unsettled:
+            due = min(due, self._unsettled[0][0])
+        repetition = self._separate.next_due
+        if repetition is not None:
+            due = min(due, repetition)
+        if self._timer is not None:
+            if self._timer.when() <= due:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(due, self._tick) if self._socket is not None else None
+
+    def _tick(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        self._acknowledge(now)
+        for exchange in _take_due(self._unsettled, now):
+            self._finish(exchange, exchange.answer(Code.GATEWAY_TIMEOUT, (), "outcome unknown"))
+        for datagram, address in self._separate.take_due(now):
+            self._send(datagram, address)
+        self._duplicates.expire(now)
+        self._requests.assemblies.expire(now)
+        if self._unacknowledged or self._unsettled or len(self._separate) or self._is_remembering:
+            self._arm(now)
+
+    @property
+    def _is_remembering(self) -> bool:
+        return bool(len(self._duplicates) or len(self._requests.assemblies))
+
+    def _acknowledge(self, now: float) -> None:
+        """Tell senders whose answer takes long to stop repeating (binding section 8.2)."""
+        rest = self._config.sink_timeout - self._config.ack_after
+        for exchange in _take_due(self._unacknowledged, now):
+            if exchange.confirmable and not exchange.acknowledged:
+                exchange.acknowledged = True
+                self._send(piggybacked(exchange.mid, b"", BARE_ACK), exchange.endpoint.address)
+            self._unsettled.append((now + rest, exchange))
+
+
+def _take_due(queue: "deque[tuple[float, Exchange]]", now: float) -> list[Exchange]:
+    """Take from the front what is answered, and return what is due and is not."""
+    due = []
+    while queue and (queue[0][0] <= now or not queue[0][1].pending):
+        _, exchange = queue.popleft()
+        if exchange.pending:
+            due.append(exchange)
+    return due
+
+
+def _moment() -> Moment:
+    seconds = time.time()
+    text = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    return Moment(seconds, text.removesuffix("+00:00") + "Z")
+
+
+def _code_of(settlement: Settlement) -> Code:
+    """Return the response code for what became of the events (binding section 8.3)."""
+    if settlement.outcome == Outcome.ACCEPTED:
+        return Code.CHANGED
+    if settlement.outcome == Outcome.REJECTED:
+        return Code.BAD_REQUEST if settlement.reason == Reason.INVALID else Code.BAD_GATEWAY
+    if settlement.reason == Reason.SINK_BUSY:
+        return Code.TOO_MANY_REQUESTS
+    if settlement.reason == Reason.TIMEOUT:
+        return Code.GATEWAY_TIMEOUT
+    return Code.SERVICE_UNAVAILABLE
+
+
+def _max_age(seconds: float | None) -> Option:
+    """Return the option that says when to come back."""
+    if seconds is None:
+        first, last = _MAX_AGE_SECONDS
+        return (Number.MAX_AGE, from_uint(first + secrets.randbelow(last - first + 1)))
+    return (Number.MAX_AGE, from_uint(max(1, min(math.ceil(seconds), 0xFFFFFFFF))))

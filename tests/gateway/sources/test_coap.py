@@ -1,0 +1,283 @@
+"""The CoAP source on a loopback socket, by the cases of the binding and by what they leave out."""
+
+import asyncio
+import base64
+import hashlib
+import json
+import socket
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bindings.event import is_json_type
+from gateway.config.records import Address, EventTemplate, TlsConfig
+from gateway.delivery import ACCEPTED, Outcome, Reason, Settlement
+from gateway.errors import GatewayError
+from gateway.sources.coap import CoapSource, CoapSourceConfig
+from tests.helpers import RecordingIntake
+
+CASES = json.loads(Path("conformance/vectors/coap.json").read_text())["cases"]
+TYPES = ("CON", "NON", "ACK", "RST")
+PING = bytes.fromhex("4000fffe")
+RESET = bytes.fromhex("7000fffe")
+
+NO_CBOR = "CBOR events are not decoded yet; answered 4.15"
+NEEDS_TRANSPORT = {
+    "dtls": "DTLS is not there yet; `tls:` on the source is refused at the start",
+    "oscore": "OSCORE is not there yet; answered 4.02",
+    "observe": "nothing to observe is offered yet",
+    "tcp": "CoAP over TCP is not there yet",
+    "ws": "CoAP over WebSockets is not there yet",
+    "downlink": "there are no commands to deliver; `w=` is accepted and not waited for",
+}
+# Every case that does not run here, and why.
+DEFERRED = {
+    **{
+        case["id"]: NO_CBOR
+        for case in CASES
+        if case["id"].startswith("CBR-") and case["id"] != "CBR-21"
+    },
+    "CBR-21": NO_CBOR,
+    "BAT-06": NO_CBOR,
+    "BAT-07": NO_CBOR,
+    "BAT-08": NO_CBOR,
+    "BAT-09": NO_CBOR,
+    **{case["id"]: NEEDS_TRANSPORT[case["class"]] for case in CASES if case["class"] in NEEDS_TRANSPORT},
+    "SEC-12": "a group address needs a test network; the socket joins none",
+    "DSC-01": "run by test_the_event_resources_are_listed",
+    "LIM-01": "run by test_first_blocks_from_many_ports_are_bounded",
+    "LIM-02": "run by tests/gateway/sources/coap/test_duplicates",
+    "IOP-01": "needs the HTTP sink; tests/e2e",
+    "IOP-02": "needs the HTTP sink; tests/e2e",
+}
+DEFERRED["SEC-11"] = NEEDS_TRANSPORT["observe"]
+RUN = [case for case in CASES if case["id"] not in DEFERRED]
+
+SINKS = {
+    "ok": ACCEPTED,
+    "slow": None,
+    "down": Settlement(Outcome.RELEASED, Reason.SINK_DOWN),
+    "reject": Settlement(Outcome.REJECTED, Reason.SINK_REFUSED),
+    "busy": Settlement(Outcome.RELEASED, Reason.SINK_BUSY, 2.5),
+    "hang": None,
+}
+
+
+def config(**changes):
+    changes.setdefault("listen", Address("127.0.0.1", 0))
+    changes.setdefault("ack_after", 0.3)
+    changes.setdefault("sink_timeout", 5)
+    changes.setdefault("routes", routes())
+    return CoapSourceConfig(name="field", protocol="coap", **changes)
+
+
+def routes(max_event_bytes=65536):
+    any_source = {"source_policy": "any"}
+    return {
+        "/ce": {"mode": "auto", "max_event_bytes": max_event_bytes, **any_source},
+        "/ce/s": {"mode": "structured", **any_source},
+        "/ce/b": {"mode": "batch", **any_source},
+        "/t": {"mode": "auto", "type": "com.acme.temp.v1", **any_source},
+        "/lab": {"mode": "auto", "lab_formats": True, **any_source},
+        "/auth": {"mode": "auto", "authentication": "required", **any_source},
+    }
+
+
+@asynccontextmanager
+async def running(intake, **changes):
+    source = CoapSource(config(**changes))
+    await source.open(intake)
+    try:
+        yield source
+    finally:
+        await source.close()
+
+
+class Device:
+    """A UDP socket of its own port that talks to the source."""
+
+    def __init__(self, source):
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.setblocking(False)
+        self.socket.bind(("127.0.0.1", 0))
+        self.socket.connect(source.address)
+
+    def send(self, datagram):
+        self.socket.send(bytes.fromhex(datagram) if isinstance(datagram, str) else datagram)
+
+    async def receive(self, seconds=5):
+        async with asyncio.timeout(seconds):
+            return await asyncio.get_running_loop().sock_recv(self.socket, 2048)
+
+    async def ask(self, datagram):
+        self.send(datagram)
+        return await self.receive()
+
+    async def expect_silence(self):
+        """A ping overtakes nothing: if its reset comes first, there was no answer before."""
+        assert await self.ask(PING) == RESET
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.socket.close()
+
+
+def fields(datagram):
+    """Take a message apart without our codec."""
+    token_length = datagram[0] & 15
+    options, number, position = {}, 0, 4 + token_length
+    while position < len(datagram) and datagram[position] != 0xFF:
+        delta, length = datagram[position] >> 4, datagram[position] & 15
+        position += 1
+        for name in ("delta", "length"):
+            value = delta if name == "delta" else length
+            if value == 13:
+                value, position = datagram[position] + 13, position + 1
+            elif value == 14:
+                value = int.from_bytes(datagram[position : position + 2], "big") + 269
+                position += 2
+            delta, length = (value, length) if name == "delta" else (delta, value)
+        number += delta
+        options[number] = datagram[position : position + length]
+        position += length
+    return {
+        "type": TYPES[datagram[0] >> 4 & 3],
+        "code": f"{datagram[1] >> 5}.{datagram[1] & 31:02}",
+        "mid": datagram[2:4],
+        "token": datagram[4 : 4 + token_length],
+        "options": options,
+        "payload": datagram[position + 1 :],
+    }
+
+
+def check_reply(reply, expected, request):
+    got = fields(reply)
+    for name in ("type", "code"):
+        if name in expected:
+            allowed = expected[name]
+            assert got[name] in (allowed if isinstance(allowed, list) else [allowed]), got
+    if expected.get("mid") == "same":
+        assert got["mid"] == request[2:4]
+    if "token" in expected:
+        sent = request[4 : 4 + (request[0] & 15)]
+        assert got["token"] == (sent if expected["token"] == "same" else b"")
+    for number, wanted in expected.get("options", {}).items():
+        value = got["options"][int(number)]
+        if "uint" in wanted:
+            assert int.from_bytes(value, "big") == wanted["uint"]
+        if "uint_range" in wanted:
+            assert wanted["uint_range"][0] <= int.from_bytes(value, "big") <= wanted["uint_range"][1]
+        if "hex" in wanted:
+            assert value.hex() == wanted["hex"]
+    if "payload" in expected:
+        assert expected["payload"]["contains"].encode() in got["payload"]
+
+
+def as_json(event):
+    """Return the JSON format's members, from the event's own fields."""
+    members = dict(event.attributes())
+    if event.data is not None:
+        content_type = event.datacontenttype or ""
+        if is_json_type(content_type):
+            members["data"] = json.loads(event.data)
+        elif content_type.startswith("text/"):
+            members["data"] = event.data.decode()
+        else:
+            members["data_base64"] = base64.b64encode(event.data).decode()
+    return members
+
+
+def check_event(event, expected):
+    got = as_json(event)
+    assert got.keys() == expected.keys()
+    for name, wanted in expected.items():
+        if not isinstance(wanted, dict) or "match" not in wanted:
+            assert got[name] == wanted
+        elif wanted["match"] == "rfc3339-now":
+            time = datetime.fromisoformat(got[name])
+            assert abs(datetime.now(UTC) - time) < timedelta(seconds=20)
+        elif wanted["match"] == "sha256-of-bytes":
+            data = base64.b64decode(got[name])
+            assert hashlib.sha256(data).hexdigest() == wanted["value"]
+        elif wanted["match"] == "nonempty":
+            assert got[name]
+        else:
+            assert wanted["match"] == "any"
+
+
+def make_block(number, payload):
+    """Write one block of BLK-17 by hand: CON POST /ce, CF 42, Block1, three queries."""
+    chunk = payload[number * 1024 : number * 1024 + 1024]
+    more = (number + 1) * 1024 < len(payload)
+    value = number << 4 | more << 3 | 6
+    encoded = value.to_bytes((value.bit_length() + 7) // 8, "big")
+    head = bytes.fromhex("4102") + (0x2000 + number).to_bytes(2, "big") + b"\xab"
+    options = b"\xb2ce\x11\x2a\x35t=t.x\x03i=1\x04s=/s"
+    return head + options + bytes((0xC0 | len(encoded),)) + encoded + b"\xff" + chunk
+
+
+async def run_blockwise(device, expected):
+    payload = bytes(7 * n % 256 for n in range(65536))
+    for number in range(63):
+        reply = fields(await device.ask(make_block(number, payload)))
+        assert reply["code"] == "2.31"
+    last = make_block(63, payload)
+    check_reply(await device.ask(last), expected, last)
+
+
+@pytest.mark.parametrize("case", RUN, ids=lambda case: case["id"])
+async def test_the_binding_s_case_holds(case):
+    given = case.get("given", {})
+    answer = SINKS[given.get("sink", "ok")]
+    intake = RecordingIntake(lambda _: answer)
+    limits = routes(given.get("max_event_size", 65536))
+    async with running(intake, routes=limits) as source:
+        with Device(source) as device:
+            await run_steps(case["steps"], device, intake)
+            await device.expect_silence()
+    if given.get("sink", "ok") in {"ok", "slow"}:
+        least = case.get("events_min", len(case["events"]))
+        assert least <= len(intake.events) <= case.get("events_max", len(case["events"]))
+        for event, expected in zip(intake.events, case["events"], strict=False):
+            check_event(event, expected)
+
+
+async def run_steps(steps, device, intake):
+    replies, request = [], b""
+    for step in steps:
+        if "send_blockwise" in step:
+            await run_blockwise(device, step["expect"])
+            continue
+        if "send" in step:
+            request = bytes.fromhex(step["send"])
+            device.send(request)
+            if step["expect"] == "none":
+                await device.expect_silence()
+                replies.append(b"")
+                continue
+            reply = await device.receive()
+            check_reply(reply, step["expect"], request)
+        else:
+            for delivery in intake.deliveries:
+                if not delivery.settled:  # the slow sink comes to its end
+                    delivery.settle(ACCEPTED)
+            reply = await device.receive(step["within_s"])
+            check_reply(reply, step["receive"], request)
+            if step.get("reply") == "ack":
+                device.send(b"\x60\x00" + reply[2:4])
+        position = step.get("identical_to", step.get("expect", {}).get("identical_to"))
+        if position is not None:
+            assert reply == replies[position]
+        replies.append(reply)
+
+
+def test_every_case_either_runs_or_is_listed_with_its_reason():
+    assert set(DEFERRED) <= {case["id"] for case in CASES}
+    assert len(RUN) + len(DEFERRED) == 152
+    assert all("steps" in case for case in RUN)
