@@ -1,0 +1,374 @@
+"""paho's client with our own receive path, driven by the event loop.
+
+This file is the seam: whatever it uses of paho's private names is checked by
+`tests/gateway/sources/test_mqtt.py`, and the minor version of paho is pinned. paho gets a socket
+that is connected already, so nothing in it blocks; everything runs in the event loop's thread.
+"""
+
+import asyncio
+import socket
+import ssl
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.exception import MQTTException
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from bindings.wire.mqtt import (
+    V5,
+    V311,
+    Ack,
+    Disconnect,
+    Packet,
+    PacketError,
+    PacketReader,
+    Peer,
+    Publish,
+    RawPacket,
+    Version,
+    encode,
+)
+from gateway.sources.mqtt.config import MqttSourceConfig
+
+_READ_BYTES: Final = 256 * 1024
+_TICK_SECONDS: Final = 1.0
+_SMALLEST_LIMIT: Final = 16 * 2**20
+"""A larger packet ends the connection; one above `max_event_bytes` only is refused by itself."""
+
+
+class BrokerRefusedError(Exception):
+    """The broker said no to CONNECT, or ended the connection; the text has its reason."""
+
+
+async def dial(
+    host: str, port: int, context: ssl.SSLContext | None
+) -> socket.socket | ssl.SSLSocket:
+    """Return a connected, non-blocking socket, the TLS handshake done.
+
+    Raises:
+        OSError: nobody listens at any of the addresses, or TLS failed.
+    """
+    loop = asyncio.get_running_loop()
+    error: OSError | None = None
+    for family, kind, protocol, _, address in await loop.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM
+    ):
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.settimeout(0)
+            await loop.sock_connect(sock, address)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if context is None:
+                return sock
+            sock = context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
+            await _shake_hands(sock)
+        except OSError as failed:
+            sock.close()
+            error = failed
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            return sock
+    raise error or OSError(f"{host} has no address")
+
+
+async def _shake_hands(sock: ssl.SSLSocket) -> None:
+    loop = asyncio.get_running_loop()
+    while True:
+        ready = asyncio.Event()
+        try:
+            sock.do_handshake()
+        except ssl.SSLWantReadError:
+            loop.add_reader(sock.fileno(), ready.set)
+            try:
+                await ready.wait()
+            finally:
+                loop.remove_reader(sock.fileno())
+        except ssl.SSLWantWriteError:
+            loop.add_writer(sock.fileno(), ready.set)
+            try:
+                await ready.wait()
+            finally:
+                loop.remove_writer(sock.fileno())
+        else:
+            return
+
+
+class BrokerClient(paho.Client):
+    """One connection to a broker.
+
+    Args:
+        config: the source's.
+        sock: what `dial` returned.
+        on_session: called with `session present` when CONNACK came, before any message.
+        on_packets: takes PUBLISH and PUBREL packets, a list for each read.
+
+    Attributes:
+        granted: the reason codes of SUBACK, when it has come.
+        lost: the reason, when the connection has ended.
+    """
+
+    def __init__(
+        self,
+        config: MqttSourceConfig,
+        sock: socket.socket | ssl.SSLSocket,
+        on_session: Callable[[bool], None],
+        on_packets: Callable[[list[Publish | Ack]], None],
+    ) -> None:
+        is_v5 = config.version == "5"
+        super().__init__(
+            CallbackAPIVersion.VERSION2,
+            client_id=config.client_id,
+            clean_session=None if is_v5 else config.clean,
+            protocol=paho.MQTTv5 if is_v5 else paho.MQTTv311,
+            reconnect_on_failure=False,
+        )
+        self.version: Version = V5 if is_v5 else V311
+        self._config = config
+        self._dialled = sock
+        self._fd = sock.fileno()
+        self._loop_ = asyncio.get_running_loop()
+        self._on_session = on_session
+        self._on_packets = on_packets
+        limit = max(_SMALLEST_LIMIT, 2 * config.limits.max_event_bytes)
+        self._reader = PacketReader(Peer.SERVER_RAW, self.version, limit)
+        self._paused = False
+        self._timer: asyncio.TimerHandle | None = None
+        self.granted: asyncio.Future[Sequence[int]] = self._loop_.create_future()
+        self.lost: asyncio.Future[str] = self._loop_.create_future()
+        self.suppress_exceptions = False
+        if config.username is not None or config.password is not None:
+            password = config.password.get_secret_value() if config.password else None
+            self.username_pw_set(config.username, password)
+        self.on_connect = self._connected
+        self.on_disconnect = self._disconnected
+        self.on_subscribe = self._subscribed
+        self.on_socket_open = self._opened
+        self.on_socket_close = self._closed
+        self.on_socket_register_write = self._wants_write
+        self.on_socket_unregister_write = self._wants_no_write
+
+    def start(self) -> None:
+        """Send CONNECT; the rest follows by itself."""
+        config = self._config
+        host, port = config.address
+        properties = None
+        if self.version == V5:
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            properties.SessionExpiryInterval = 0 if config.clean else int(config.session_expiry)
+            properties.ReceiveMaximum = config.receive_maximum
+        self.connect_async(
+            host,
+            port,
+            int(config.keep_alive),
+            clean_start=config.clean,
+            properties=properties,
+        )
+        self.reconnect()
+        self._tick()
+
+    def subscribe_all(self) -> None:
+        """Send SUBSCRIBE for every topic filter; `granted` gets the answer."""
+        if self.granted.done():
+            self.granted = self._loop_.create_future()
+        if self.version == V5:
+            # Retained messages come with a new subscription, not again after each reconnection.
+            self.subscribe(
+                [
+                    (name, SubscribeOptions(qos=qos, retainHandling=1))
+                    for name, qos in self._config.filters
+                ]
+            )
+        else:
+            self.subscribe(list(self._config.filters))
+
+    @property
+    def paused(self) -> bool:
+        """Whether reading has stopped."""
+        return self._paused
+
+    def pause(self) -> None:
+        """Stop reading; the keep-alive goes on."""
+        if not self._paused:
+            self._paused = True
+            if self._sock is not None:
+                self._loop_.remove_reader(self._fd)
+
+    def resume(self) -> None:
+        """Read on."""
+        if self._paused:
+            self._paused = False
+            if self._sock is not None:
+                self._loop_.add_reader(self._fd, self.loop_read)
+                # TLS may hold bytes that the socket will never wake us for.
+                self._loop_.call_soon(self.loop_read)
+
+    def send(self, data: bytes) -> None:
+        """Write whole packets, at once if the socket takes them."""
+        if self._sock is None:
+            return
+        self._out_packet.append(
+            {
+                "command": data[0],
+                "mid": 0,
+                "qos": 1,
+                "pos": 0,
+                "to_process": len(data),
+                "packet": data,
+                "info": None,
+            }
+        )
+        self.loop_write()
+
+    def leave(self) -> None:
+        """Send DISCONNECT and close the connection; the broker keeps the session."""
+        if self._sock is not None:
+            self.disconnect()
+            self.loop_write()
+        self.abort()
+
+    def abort(self) -> None:
+        """Close the connection without a word."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._sock is not None:
+            self._sock_close()
+        elif self._dialled.fileno() != -1:
+            self._dialled.close()
+        if not self.lost.done():
+            self.lost.set_result("closed by us")
+        self.granted.cancel()
+
+    def loop_read(self, max_packets: int = 1) -> MQTTErrorCode:  # noqa: ARG002 - paho's signature
+        """Read all that the socket holds, hand messages on and the rest to paho."""
+        if self._sock is None or self._paused:
+            return MQTTErrorCode.MQTT_ERR_SUCCESS
+        try:
+            data = self._receive()
+        except BlockingIOError:
+            return MQTTErrorCode.MQTT_ERR_SUCCESS
+        except OSError:
+            return self._loop_rc_handle(MQTTErrorCode.MQTT_ERR_CONN_LOST)
+        self._last_bytes_received = time.monotonic()
+        return self._handle(data)
+
+    def _handle(self, data: bytes) -> MQTTErrorCode:
+        error: PacketError | None = None
+        packets: Sequence[Packet]
+        try:
+            packets = self._reader.feed(data)
+        except PacketError as wrong:
+            error, packets = wrong, wrong.packets
+        messages: list[Publish | Ack] = []
+        result = MQTTErrorCode.MQTT_ERR_SUCCESS
+        for packet in packets:
+            if isinstance(packet, (Publish, Ack)):
+                messages.append(packet)
+            elif isinstance(packet, RawPacket) and not result:
+                result = self._hand_to_paho(packet)
+        if messages:
+            self._on_packets(messages)
+        if error is not None:
+            self._give_up(error)
+        elif result and self._sock is not None:
+            self._loop_rc_handle(result)
+        return result
+
+    def _receive(self) -> bytes:
+        data = self._sock_recv(_READ_BYTES)
+        if not data:
+            raise ConnectionResetError("closed by the broker")
+        sock = self._sock
+        if not isinstance(sock, ssl.SSLSocket) or not sock.pending():
+            return data
+        # TLS gives one record at a time, and what it has decrypted wakes nobody.
+        parts, size = [data], len(data)
+        while size < _READ_BYTES and sock.pending():
+            try:
+                data = self._sock_recv(_READ_BYTES)
+            except BlockingIOError:
+                break
+            parts.append(data)
+            size += len(data)
+        if sock.pending():
+            self._loop_.call_soon(self.loop_read)
+        return b"".join(parts)
+
+    def _hand_to_paho(self, packet: RawPacket) -> MQTTErrorCode:
+        length = len(packet.body)
+        self._in_packet = {
+            "command": packet.first,
+            "have_remaining": 1,
+            "remaining_count": [],
+            "remaining_mult": 1,
+            "remaining_length": length,
+            "packet": bytearray(packet.body),
+            "to_process": 0,
+            "pos": 0,
+        }
+        try:
+            return self._packet_handle()
+        except (MQTTException, IndexError, ValueError):
+            # The broker broke the protocol in a packet that paho decodes.
+            return MQTTErrorCode.MQTT_ERR_PROTOCOL
+
+    def _give_up(self, error: PacketError) -> None:
+        if self._sock is None:
+            return
+        self._end(f"the broker broke the protocol: {error}")
+        if self.version == V5:
+            self.send(encode(Disconnect(error.code), self.version))
+        self.abort()
+
+    def _tick(self) -> None:
+        if self._paused:
+            # PINGRESP waits unread in the socket, so paho must not conclude that it never came.
+            self._ping_t = 0.0
+            self._last_bytes_received = time.monotonic()
+        self.loop_misc()
+        if self._sock is not None:
+            self._timer = self._loop_.call_later(_TICK_SECONDS, self._tick)
+
+    def _end(self, reason: str) -> None:
+        if not self.lost.done():
+            self.lost.set_result(reason)
+        if not self.granted.done():
+            self.granted.cancel()
+
+    def _create_socket(self) -> Any:
+        return self._dialled
+
+    # What paho calls; the arguments are paho's.
+
+    def _connected(self, _c: Any, _u: Any, flags: Any, reason: Any, _properties: Any) -> None:
+        if reason.is_failure:
+            self._end(f"the broker refused: {reason}")
+            return
+        self._on_session(flags.session_present)
+        self.subscribe_all()
+
+    def _subscribed(self, _c: Any, _u: Any, _mid: int, codes: Any, _properties: Any) -> None:
+        if not self.granted.done():
+            self.granted.set_result([code.value for code in codes])
+
+    def _disconnected(self, _c: Any, _u: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+        self._end(str(reason))
+
+    def _opened(self, _c: Any, _u: Any, _sock: Any) -> None:
+        if not self._paused:
+            self._loop_.add_reader(self._fd, self.loop_read)
+
+    def _closed(self, _c: Any, _u: Any, _sock: Any) -> None:
+        self._loop_.remove_reader(self._fd)
+
+    def _wants_write(self, _c: Any, _u: Any, _sock: Any) -> None:
+        self._loop_.add_writer(self._fd, self.loop_write)
+
+    def _wants_no_write(self, _c: Any, _u: Any, _sock: Any) -> None:
+        self._loop_.remove_writer(self._fd)

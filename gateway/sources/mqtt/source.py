@@ -1,0 +1,220 @@
+"""The source itself: one session, kept up from `open` to `close`."""
+
+import asyncio
+import contextlib
+import logging
+import random
+import ssl
+from collections.abc import Sequence
+from typing import ClassVar, Final
+
+from bindings.event import Event
+from bindings.wire.mqtt import V5, V311, Ack, Publish, Version
+from bindings.wire.mqtt.reason import describe
+from gateway.interfaces import Intake
+from gateway.sources.mqtt.client import BrokerClient, BrokerRefusedError, dial
+from gateway.sources.mqtt.config import MqttSourceConfig
+from gateway.sources.mqtt_exchange import Backlog, Gate, Receiver
+from gateway.sources.mqtt_message import MessageDecoder
+from gateway.tasks import Tasks
+from gateway.tls import client_context
+
+_log = logging.getLogger(__name__)
+
+_CONNECT_SECONDS: Final = 10.0
+_FIRST_DELAY: Final = 0.2
+_LAST_DELAY: Final = 15.0
+_SUBSCRIBE_AGAIN_SECONDS: Final = 30.0
+
+
+class MqttSource:
+    """Takes messages from a broker and acknowledges what is safe."""
+
+    config_type: ClassVar = MqttSourceConfig
+
+    def __init__(self, config: MqttSourceConfig) -> None:
+        self._config = config
+        self._version: Version = V5 if config.version == "5" else V311
+        self._decoder = MessageDecoder(
+            config.event, config.limits.max_event_bytes, bare_json=config.bare_json
+        )
+        self._facts = {"client_id": config.client_id} if config.client_id else {}
+        self._tasks = Tasks(f"mqtt {config.name}")
+        self._backlog = Backlog(self._tasks)
+        self._context: ssl.SSLContext | None = None
+        self._client: BrokerClient | None = None
+        self._receiver: Receiver | None = None
+        self._gate: Gate | None = None
+        self._ready = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._complaint = ""
+        self._draining = False
+
+    async def open(self, intake: Intake) -> None:
+        """Connect and subscribe; returns when every subscription is granted.
+
+        Raises:
+            GatewayError: a certificate can't be read.
+        """
+        if self._config.wants_tls:
+            self._context = client_context(self._config.tls)
+        self._backlog.open(intake)
+        self._gate = Gate(intake, self._tasks)
+        self._receiver = Receiver(
+            self._decode, intake, self._backlog, self._on_progress, keep_lost=True
+        )
+        self._tasks.start(self._run(), "connection")
+        await self._ready.wait()
+
+    async def drain(self) -> None:
+        """Stop reading, answer what is under way, then disconnect; the broker keeps the rest."""
+        self._draining = True
+        self._backlog.close()
+        if self._client is not None:
+            self._client.pause()
+        if self._receiver is not None and not self._receiver.is_idle:
+            self._idle.clear()
+            await self._idle.wait()
+        if self._client is not None:
+            self._client.leave()
+
+    async def close(self) -> None:
+        self._draining = True
+        self._backlog.close()
+        await self._tasks.close()
+        if self._client is not None:
+            self._client.leave()
+
+    async def _run(self) -> None:
+        """Connect, and connect again whenever the connection is lost."""
+        delay = _FIRST_DELAY
+        while not self._draining:
+            try:
+                client = await self._connect()
+            except (OSError, BrokerRefusedError) as error:
+                self._complain(str(error) or "no answer in time")
+            else:
+                delay = _FIRST_DELAY
+                await self._stay(client)
+            if self._draining:
+                return
+            await asyncio.sleep(delay * (1 + random.random() / 2))  # noqa: S311 - no secret
+            delay = min(delay * 2, _LAST_DELAY)
+            assert self._gate is not None  # noqa: S101 - set by `open`
+            # What came last is still waiting for room; more would overtake it.
+            await self._gate.opened()
+
+    async def _connect(self) -> BrokerClient:
+        """Return a client whose SUBACK has come.
+
+        Raises:
+            OSError: nobody there, TLS failed, or no answer in time.
+            BrokerRefusedError: the broker said no.
+        """
+        host, port = self._config.address
+        async with asyncio.timeout(_CONNECT_SECONDS):
+            sock = await dial(host, port, self._context)
+            client = BrokerClient(self._config, sock, self._on_session, self._on_packets)
+            self._client = client
+            try:
+                client.start()
+                await asyncio.wait(
+                    (client.granted, client.lost), return_when=asyncio.FIRST_COMPLETED
+                )
+            except BaseException:
+                client.abort()
+                self._disconnected()
+                raise
+        if client.lost.done():
+            client.abort()
+            self._disconnected()
+            raise BrokerRefusedError(client.lost.result())
+        return client
+
+    async def _stay(self, client: BrokerClient) -> None:
+        """See the subscriptions granted, then wait for the end of the connection."""
+        while not client.lost.done():
+            if self._are_granted(client.granted.result()):
+                self._ready.set()
+                self._complaint = ""
+                _log.info("source %s: connected to %s", self._config.name, self._config.url)
+                break
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_SUBSCRIBE_AGAIN_SECONDS):
+                    await asyncio.shield(client.lost)
+            if not client.lost.done():
+                client.subscribe_all()
+                await asyncio.wait(
+                    (client.granted, client.lost), return_when=asyncio.FIRST_COMPLETED
+                )
+        reason = await client.lost
+        client.abort()
+        self._disconnected()
+        if not self._draining:
+            self._complain(reason)
+
+    def _are_granted(self, codes: Sequence[int]) -> bool:
+        refused = []
+        for (name, qos), code in zip(self._config.filters, codes, strict=False):
+            if code >= 0x80:
+                refused.append(f"{name!r} ({describe(code)})")
+            elif code < qos:
+                _log.warning(
+                    "source %s: %r is granted with QoS %d, not %d",
+                    self._config.name, name, code, qos,
+                )  # fmt: skip
+        if not refused and len(codes) == len(self._config.filters):
+            return True
+        text = ", ".join(refused) or "SUBACK does not fit SUBSCRIBE"
+        if self._complaint != text:
+            self._complaint = text
+            _log.error("source %s: the broker refused to subscribe %s", self._config.name, text)
+        return False
+
+    def _complain(self, text: str) -> None:
+        """Log a state change once, not each attempt."""
+        if self._complaint != text:
+            self._complaint = text
+            _log.warning(
+                "source %s: no connection to %s: %s", self._config.name, self._config.url, text
+            )
+
+    def _disconnected(self) -> None:
+        self._client = None
+        if self._receiver is not None:
+            self._receiver.disconnect()
+
+    def _on_session(self, session_present: bool) -> None:  # noqa: FBT001 - paho's callback
+        assert self._receiver is not None  # noqa: S101 - set by `open`
+        assert self._client is not None  # noqa: S101 - it calls this
+        self._receiver.connect(self._client.send, self._version)
+        if not session_present:
+            self._receiver.lose()
+
+    def _on_packets(self, packets: list[Publish | Ack]) -> None:
+        assert self._receiver is not None  # noqa: S101 - set by `open`
+        assert self._gate is not None  # noqa: S101 - set by `open`
+        self._gate.submit(self._receiver.take(packets), self._on_progress)
+        if self._client is not None and not self._has_room(self._config.receive_maximum):
+            self._client.pause()
+
+    def _decode(self, message: Publish) -> Sequence[Event]:
+        return self._decoder.decode(message, self._version, self._facts)
+
+    def _has_room(self, limit: int) -> bool:
+        assert self._receiver is not None  # noqa: S101 - set by `open`
+        assert self._gate is not None  # noqa: S101 - set by `open`
+        # Brokers send more than the receive maximum (Mosquitto 2.0.11 does), hence the count.
+        return not self._gate.is_shut and self._receiver.unanswered <= limit
+
+    def _on_progress(self) -> None:
+        client = self._client
+        if self._receiver is not None and self._receiver.is_idle:
+            self._idle.set()
+        if (
+            client is not None
+            and client.paused
+            and not self._draining
+            and self._has_room(self._config.receive_maximum // 2)
+        ):
+            client.resume()
