@@ -18,6 +18,7 @@ from bindings.event import (
     canonical_text,
     is_valid_name,
 )
+from gateway.errors import ConfigError
 
 Filter = Callable[[Event], bool]
 """Whether an event passes; never raises."""
@@ -28,19 +29,24 @@ SqlErrorHook = Callable[[str, str], None]
 MAX_DEPTH: Final = 32
 """Filters inside each other, far from Python's limit of a thousand frames."""
 
+Keys = tuple[str | int, ...]
+"""The way to a part of a filter."""
+
 _Test = Callable[[str, str], bool]
 
 
-class FilterError(ValueError):
+class FilterError(ConfigError, ValueError):
     """The filter is none.
 
     Attributes:
         path: where in the filter, as `all[1].exact.type`; "" for the whole.
+        keys: the same, for a look-up in the document: `("all", 1, "exact", "type")`.
     """
 
-    def __init__(self, text: str, path: str = "") -> None:
-        super().__init__(f"{path}: {text}" if path else text)
-        self.path = path
+    def __init__(self, text: str, keys: Keys = ()) -> None:
+        path = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys)
+        super().__init__(text, path=path.removeprefix("."))
+        self.keys = keys
 
 
 def compile_filter(spec: object, on_sql_error: SqlErrorHook | None = None) -> Filter:
@@ -59,10 +65,8 @@ def compile_filter(spec: object, on_sql_error: SqlErrorHook | None = None) -> Fi
     if spec is None:
         return _pass
     if isinstance(spec, list):
-        return _all(
-            [compiler.compile(item, f"[{position}]", 1) for position, item in enumerate(spec)]
-        )
-    return compiler.compile(spec, "", 1)
+        return _all([compiler.compile(item, (position,), 1) for position, item in enumerate(spec)])
+    return compiler.compile(spec, (), 1)
 
 
 class _Compiler:
@@ -71,39 +75,38 @@ class _Compiler:
     def __init__(self, on_sql_error: SqlErrorHook | None) -> None:
         self._on_sql_error = on_sql_error
 
-    def compile(self, spec: object, path: str, depth: int) -> Filter:
+    def compile(self, spec: object, keys: Keys, depth: int) -> Filter:
         if depth > MAX_DEPTH:
-            raise FilterError(f"more than {MAX_DEPTH} filters inside each other", path)
+            raise FilterError(f"more than {MAX_DEPTH} filters inside each other", keys)
         if not isinstance(spec, Mapping):
             raise FilterError(
-                f"expected a filter such as {{exact: {{type: ...}}}}, not {excerpt(spec)}", path
+                f"expected a filter such as {{exact: {{type: ...}}}}, not {excerpt(spec)}", keys
             )
         if len(spec) != 1:
             raise FilterError(
-                f"expected one dialect, not {len(spec)}; combine filters with all or any", path
+                f"expected one dialect, not {len(spec)}; combine filters with all or any", keys
             )
         dialect, value = next(iter(spec.items()))
-        path = f"{path}.{dialect}" if path else str(dialect)
+        keys = (*keys, str(dialect))
         match dialect:
             case "exact" | "prefix" | "suffix":
-                return _all(_attribute_filters(dialect, value, path))
+                return _all(_attribute_filters(dialect, value, keys))
             case "all":
-                return _all(self._nested(value, path, depth))
+                return _all(self._nested(value, keys, depth))
             case "any":
-                return _any(self._nested(value, path, depth))
+                return _any(self._nested(value, keys, depth))
             case "not":
-                return _not(self.compile(value, path, depth + 1))
+                return _not(self.compile(value, keys, depth + 1))
             case "sql":
-                return _sql(value, path, self._on_sql_error)
+                return _sql(value, keys, self._on_sql_error)
             case _:
-                raise FilterError(_unknown_dialect(dialect), path)
+                raise FilterError(_unknown_dialect(dialect), keys)
 
-    def _nested(self, value: object, path: str, depth: int) -> list[Filter]:
+    def _nested(self, value: object, keys: Keys, depth: int) -> list[Filter]:
         if not isinstance(value, list) or not value:
-            raise FilterError("expected a list of at least one filter", path)
+            raise FilterError("expected a list of at least one filter", keys)
         return [
-            self.compile(item, f"{path}[{position}]", depth + 1)
-            for position, item in enumerate(value)
+            self.compile(item, (*keys, position), depth + 1) for position, item in enumerate(value)
         ]
 
 
@@ -152,26 +155,26 @@ def _not(passes: Filter) -> Filter:
     return lambda event: not passes(event)
 
 
-def _attribute_filters(dialect: str, value: object, path: str) -> list[Filter]:
+def _attribute_filters(dialect: str, value: object, keys: Keys) -> list[Filter]:
     if not isinstance(value, Mapping) or not value:
         raise FilterError(
-            "expected attribute names and texts, such as {type: com.acme.temp.v1}", path
+            "expected attribute names and texts, such as {type: com.acme.temp.v1}", keys
         )
     return [
-        _attribute_filter(dialect, name, text, f"{path}.{name}") for name, text in value.items()
+        _attribute_filter(dialect, name, text, (*keys, str(name))) for name, text in value.items()
     ]
 
 
-def _attribute_filter(dialect: str, name: object, text: object, path: str) -> Filter:
+def _attribute_filter(dialect: str, name: object, text: object, keys: Keys) -> Filter:
     if not isinstance(name, str) or not is_valid_name(name):
         raise FilterError(
             f"{excerpt(name)} is no attribute name: lower-case letters and digits, and not 'data'",
-            path,
+            keys,
         )
     if not isinstance(text, str):
-        raise FilterError(f"expected a text, not {excerpt(text)}; put it in quotes", path)
+        raise FilterError(f"expected a text, not {excerpt(text)}; put it in quotes", keys)
     if not text:
-        raise FilterError("expected a text that is not empty", path)
+        raise FilterError("expected a text that is not empty", keys)
     if name in CORE_ATTRIBUTES:
         return _core_filter(dialect, name, text)
     return _extension_filter(dialect, name, text)
@@ -214,18 +217,18 @@ _TESTS: Final[dict[str, _Test]] = {
 }
 
 
-def _sql(value: object, path: str, on_error: SqlErrorHook | None) -> Filter:
+def _sql(value: object, keys: Keys, on_error: SqlErrorHook | None) -> Filter:
     # Loading the parser generator costs 30 ms and 5 MiB, which only users of this dialect pay.
     from gateway.cesql import ParseError, compile_expression  # noqa: PLC0415
 
     if not isinstance(value, str):
-        raise FilterError(f"expected a CESQL expression, not {excerpt(value)}", path)
+        raise FilterError(f"expected a CESQL expression, not {excerpt(value)}", keys)
     try:
         expression = compile_expression(value)
     except ParseError as error:
-        raise FilterError(str(error), path) from None
+        raise FilterError(str(error), keys) from None
     if expression.problems:
-        raise FilterError(str(expression.problems[0]), path)
+        raise FilterError(str(expression.problems[0]), keys)
     evaluate = expression.evaluate
 
     def sql(event: Event) -> bool:
