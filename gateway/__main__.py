@@ -25,14 +25,16 @@ class _Commands(typer.core.TyperGroup):
         return [*_OWN, *sorted(_plugins())]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        del ctx
         if cmd_name in _OWN:
             app = typer.Typer(**_STYLE)
             app.command(cmd_name)(import_module(f"gateway.cli.{cmd_name}").command)
         elif cmd_name in (plugins := _plugins()):
             app = plugins[cmd_name].load()
         else:
-            return None
+            from gateway.config.suggest import did_you_mean  # noqa: PLC0415 - after a mistake only
+
+            hint = did_you_mean(cmd_name, self.list_commands(ctx))
+            raise typer.BadParameter(f"no such command {cmd_name!r}{hint}", ctx=ctx)
         command = typer.main.get_command(app)
         command.name = cmd_name
         return command
@@ -46,20 +48,27 @@ app = typer.Typer(
 )
 
 
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - the interface of option callbacks
+    if wanted:
+        typer.echo(f"ce-gateway {version('cloudevents-gateway')}")
+        raise typer.Exit
+
+
 @app.callback(epilog="Exit codes: 0 ok, 1 failed, 2 wrong usage, 78 wrong configuration.")
 def _options(
     *,
     show_version: Annotated[
-        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)
+        bool,
+        typer.Option(
+            "--version", help="Print the version and exit.", is_eager=True, callback=_print_version
+        ),
     ] = False,
 ) -> None:
     """Take CoAP, MQTT, NATS and HTTP in, and hand CloudEvents on to Knative, Kafka or JetStream.
 
     Example: ce-gateway run gateway.yaml
     """
-    if show_version:
-        typer.echo(f"ce-gateway {version('cloudevents-gateway')}")
-        raise typer.Exit
+    del show_version
 
 
 def _plugins() -> dict[str, EntryPoint]:

@@ -42,6 +42,7 @@ _BOUNDS: Final = {
     "string_pattern_mismatch": "expected text that matches {pattern}",
     "multiple_of": "expected a multiple of {multiple_of}",
 }
+_USER_INFO: Final = re.compile(r"://[^/]*@")
 _SECRET: Final = re.compile(r"passw|secret|token|passphrase|credential|psk|seed", re.IGNORECASE)
 
 
@@ -178,7 +179,7 @@ def _shown(document: Document, keys: Keys, detail: ErrorDetails) -> str:
         if value is None
         else str(value).lower()
         if isinstance(value, bool)
-        else excerpt(value)
+        else excerpt(_USER_INFO.sub("://...@", value) if isinstance(value, str) else value)
     )
     return shown + hint
 

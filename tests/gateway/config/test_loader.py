@@ -269,6 +269,14 @@ def test_what_a_variable_holds_is_never_shown():
     ]
 
 
+def test_a_password_in_a_url_is_never_shown():
+    text = 'sources: {a: {protocol: nats, url: "nats://u:hunter2@bus", subjects: [a]}}\n'
+    (line,) = wrong(text + SINKS + ROUTES)
+    assert line.startswith("1:36: sources.a.url: ")
+    assert "hunter2" not in line
+    assert line.endswith(", not 'nats://...@bus'")
+
+
 def test_names_that_fit_no_label_are_refused():
     text = 'sources: {"a b": {protocol: http}}\n' + SINKS + ROUTES
     assert wrong(text) == [
