@@ -291,5 +291,6 @@ def _codec(media_type: str) -> str:
                 return ""
             # The flag tells text from transforms such as base64; CPython has no public name for it.
             is_text = getattr(codec, "_is_text_encoding", True)
-            return codec.name if is_text and codec.name not in _NO_CHARSETS else ""
+            is_charset = is_text and codec.name.replace("-", "_") not in _NO_CHARSETS
+            return codec.name if is_charset else ""
     return "utf-8"
