@@ -32,8 +32,13 @@ _LIMIT = Query(ge=1, le=10_000, description="at most this many, the newest")
 class View(Protocol):
     """What the administration shows of the running gateway."""
 
-    metrics: Metrics
-    logs: Mapping[str, LogSink]
+    @property
+    def metrics(self) -> Metrics:
+        """The process' counters."""
+
+    @property
+    def logs(self) -> Mapping[str, LogSink]:
+        """The event logs by sink name."""
 
     @property
     def unready(self) -> str:

@@ -1,7 +1,6 @@
 """From the configuration to adapters and routes: what is named is imported, and nothing else."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from bindings.event import Event
 from gateway import registry
@@ -25,28 +24,17 @@ def make_sources(config: GatewayConfig) -> dict[str, Source]:
 
 
 def make_sinks(config: GatewayConfig) -> dict[str, Sink]:
-    """Return the configured sinks by name, and one for each dead-letter URL, not yet open.
+    """Return the configured sinks by name, not yet open.
 
     Raises:
         GatewayError: an adapter can't be imported.
     """
-    sinks: dict[str, Sink] = {
+    return {
         name: registry.load("sinks", sink.protocol)(sink) for name, sink in config.sinks.items()
     }
-    for route in config.routes:
-        url = route.delivery.dead_letter_sink
-        if url is not None and url not in sinks:
-            sink_class = registry.load("sinks", "http")
-            sinks[url] = sink_class(sink_class.config_type(name=url, protocol="http", url=url))
-    return sinks
 
 
-def addresses(config: GatewayConfig, sinks: Mapping[str, Sink]) -> dict[str, str]:
-    """Return what `knativeerrordest` says of each sink."""
-    return {name: address_of(name, config.sinks.get(name)) for name in sinks}
-
-
-def address_of(name: str, sink: SinkConfig | None) -> str:
+def address_of(name: str, sink: SinkConfig) -> str:
     """Return a sink's URL, or the nearest thing to one that its protocol has."""
     url = getattr(sink, "url", None)
     if url:
@@ -91,5 +79,4 @@ def _filter(route: RouteConfig) -> Callable[[Event], bool] | None:
         return None
     from gateway.filters import compile_filter  # noqa: PLC0415 - only routes with filters pay for it
 
-    compiled: Any = compile_filter(route.filter)
-    return compiled  # type: ignore[no-any-return]
+    return compile_filter(route.filter)

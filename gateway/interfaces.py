@@ -6,7 +6,7 @@ the entry-point groups `cloudevents_gateway.sources` and `cloudevents_gateway.si
 """
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 from bindings.event import Event
 from gateway.config.records import SinkConfig, SourceConfig
@@ -39,7 +39,9 @@ class Intake(Protocol):
 class Source(Protocol):
     """Where messages come from."""
 
-    config_type: ClassVar[type[SourceConfig]]
+    @property
+    def config_type(self) -> type[SourceConfig]:
+        """The record of its table in the configuration; a class attribute."""
 
     def __init__(self, config: Any) -> None: ...
 
@@ -62,7 +64,9 @@ class Source(Protocol):
 class Sink(Protocol):
     """Where events go."""
 
-    config_type: ClassVar[type[SinkConfig]]
+    @property
+    def config_type(self) -> type[SinkConfig]:
+        """The record of its table in the configuration; a class attribute."""
 
     def __init__(self, config: Any) -> None: ...
 

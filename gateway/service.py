@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import uvloop
 
@@ -58,6 +59,7 @@ class Service:
         self._sinks: dict[str, Sink] = {}
         self._pipeline: Pipeline | None = None
         self._embedded: Any = None
+        self._listeners: dict[str, Address] = {}
         self._stop = asyncio.Event()
         self._failed = asyncio.Event()
         self.metrics = Metrics()
@@ -121,24 +123,22 @@ class Service:
     async def _start_embedded_nats(self) -> None:
         from gateway.embedded_nats import EmbeddedNats  # noqa: PLC0415 - the default alone needs it
 
-        port = next(
-            (
-                _port(source)
-                for source in self._config.sources.values()
-                if source.protocol == "nats"
-            ),
-            4222,
+        name, source = next(
+            item for item in self._config.sources.items() if item[1].protocol == "nats"
         )
+        port = urlsplit(getattr(source, "url", "")).port or 4222
         self._embedded = EmbeddedNats(port=port)
         await self._embedded.start()
+        self._listeners[name] = Address("127.0.0.1", port)
 
     async def _open_sinks(self) -> None:
         self._sinks = assembly.make_sinks(self._config)
-        addresses = assembly.addresses(self._config, self._sinks)
         self.logs = {name: sink for name, sink in self._sinks.items() if isinstance(sink, LogSink)}
         await asyncio.gather(*(sink.open() for sink in self._sinks.values()))
         targets = {
-            name: Target(name=name, sink=sink, address=addresses[name])
+            name: Target(
+                name=name, sink=sink, address=assembly.address_of(name, self._config.sinks[name])
+            )
             for name, sink in self._sinks.items()
         }
         self._pipeline = Pipeline(assembly.make_routes(self._config), targets, self.metrics)
@@ -159,7 +159,7 @@ class Service:
         self._unready = ""
         _log.info("ready")
         if self._on_ready is not None:
-            listeners = {"admin": self._admin.address}
+            listeners = {**self._listeners, "admin": self._admin.address}
             for name, source in self._sources.items():
                 address = getattr(source, "address", None)
                 if isinstance(address, Address):
@@ -225,12 +225,6 @@ async def _briefly(closing: Coroutine[Any, Any, None]) -> None:
         await asyncio.wait_for(closing, _CLOSE_SECONDS)
     except TimeoutError:
         _log.warning("an adapter did not close in %.0f s", _CLOSE_SECONDS)
-
-
-def _port(source: object) -> int:
-    from urllib.parse import urlsplit  # noqa: PLC0415 - the default alone needs it
-
-    return urlsplit(str(getattr(source, "url", ""))).port or 4222
 
 
 def _leaves(group: BaseExceptionGroup[GatewayError]) -> list[GatewayError]:
