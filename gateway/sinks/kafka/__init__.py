@@ -21,6 +21,9 @@ from gateway.tls import client_context
 __all__ = ["KafkaSink", "KafkaSinkConfig"]
 
 _log = logging.getLogger(__name__)
+_librdkafka = logging.getLogger(f"{__name__}.librdkafka")
+_silent = _librdkafka.getChild("unasked")  # it logs each attempt to connect
+_silent.setLevel(logging.CRITICAL + 1)
 
 # Errors of the client that mean that nothing can get through.
 _LOST: Final = frozenset(
@@ -149,7 +152,6 @@ class KafkaSink:
         milliseconds = max(1, round(timeout * 1000))
         settings: dict[str, Any] = {
             "client.id": "ce-gateway",
-            "log_level": 0,  # it would write to stderr; `error_cb` tells what matters
             "partitioner": "murmur2_random",  # the Java client's, so that keys meet in partitions
             "socket.keepalive.enable": True,
             "reconnect.backoff.max.ms": 2000,
@@ -162,6 +164,7 @@ class KafkaSink:
             "delivery.timeout.ms": milliseconds,
             "security.protocol": "SSL" if config.tls else "PLAINTEXT",
             "error_cb": self._on_error,
+            "logger": _librdkafka if config.properties.keys() & {"debug", "log_level"} else _silent,
         }
         if config.username is not None:
             settings["security.protocol"] = "SASL_SSL" if config.tls else "SASL_PLAINTEXT"

@@ -1,0 +1,335 @@
+"""The Kafka sink against librdkafka's mock cluster; tests/e2e/test_kafka.py has the real one."""
+
+import asyncio
+import json
+import logging
+
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+from pydantic import ValidationError
+
+from bindings.event import Event
+from gateway.config.records import TlsConfig
+from gateway.delivery import Outcome, Reason
+from gateway.errors import GatewayError
+from gateway.sinks.kafka import KafkaSink, KafkaSinkConfig
+from tests.gateway.sinks.kafka.mock_cluster import PRODUCE, MockCluster
+
+# Error codes of the protocol (kafka.apache.org/protocol, "Error Codes").
+UNKNOWN_TOPIC_OR_PARTITION = 3
+NOT_LEADER = 6
+REQUEST_TIMED_OUT = 7
+MSG_SIZE_TOO_LARGE = 10
+NOT_ENOUGH_REPLICAS = 19
+NOT_ENOUGH_REPLICAS_AFTER_APPEND = 20
+TOPIC_AUTHORIZATION_FAILED = 29
+OUT_OF_ORDER_SEQUENCE_NUMBER = 45
+INVALID_RECORD = 87
+
+
+@pytest.fixture
+def cluster():
+    with MockCluster() as cluster:
+        cluster.create_topic("events", 1)
+        yield cluster
+
+
+@pytest.fixture
+async def make_sink(cluster):
+    sinks = []
+
+    async def make(**config):
+        config = {"bootstrap_servers": cluster.bootstrap_servers, "topic": "events", **config}
+        sink = KafkaSink(KafkaSinkConfig(protocol="kafka", name="log", **config))
+        await sink.open()
+        sinks.append(sink)
+        return sink
+
+    yield make
+    for sink in sinks:
+        await sink.close()
+
+
+def event(number, **attributes):
+    attributes = {"source": "/s", "type": "t", "data": b"%d" % number, **attributes}
+    return Event(id=str(number), **attributes)
+
+
+def read(cluster, topic="events", partitions=1, count=None):
+    """Return what is in the topic by now, or the first `count` records, by partition and offset."""
+    consumer = Consumer({"bootstrap.servers": cluster.bootstrap_servers, "group.id": "g"})
+    try:
+        messages = []
+        for partition in range(partitions):
+            place = TopicPartition(topic, partition, 0)
+            end = consumer.get_watermark_offsets(place, timeout=10)[1] if count is None else count
+            consumer.assign([place])
+            for _ in range(end):
+                message = consumer.poll(10)
+                assert message is not None
+                assert message.error() is None
+                messages.append(message)
+        return messages
+    finally:
+        consumer.close()
+
+
+async def test_binary_event_is_a_record_with_ce_headers(cluster, make_sink):
+    sink = await make_sink(mode="binary")
+    sent = event(
+        1,
+        source="/s?a=b",
+        subject="é %",
+        datacontenttype="text/plain",
+        extensions={"flag": True, "count": 5},
+        data=b"hi",
+    )
+    assert await sink.send([sent]) == []
+    [message] = read(cluster)
+    assert message.value() == b"hi"
+    assert message.key() is None
+    assert dict(message.headers()) == {  # kafka-protocol-binding.md 3.2: text in UTF-8, no escapes
+        "ce_specversion": b"1.0",
+        "ce_id": b"1",
+        "ce_source": b"/s?a=b",
+        "ce_type": b"t",
+        "ce_subject": b"\xc3\xa9 %",
+        "ce_flag": b"true",
+        "ce_count": b"5",
+        "content-type": b"text/plain",
+    }
+
+
+async def test_structured_event_is_a_record_with_a_content_type(cluster, make_sink):
+    sink = await make_sink()
+    assert await sink.send([event(1, datacontenttype="text/plain", data=b"hi")]) == []
+    [message] = read(cluster)
+    [(name, value)] = message.headers()
+    assert name == "content-type"
+    assert value.startswith(b"application/cloudevents+json")
+    assert json.loads(message.value()) == {
+        "specversion": "1.0",
+        "id": "1",
+        "source": "/s",
+        "type": "t",
+        "datacontenttype": "text/plain",
+        "data": "hi",
+    }
+
+
+async def test_no_data_is_a_null_value_and_empty_data_an_empty_one(cluster, make_sink):
+    sink = await make_sink(mode="binary")
+    assert await sink.send([event(1, data=None), event(2, data=b"")]) == []
+    assert [message.value() for message in read(cluster)] == [None, b""]
+
+
+async def test_list_keeps_its_order(cluster, make_sink):
+    sink = await make_sink(mode="binary")
+    assert await sink.send([event(number) for number in range(1000)]) == []
+    assert [message.value() for message in read(cluster)] == [b"%d" % n for n in range(1000)]
+
+
+@pytest.mark.parametrize(
+    ("key", "extensions", "expected"),
+    [
+        ("none", {"partitionkey": "k"}, None),
+        ("partitionkey", {"partitionkey": "k"}, b"k"),
+        ("partitionkey", {}, None),
+        ("order", {"partitionkey": "k"}, b"k"),
+        ("order", {}, b"/s"),
+        ("source", {}, b"/s"),
+        ("count", {"count": 5}, b"5"),
+    ],
+)
+async def test_key_is_what_the_configuration_says(cluster, make_sink, key, extensions, expected):
+    sink = await make_sink(mode="binary", key=key)
+    assert await sink.send([event(1, extensions=extensions)]) == []
+    [message] = read(cluster)
+    assert message.key() == expected
+    if "partitionkey" in extensions:  # kafka-protocol-binding.md 3.1: the attribute stays
+        assert dict(message.headers())["ce_partitionkey"] == b"k"
+
+
+async def test_key_chooses_the_partition_as_the_java_client_does(cluster, make_sink):
+    # Murmur2 of "21" is -973932308 in Kafka's own UtilsTest; made positive, modulo 4.
+    cluster.create_topic("keyed", 4)
+    sink = await make_sink(mode="binary", topic="keyed", key="partitionkey")
+    assert await sink.send([event(1, extensions={"partitionkey": "21"})]) == []
+    [message] = read(cluster, "keyed", partitions=4)
+    assert message.partition() == (-973932308 & 0x7FFFFFFF) % 4
+
+
+async def test_topic_is_made_of_attributes(cluster, make_sink):
+    cluster.create_topic("events.com.acme", 1)
+    sink = await make_sink(mode="binary", topic="events.{type}")
+    events = [event(1, type="com.acme"), event(2, type="no blanks"), event(3, type="com.acme")]
+    [failure] = await sink.send(events)
+    assert (failure.position, failure.outcome) == (1, Outcome.REJECTED)
+    assert failure.reason is Reason.SINK_REFUSED
+    assert "events.no blanks" in failure.detail
+    assert [message.value() for message in read(cluster, "events.com.acme")] == [b"1", b"3"]
+
+
+async def test_topic_lacks_an_attribute(make_sink):
+    sink = await make_sink(topic="events.{subject}")
+    [failure] = await sink.send([event(1)])
+    assert failure.outcome is Outcome.REJECTED
+    assert "subject" in failure.detail
+
+
+async def test_too_large_event_is_rejected_and_its_neighbours_are_not(cluster, make_sink):
+    sink = await make_sink(mode="binary", properties={"message.max.bytes": 2000})
+    [failure] = await sink.send([event(1), event(2, data=b"x" * 3000), event(3)])
+    assert (failure.position, failure.outcome) == (1, Outcome.REJECTED)
+    assert failure.status == MSG_SIZE_TOO_LARGE
+    assert [message.value() for message in read(cluster)] == [b"1", b"3"]
+
+
+@pytest.mark.parametrize(
+    ("code", "outcome", "reason"),
+    [
+        (MSG_SIZE_TOO_LARGE, Outcome.REJECTED, Reason.SINK_REFUSED),
+        (INVALID_RECORD, Outcome.REJECTED, Reason.SINK_REFUSED),
+        (TOPIC_AUTHORIZATION_FAILED, Outcome.RELEASED, Reason.SINK_DOWN),
+    ],
+)
+async def test_broker_refuses_a_record(cluster, make_sink, code, outcome, reason):
+    sink = await make_sink()
+    cluster.fail_next(PRODUCE, code)
+    [failure] = await sink.send([event(1)])
+    assert (failure.outcome, failure.reason, failure.status) == (outcome, reason, code)
+    async with asyncio.timeout(10):
+        while await sink.send([event(2)]):  # a denied topic stays so until its next look-up
+            await asyncio.sleep(0.05)
+
+
+async def test_passing_errors_are_retried_in_order_and_not_reported(cluster, make_sink):
+    sink = await make_sink(mode="binary", properties={"retry.backoff.ms": 10})
+    cluster.fail_next(
+        PRODUCE,
+        NOT_ENOUGH_REPLICAS,
+        NOT_LEADER,
+        REQUEST_TIMED_OUT,
+        NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+    )
+    assert await sink.send([event(number) for number in range(50)]) == []
+    values = [message.value() for message in read(cluster)]
+    # The mock keeps records that it answers with an error, and knows no sequence numbers.
+    assert list(dict.fromkeys(values)) == [b"%d" % number for number in range(50)]
+
+
+async def test_fatal_error_makes_a_new_producer(cluster, make_sink, caplog):
+    sink = await make_sink(mode="binary")
+    assert await sink.send([event(0)]) == []
+    cluster.fail_next(PRODUCE, OUT_OF_ORDER_SEQUENCE_NUMBER)
+    failures = await sink.send([event(number) for number in range(1, 20)])
+    assert {failure.outcome for failure in failures} == {Outcome.RELEASED}
+    again = [event(failure.position + 1) for failure in failures]
+    assert await sink.send(again or [event(99)]) == []
+    values = [message.value() for message in read(cluster)]
+    assert set(values) >= {b"%d" % number for number in range(20)}
+
+
+async def test_more_events_than_the_queue_holds_wait_for_room(cluster, make_sink):
+    sink = await make_sink(mode="binary", properties={"queue.buffering.max.messages": 10})
+    lists = [[event(number) for number in range(n, n + 100)] for n in (0, 100, 200)]
+    assert await asyncio.gather(*(sink.send(events) for events in lists)) == [[], [], []]
+    values = [int(message.value()) for message in read(cluster)]
+    assert sorted(values) == list(range(300))
+    assert [value for value in values if value < 100] == list(range(100))
+
+
+async def test_broker_that_is_down_releases_after_the_timeout(cluster, make_sink, caplog):
+    caplog.set_level(logging.INFO, "gateway.sinks.kafka")
+    sink = await make_sink()
+    assert await sink.send([event(1)]) == []
+    cluster.go_down()
+    failures = await sink.send([event(2), event(3)], 0.5)
+    assert [failure.position for failure in failures] == [0, 1]
+    assert {failure.outcome for failure in failures} == {Outcome.RELEASED}
+    assert {failure.reason for failure in failures} == {Reason.TIMEOUT}
+    assert {failure.status for failure in failures} == {None}
+    assert len(await sink.send([event(2), event(3)], 0.5)) == 2
+    cluster.come_up()
+    assert await sink.send([event(2)], 20) == []
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 3, lines
+    assert [("is connected" in line) for line in lines] == [True, False, True]
+
+
+async def test_sink_opens_while_the_broker_is_down(cluster, make_sink):
+    cluster.go_down()
+    sink = await make_sink(timeout=20)
+    sending = asyncio.ensure_future(sink.send([event(1)]))
+    await asyncio.sleep(0)
+    cluster.come_up()
+    assert await sending == []
+
+
+async def test_close_releases_what_is_under_way(cluster, make_sink, monkeypatch):
+    monkeypatch.setattr("gateway.sinks.kafka.producer._CLOSE_SECONDS", 0.2)
+    cluster.go_down()
+    sink = await make_sink()
+    sending = asyncio.ensure_future(sink.send([event(1), event(2)]))
+    await asyncio.sleep(0)
+    await sink.close()
+    failures = await sending
+    assert [failure.outcome for failure in failures] == [Outcome.RELEASED] * 2
+
+
+async def test_close_waits_for_what_is_under_way(cluster, make_sink):
+    sink = await make_sink()
+    assert await sink.send([event(1)]) == []
+    cluster.answer_after(300)
+    sending = asyncio.ensure_future(sink.send([event(2)]))
+    await asyncio.sleep(0)
+    await sink.close()
+    assert await sending == []
+
+
+async def test_cancelled_send_harms_nobody(cluster, make_sink):
+    sink = await make_sink()
+    cluster.answer_after(100)
+    sending = asyncio.ensure_future(sink.send([event(1)]))
+    await asyncio.sleep(0)
+    sending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+    assert await sink.send([event(2)]) == []
+
+
+async def test_wrong_file_or_setting_is_named_at_open(make_sink, tmp_path):
+    with pytest.raises(GatewayError, match=r"nothing\.pem"):
+        await make_sink(tls=TlsConfig(ca=tmp_path / "nothing.pem"))
+    with pytest.raises(GatewayError, match=r"no\.such\.setting"):
+        await make_sink(properties={"no.such.setting": 1})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "text"),
+    [
+        ("topic", "", "empty"),
+        ("topic", "a b", "letters"),
+        ("topic", "a.{Type}", "attribute"),
+        ("topic", "a.{type!r}", "attribute"),
+        ("topic", "a.{", "'{'"),
+        ("key", "Partition-Key", "attribute"),
+        ("mode", "batch", "structured"),
+        ("properties", {"acks": 1}, "acks"),
+        ("properties", {"enable.idempotence": False}, "enable.idempotence"),
+        ("properties", {"sasl.password": "x"}, "sasl.password"),
+        ("linger", "5 ms", "duration"),
+        ("bootstrap_servers", "", "at least 1"),
+    ],
+)
+def test_wrong_configuration_is_refused(field, value, text):
+    table = {"protocol": "kafka", "bootstrap_servers": "k:9092", "topic": "t", field: value}
+    with pytest.raises(ValidationError, match=text):
+        KafkaSinkConfig(**table)
+
+
+def test_password_is_not_shown():
+    config = KafkaSinkConfig(
+        protocol="kafka", bootstrap_servers="k:9092", topic="t", username="u", password="hidden"
+    )
+    assert "hidden" not in repr(config)
