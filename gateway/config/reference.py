@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
@@ -42,6 +42,13 @@ and column, and opens nothing. `ce-gateway schema` prints a JSON Schema for edit
 - Relative paths start at the working directory.
 """
 
+_KINDS: Final = {
+    '["PT0.2S", 5]': "duration",
+    '["64KiB", 65536]': "size",
+    '["0.0.0.0:5683"]': "address",
+}
+"""By the examples in the schemas of `records.Duration`, `Size` and `Listen`."""
+
 
 class _Reference:
     """Writes a section per table; tables that several sections use are described once."""
@@ -70,7 +77,8 @@ class _Reference:
             value = (
                 f"`{protocol}`" if protocol and key == "protocol" else self._value(field, schema)
             )
-            default = "required" if key in required else _default(record, key)
+            must = key in required or (protocol and key == "protocol")
+            default = "required" if must else _default(record, key, field)
             rows.append(
                 f"| `{key}` | {value} | {default} | {_cell(field.get('description', ''))} |"
             )
@@ -89,8 +97,9 @@ class _Reference:
         words = field.get("enum") or ([field["const"]] if "const" in field else [])
         if words:
             return ", ".join(f"`{_plain(word)}`" for word in words)
-        if field.get("examples"):
-            return "such as " + ", ".join(f"`{_plain(one)}`" for one in field["examples"])
+        kind = kind_of(field)
+        if kind:
+            return kind
         return self._container(field, schema)
 
     def _container(self, field: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
@@ -127,26 +136,68 @@ def _records(record: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
     for field in record.model_fields.values():
         if field.exclude:
             continue
-        for inner in alternatives(field.annotation):
-            if issubclass(inner, BaseModel) and not issubclass(inner, AdapterConfig):
+        for inner in records_in(field.annotation):
+            if not issubclass(inner, AdapterConfig):
                 yield inner.__name__, inner
 
 
-def _default(record: type[BaseModel], key: str) -> str:
-    for name, field in record.model_fields.items():
-        if key in {name, field.alias}:
-            default = field.get_default(call_default_factory=False)
-            break
-    else:
-        return ""
-    if default is PydanticUndefined or default is None:
-        return ""
+def records_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Yield the records that a value of a type may hold, in tables and lists too."""
+    for one in alternatives(annotation):
+        if isinstance(one, type) and issubclass(one, BaseModel):
+            yield one
+        else:
+            for argument in get_args(one):
+                yield from records_in(argument)
+
+
+def kind_of(field: Mapping[str, Any]) -> str:
+    """Return `duration`, `size` or `address` if a field's schema is that of one, else nothing."""
+    return _KINDS.get(json.dumps(field.get("examples")), "")
+
+
+def default_of(record: type[BaseModel], key: str, field: Mapping[str, Any]) -> object:
+    """Return a field's default as the file would have it; None if it has none.
+
+    Args:
+        record: the table's record.
+        key: the field's key in the file.
+        field: its schema.
+    """
+    for name, info in record.model_fields.items():
+        if key in {name, info.alias} and info.default is not PydanticUndefined:
+            if isinstance(info.default, BaseModel) or info.default is None:
+                return info.default
+            if kind_of(field) == "duration":
+                return _duration(info.default)
+            if kind_of(field) == "size":
+                return _size(info.default)
+            values = record.model_construct(**{name: info.default})
+            return values.model_dump(mode="json", include={name}, warnings=False)[name]
+    return None
+
+
+def _default(record: type[BaseModel], key: str, field: Mapping[str, Any]) -> str:
+    default = default_of(record, key, field)
     if isinstance(default, BaseModel):
-        return "its own defaults"
-    value = record.model_construct(**{name: default}).model_dump(
-        mode="json", include={name}, warnings=False
-    )[name]
-    return f"`{_plain(value)}`" if value not in ("", [], {}) else ""
+        return "its own"
+    if default in (None, "", [], {}) or (isinstance(default, dict) and len(str(default)) > 60):
+        return ""
+    return f"`{_plain(default)}`"
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("H", 3600), ("M", 60)):
+        if seconds >= length and seconds % length == 0:
+            return f"PT{seconds / length:g}{unit}"
+    return f"PT{seconds:g}S"
+
+
+def _size(number: int) -> str | int:
+    for unit, length in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if number and number % length == 0:
+            return f"{number // length}{unit}"
+    return number
 
 
 def _bounded(field: Mapping[str, Any]) -> str:

@@ -12,16 +12,20 @@ from pydantic_core import core_schema
 
 from gateway import registry
 from gateway.config.gateway import GatewayConfig
+from gateway.config.records import Address
 
 GROUPS: Final[tuple[registry.Group, ...]] = ("sources", "sinks")
 REFERENCE: Final = "#/$defs/"
 
 
 class SchemaGenerator(GenerateJsonSchema):
-    """Leaves out the fields that the loader sets."""
+    """Leaves out the fields that the loader sets; defaults are written as the file has them."""
 
     def field_is_present(self, field: core_schema.ModelField) -> bool:  # type: ignore[override]
         return not field.get("serialization_exclude")
+
+    def encode_default(self, dft: Any) -> Any:
+        return str(dft) if isinstance(dft, Address) else super().encode_default(dft)
 
 
 def json_schema() -> dict[str, Any]:

@@ -317,6 +317,22 @@ def test_a_dead_letter_sink_is_a_sink_or_a_url():
     assert load(named, {}).routes[0].delivery.dead_letter_sink == "out"
 
 
+def test_a_dead_letter_url_is_a_sink_by_that_url():
+    url = "http://dead.example/letters"
+    config = load(RIGHT + f"delivery: {{deadLetterSink: '{url}'}}\n", {})
+    assert config.routes[0].delivery.dead_letter_sink == url
+    assert (config.sinks[url].protocol, config.sinks[url].url) == ("http", url)
+
+
+def test_k_sink_may_be_unset_and_is_remembered():
+    text = SOURCES + "sinks: {out: {protocol: http, url: '${K_SINK}'}}\n" + ROUTES
+    assert (load(text, {}).sinks["out"].url, load(text, {}).sinks["out"].is_k_sink) == ("", True)
+    sink = load(text, {"K_SINK": "http://b/"}).sinks["out"]
+    assert (sink.url, sink.is_k_sink) == ("http://b/", True)
+    other = load(text.replace("K_SINK", "OTHER"), {"OTHER": "http://b/"}).sinks["out"]
+    assert (other.url, other.is_k_sink) == ("http://b/", False)
+
+
 def test_unused_sources_and_sinks_are_remarked():
     text = """\
     sources: {a: {protocol: http}, b: {protocol: http}}
