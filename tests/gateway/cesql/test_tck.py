@@ -1,5 +1,6 @@
 """The TCK of cloudevents/spec, each case in both modes of evaluation."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,19 @@ def verdict(case, mode):
 def test_the_tck_is_whole():
     assert len(CASES) == 275
     assert set(EXCEPTIONS) <= {name for name, _ in CASES}
+
+
+def test_users_page_names_the_exceptions_and_no_others():
+    page = (TCK.parents[2] / "docs" / "filters.md").read_text()
+    rows = re.findall(r"^\| ([^|]+: [^|]+) \| (both|complete|fail-fast) \|", page, re.MULTILINE)
+    words = {
+        "both": {"complete", "fail_fast"},
+        "complete": {"complete"},
+        "fail-fast": {"fail_fast"},
+    }
+    assert {name: words[mode] for name, mode in rows} == {
+        name: modes for name, (modes, _) in EXCEPTIONS.items()
+    }
 
 
 @pytest.mark.parametrize("mode", ["complete", "fail_fast"])
