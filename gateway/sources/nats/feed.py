@@ -1,14 +1,15 @@
 """Between the socket and the intake: decode what came, submit lists, hold what was released.
 
-A released message is submitted again after a while. Until then later messages of its key wait
-behind it, and those of other keys do not.
+A released message is submitted again after a while. Until it has been settled for good, later
+messages of its key wait behind it, and those of other keys do not.
 """
 
 import asyncio
 import contextlib
+import math
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final, Protocol
@@ -31,6 +32,9 @@ MAX_LIST: Final = 500
 """Messages submitted at once; one read of the socket brings about a hundred."""
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _HOLD_SECONDS: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+
+
+Settled = Callable[["Item", Settlement], None]
 
 
 class Item(msgspec.Struct):
@@ -69,8 +73,12 @@ class Owner(Protocol):
 
 
 class _Held(msgspec.Struct):
+    """What waits of one key; `probe` is the first of it, submitted alone to see how it fares."""
+
     due: float
     items: list[Item]
+    probe: Item | None = None
+    is_through: bool = False
 
 
 class Feed:
@@ -114,6 +122,8 @@ class Feed:
         self._bytes += item.size
         held = self._held.setdefault(_key(item), _Held(due, []))
         held.items.append(item)
+        if held.probe is item:
+            held.probe, held.due = None, due
         self._changed.set()
 
     async def wait_for_room(self, seconds: float) -> None:
@@ -127,14 +137,14 @@ class Feed:
         """Decode and submit for ever."""
         while True:
             await self._wait()
-            for items in self._due():
-                await self._submit(items)
+            for items, settled in self._due():
+                await self._submit(items, settled)
             while self._queue:
                 items, self._queue = self._queue[:MAX_LIST], self._queue[MAX_LIST:]
                 ready = self._decode(items)
                 if self._held:
                     ready = [item for item in ready if not self._waits_behind(item)]
-                await self._submit(ready)
+                await self._submit(ready, self._owner.settled)
                 self._released(items)
 
     async def _wait(self) -> None:
@@ -145,17 +155,32 @@ class Feed:
                     await self._changed.wait()
         self._changed.clear()
 
-    def _due(self) -> list[list[Item]]:
-        """Return the held items whose time has come, a list a key."""
+    def _due(self) -> list[tuple[list[Item], Settled]]:
+        """Return what is to be submitted again now: the first of a key, or all once that went."""
         if not self._held:
             return []
         now = asyncio.get_running_loop().time()
-        keys = [key for key, held in self._held.items() if held.due <= now]
-        lists = [self._held.pop(key).items for key in keys]
-        for items in lists:
-            items.sort(key=_number)
+        result: list[tuple[list[Item], Settled]] = []
+        for key in [key for key, held in self._held.items() if held.due <= now]:
+            held = self._held[key]
+            held.items.sort(key=_number)
+            if held.is_through:
+                del self._held[key]
+                items, settled = held.items, self._owner.settled
+            else:
+                held.probe = held.items.pop(0)
+                held.due = math.inf
+                items, settled = [held.probe], partial(self._probe_settled, key)
             self._released(items)
-        return lists
+            result.append((items, settled))
+        return result
+
+    def _probe_settled(self, key: str, item: Item, settlement: Settlement) -> None:
+        self._owner.settled(item, settlement)
+        held = self._held.get(key)
+        if held is not None and held.probe is item:  # it was not held again
+            held.probe, held.due, held.is_through = None, 0.0, True
+            self._changed.set()
 
     def _waits_behind(self, item: Item) -> bool:
         held = self._held.get(_key(item))
@@ -171,9 +196,8 @@ class Feed:
         if was_full and not self.is_full:
             self._room.set()
 
-    async def _submit(self, items: list[Item]) -> None:
+    async def _submit(self, items: list[Item], settled: Settled) -> None:
         if items:
-            settled = self._owner.settled
             await self._intake.submit(
                 [Delivery(item.events, partial(settled, item)) for item in items]
             )

@@ -1,0 +1,271 @@
+"""Bytes as the NATS client protocol documentation and ADR-4 write them."""
+
+import contextlib
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from bindings.binding import Message
+from bindings.errors import InvalidEventError
+from bindings.nats import NATS
+from bindings.wire.nats import (
+    MAX_LINE_BYTES,
+    NatsMessage,
+    NatsProtocolError,
+    Parser,
+    encode_headers,
+    encode_publish,
+    parse_headers,
+)
+
+# docs.nats.io, "Client Protocol", the examples of MSG and HMSG.
+DOCUMENTED = [
+    (
+        b"MSG FOO.BAR 9 11\r\nHello World\r\n",
+        NatsMessage(9, "FOO.BAR", b"", b"", b"Hello World"),
+    ),
+    (
+        b"MSG FOO.BAR 9 GREETING.34 11\r\nHello World\r\n",
+        NatsMessage(9, "FOO.BAR", b"GREETING.34", b"", b"Hello World"),
+    ),
+    (
+        b"HMSG FOO.BAR 9 34 45\r\nNATS/1.0\r\nFoodGroup: vegetable\r\n\r\nHello World\r\n",
+        NatsMessage(9, "FOO.BAR", b"", b"NATS/1.0\r\nFoodGroup: vegetable\r\n\r\n", b"Hello World"),
+    ),
+    (
+        b"HMSG FOO.BAR 9 BAZ.69 34 45\r\nNATS/1.0\r\nFoodGroup: vegetable\r\n\r\nHello World\r\n",
+        NatsMessage(
+            9, "FOO.BAR", b"BAZ.69", b"NATS/1.0\r\nFoodGroup: vegetable\r\n\r\n", b"Hello World"
+        ),
+    ),
+    (b"MSG a 1 0\r\n\r\n", NatsMessage(1, "a", b"", b"", b"")),
+    # A payload may hold what looks like the end of a line or a message.
+    (b"MSG a 1 9\r\n\r\nMSG\r\n\r\n\r\n", NatsMessage(1, "a", b"", b"", b"\r\nMSG\r\n\r\n")),
+    (b"MSG  a \t1  0\r\n\r\n", NatsMessage(1, "a", b"", b"", b"")),
+    # The server cuts words at blanks and tabs only.
+    (b"MSG a\x0bb 1 0\r\n\r\n", NatsMessage(1, "a\x0bb", b"", b"", b"")),
+    (b"MSG \xc3\xa9 1 0\r\n\r\n", NatsMessage(1, "é", b"", b"", b"")),
+    (b"MSG \xff 1 0\r\n\r\n", NatsMessage(1, "\udcff", b"", b"", b"")),
+]
+STREAM = b"".join(
+    data + line
+    for (data, _), line in zip(
+        DOCUMENTED,
+        [
+            b"PING\r\n",
+            b"",
+            b"+OK\r\n",
+            b"PONG\r\n",
+            b'INFO {"a":1}\r\n',
+            b"-ERR 'x'\r\n",
+            *[b""] * 4,
+        ],
+        strict=True,
+    )
+)
+LINES = [b"PING", b"+OK", b"PONG", b'INFO {"a":1}', b"-ERR 'x'"]
+MESSAGES = [message for _, message in DOCUMENTED]
+
+
+@pytest.mark.parametrize(("data", "expected"), DOCUMENTED)
+def test_a_documented_message_is_read(data, expected):
+    assert Parser().feed(data) == ([expected], [])
+
+
+def test_one_read_brings_all_its_messages_and_lines_in_order():
+    assert Parser().feed(STREAM) == (MESSAGES, LINES)
+
+
+def test_a_read_may_end_at_any_byte():
+    for cut in range(len(STREAM) + 1):
+        parser = Parser()
+        first, first_lines = parser.feed(STREAM[:cut])
+        second, second_lines = parser.feed(STREAM[cut:])
+        assert first + second == MESSAGES, cut
+        assert first_lines + second_lines == LINES, cut
+
+
+def test_bytes_may_come_one_by_one():
+    parser = Parser()
+    messages, lines = [], []
+    for value in STREAM:
+        more, more_lines = parser.feed(bytes([value]))
+        messages += more
+        lines += more_lines
+    assert (messages, lines) == (MESSAGES, LINES)
+
+
+def test_reset_forgets_the_rest_of_the_last_connection():
+    parser = Parser()
+    parser.feed(b"MSG a 1 100\r\nhalf")
+    parser.reset()
+    assert parser.feed(b"PING\r\n") == ([], [b"PING"])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"HTTP/1.1 400 Bad Request\r\n",
+        b"MSG\r\n",
+        b"MSG a\r\n",
+        b"MSG a 1\r\n",
+        b"MSG a 1 x\r\n",
+        b"MSG a 1 -1\r\n",
+        b"MSG a 1 +1\r\n",
+        b"MSG a 1 1_0\r\n",
+        b"MSG a 1 99999999999999999999\r\n",
+        b"MSG a x 1\r\n",
+        b"MSG a b c d 1\r\n",
+        b"HMSG a 1 5\r\n",
+        b"HMSG a 1 9 5\r\n12345\r\n",
+        b"MSG a 1 2\r\nabcd\r\n",
+        b"\r\n",
+        b"x" * (MAX_LINE_BYTES + 1),
+    ],
+)
+def test_what_is_no_protocol_ends_the_connection(data):
+    with pytest.raises(NatsProtocolError):
+        Parser().feed(data)
+
+
+def test_messages_before_a_fault_are_not_lost():
+    with pytest.raises(NatsProtocolError) as caught:
+        Parser().feed(STREAM + b"nonsense\r\n")
+    assert caught.value.messages == MESSAGES
+    assert caught.value.lines == LINES
+
+
+@given(st.lists(st.binary(max_size=60), max_size=6))
+@example([b"MSG a 1 2\r\n"])
+def test_no_bytes_raise_anything_but_a_protocol_error(chunks):
+    parser = Parser()
+    try:
+        for chunk in chunks:
+            parser.feed(chunk)
+    except NatsProtocolError:
+        pass
+
+
+@given(
+    st.lists(st.sampled_from([b"MSG ", b"HMSG ", b"a ", b"1 ", b"2", b"\r\n", b"\xff", b"PING"]))
+)
+def test_no_pieces_of_the_protocol_raise_anything_but_a_protocol_error(pieces):
+    with contextlib.suppress(NatsProtocolError):
+        Parser().feed(b"".join(pieces))
+
+
+def test_headers_keep_order_duplicates_and_case():
+    # ADR-4: names keep their case, a name may stand more than once, blanks around values go.
+    block = b"NATS/1.0\r\nA: 1\r\nb:2\r\nA:\t3 \r\nEmpty:\r\nUrl: http://x:1\r\n\r\n"
+    headers = parse_headers(block)
+    assert headers.pairs == [
+        ("A", "1"),
+        ("b", "2"),
+        ("A", "3"),
+        ("Empty", ""),
+        ("Url", "http://x:1"),
+    ]
+    assert headers.get("a") == "1"
+    assert headers.get("B") == "2"
+    assert headers.get("c") == ""
+    assert headers.status == 0
+
+
+@pytest.mark.parametrize(
+    ("block", "status", "description", "pairs"),
+    [
+        (b"NATS/1.0 503\r\n\r\n", 503, "", []),
+        (b"NATS/1.0 404 No Messages\r\n\r\n", 404, "No Messages", []),
+        (
+            b"NATS/1.0 408 Request Timeout\r\nNats-Pending-Messages: 1\r\n\r\n",
+            408,
+            "Request Timeout",
+            [("Nats-Pending-Messages", "1")],
+        ),
+        (b"NATS/1.0 100 Idle Heartbeat\r\n\r\n", 100, "Idle Heartbeat", []),
+        (b"NATS/1.0\r\n\r\n", 0, "", []),
+    ],
+)
+def test_a_status_line_is_read(block, status, description, pairs):
+    headers = parse_headers(block)
+    assert (headers.status, headers.description, headers.pairs) == (status, description, pairs)
+
+
+def test_header_bytes_that_are_no_ascii_come_as_latin_1():
+    assert parse_headers(b"NATS/1.0\r\na: \xc3\xa9\xff\r\n\r\n").pairs == [("a", "Ã©ÿ")]
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        b"NATS/2.0\r\n\r\n",
+        b"NATS/1.0\r\na: 1\r\n",
+        b"NATS/1.0",
+        b"NATS/1.0\r\nno colon\r\n\r\n",
+        b"NATS/1.0\r\n: no name\r\n\r\n",
+        b"NATS/1.0\r\nce-id : 1\r\n\r\n",
+        b"NATS/1.0\r\n folded: 1\r\n\r\n",
+        b"NATS/1.0\r\nce-\xc3\xa9: 1\r\n\r\n",
+        b"NATS/1.0\r\na: 1\nce-id: 2\r\n\r\n",
+        b"NATS/1.0\r\na: 1\rce-id: 2\r\n\r\n",
+        b"NATS/1.0\r\n\r\nce-id: 2\r\n\r\n",
+    ],
+)
+def test_a_header_block_that_breaks_the_grammar_is_rejected(block):
+    with pytest.raises(InvalidEventError) as caught:
+        parse_headers(block)
+    assert caught.value.reason == "malformed_headers"
+
+
+@given(st.binary(max_size=80))
+def test_no_header_block_raises_anything_but_an_invalid_event(block):
+    for candidate in (block, b"NATS/1.0" + block + b"\r\n\r\n"):
+        with contextlib.suppress(InvalidEventError):
+            parse_headers(candidate)
+
+
+def test_publishing_is_written_as_documented():
+    # docs.nats.io, "Client Protocol", the examples of PUB and HPUB.
+    assert encode_publish(b"FOO", b"Hello NATS!") == b"PUB FOO 11\r\nHello NATS!\r\n"
+    assert (
+        encode_publish(b"FRONT.DOOR", b"Knock Knock", reply=b"JOKE.22")
+        == b"PUB FRONT.DOOR JOKE.22 11\r\nKnock Knock\r\n"
+    )
+    header = encode_headers([("Bar", "Baz")])
+    assert (
+        encode_publish(b"FOO", b"Hello NATS!", header=header)
+        == b"HPUB FOO 22 33\r\nNATS/1.0\r\nBar: Baz\r\n\r\nHello NATS!\r\n"
+    )
+    header = encode_headers([("BREAKFAST", "donut"), ("BREAKFAST", "eggs")])
+    assert (
+        encode_publish(b"MORNING.MENU", b"Yum!", reply=b"R", header=header)
+        == b"HPUB MORNING.MENU R 47 51\r\n"
+        b"NATS/1.0\r\nBREAKFAST: donut\r\nBREAKFAST: eggs\r\n\r\nYum!\r\n"
+    )
+
+
+@pytest.mark.parametrize("value", ["a\r\nb: c", "a\nb", "a\rb", "é"])
+def test_no_header_value_breaks_out_of_its_line(value):
+    with pytest.raises(InvalidEventError):
+        encode_headers([("a", value)])
+    with pytest.raises(InvalidEventError):
+        encode_headers([(value, "a")])
+
+
+def test_the_bytes_of_pitfall_58_are_an_event():
+    # spec/pitfalls.md 58: datacontenttype has its own header, Content-Type is none of ours.
+    header = (
+        b"NATS/1.0\r\nce-specversion: 1.0\r\nce-id: 1\r\nce-source: /s\r\nce-type: t\r\n"
+        b"ce-subject: %C3%A9%20%25\r\nce-datacontenttype: text/plain\r\n\r\n"
+    )
+    data = b"HMSG t 1 %d %d\r\n%bhi\r\n" % (len(header), len(header) + 2, header)
+    ((message,), _) = Parser().feed(data)
+    headers = parse_headers(message.header)
+    (event,) = NATS.decode(Message(message.payload, "", headers.pairs, message.subject))
+    assert (event.id, event.subject, event.datacontenttype, event.data) == (
+        "1",
+        "é %",
+        "text/plain",
+        b"hi",
+    )
