@@ -63,7 +63,11 @@ async def test_a_plain_payload_from_a_broker_is_wrapped(start, opened, version, 
     publish(broker, "plant/7/temp", '{"t":21.5}', qos=qos, version=version)
     await intake.wait_for(lambda i: i.events)
     event = intake.events[0]
-    assert (event.type, event.source, event.subject) == ("com.acme.temp.v1", "/plant/7", "plant/7/temp")
+    assert (event.type, event.source, event.subject) == (
+        "com.acme.temp.v1",
+        "/plant/7",
+        "plant/7/temp",
+    )
     assert (event.datacontenttype, event.data) == ("application/json", b'{"t":21.5}')
 
 
@@ -72,7 +76,11 @@ async def test_a_binary_event_of_mosquitto_pub_is_taken_as_it_is(start, opened):
     intake = RecordingIntake()
     await opened(config(broker, event=None), intake)
     properties = ["specversion=1.0", "id=é %20", "source=/s", "type=t", "region=eu"]
-    args = [part for each in properties for part in ("-D", "publish", "user-property", *each.split("=", 1))]
+    args = [
+        part
+        for each in properties
+        for part in ("-D", "publish", "user-property", *each.split("=", 1))
+    ]
     publish(broker, "plant/1/temp", "hi", *args, "-D", "publish", "content-type", "text/plain")
     await intake.wait_for(lambda i: i.events)
     (event,) = intake.events

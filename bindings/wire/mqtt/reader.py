@@ -83,7 +83,7 @@ def parse(
             packets.append(decode(first, buffer, start, end, version))
             pos = end
             if first == _CONNECT:
-                break
+                return packets, pos, 2
     except PacketError as error:
         error.packets = packets
         raise

@@ -108,6 +108,7 @@ class BrokerClient(paho.Client):
         sock: what `dial` returned.
         on_session: called with `session present` when CONNACK came, before any message.
         on_packets: takes PUBLISH and PUBREL packets, a list for each read.
+        on_lost: called at once when the connection has ended, so that no answer is thought sent.
 
     Attributes:
         granted: the reason codes of SUBACK, when it has come.
@@ -120,6 +121,7 @@ class BrokerClient(paho.Client):
         sock: socket.socket | ssl.SSLSocket,
         on_session: Callable[[bool], None],
         on_packets: Callable[[list[Publish | Ack]], None],
+        on_lost: Callable[[], None],
     ) -> None:
         is_v5 = config.version == "5"
         super().__init__(
@@ -136,6 +138,7 @@ class BrokerClient(paho.Client):
         self._loop_ = asyncio.get_running_loop()
         self._on_session = on_session
         self._on_packets = on_packets
+        self._on_lost = on_lost
         limit = max(_SMALLEST_LIMIT, 2 * config.limits.max_event_bytes)
         self._reader = PacketReader(Peer.SERVER_RAW, self.version, limit)
         self._paused = False
@@ -241,9 +244,7 @@ class BrokerClient(paho.Client):
             self._sock_close()
         elif self._dialled.fileno() != -1:
             self._dialled.close()
-        if not self.lost.done():
-            self.lost.set_result("closed by us")
-        self.granted.cancel()
+        self._end("closed by us")
 
     def loop_read(self, max_packets: int = 1) -> MQTTErrorCode:  # noqa: ARG002 - paho's signature
         """Read all that the socket holds, hand messages on and the rest to paho."""
@@ -336,10 +337,11 @@ class BrokerClient(paho.Client):
             self._timer = self._loop_.call_later(_TICK_SECONDS, self._tick)
 
     def _end(self, reason: str) -> None:
-        if not self.lost.done():
-            self.lost.set_result(reason)
-        if not self.granted.done():
-            self.granted.cancel()
+        if self.lost.done():
+            return
+        self.lost.set_result(reason)
+        self.granted.cancel()
+        self._on_lost()
 
     def _create_socket(self) -> Any:
         return self._dialled

@@ -114,7 +114,9 @@ class MqttSource:
         host, port = self._config.address
         async with asyncio.timeout(_CONNECT_SECONDS):
             sock = await dial(host, port, self._context)
-            client = BrokerClient(self._config, sock, self._on_session, self._on_packets)
+            client = BrokerClient(
+                self._config, sock, self._on_session, self._on_packets, self._disconnected
+            )
             self._client = client
             try:
                 client.start()
@@ -123,11 +125,9 @@ class MqttSource:
                 )
             except BaseException:
                 client.abort()
-                self._disconnected()
                 raise
         if client.lost.done():
             client.abort()
-            self._disconnected()
             raise BrokerRefusedError(client.lost.result())
         return client
 
@@ -149,7 +149,6 @@ class MqttSource:
                 )
         reason = await client.lost
         client.abort()
-        self._disconnected()
         if not self._draining:
             self._complain(reason)
 
