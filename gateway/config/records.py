@@ -6,7 +6,7 @@ One record per table of the file; unknown keys are errors. An adapter subclasses
 
 import re
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, Self
 
 from pydantic import (
     BaseModel,
@@ -16,7 +16,10 @@ from pydantic import (
     PlainSerializer,
     SecretStr,
     WithJsonSchema,
+    model_validator,
 )
+
+from bindings.wrap import Wrapper
 
 _DURATION = re.compile(
     r"P(?:(?P<weeks>\d+(?:\.\d+)?)W)?(?:(?P<days>\d+(?:\.\d+)?)D)?"
@@ -175,6 +178,18 @@ class EventTemplate(Record):
     )
     dataschema: str | None = Field(default=None, description="URI of the payload's schema")
     extensions: dict[str, str] = Field(default={}, description="extension attributes, by name")
+
+    @model_validator(mode="after")
+    def _can_make_events(self) -> Self:
+        Wrapper(
+            type=self.type,
+            source=self.source,
+            subject=self.subject,
+            datacontenttype=self.datacontenttype,
+            dataschema=self.dataschema,
+            extensions=self.extensions,
+        )
+        return self
 
 
 class AdapterConfig(Record):

@@ -269,6 +269,24 @@ def test_what_a_variable_holds_is_never_shown():
     ]
 
 
+def test_a_template_that_can_make_no_event_is_refused():
+    text = """\
+    sources:
+      a: {protocol: http, event: {type: "{topik}", source: /a}}
+      b: {protocol: http, event: {type: a, source: "/{path"}}
+      c: {protocol: http, event: {type: a, source: /a, extensions: {Big: x}}}
+    sinks: {out: {protocol: log}}
+    routes: [{to: [out]}]
+    """
+    lines = wrong(text)
+    assert [line.split(" ")[:2] for line in lines] == [
+        ["2:30:", "sources.a.event:"],
+        ["3:30:", "sources.b.event:"],
+        ["4:30:", "sources.c.event:"],
+    ]
+    assert lines[0].endswith("; did you mean {topic}?")
+
+
 def test_a_password_in_a_url_is_never_shown():
     text = 'sources: {a: {protocol: nats, url: "nats://u:hunter2@bus", subjects: [a]}}\n'
     (line,) = wrong(text + SINKS + ROUTES)
