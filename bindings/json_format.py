@@ -100,16 +100,16 @@ def encode_event(event: Event) -> bytes:
         return event.encoded
     members: dict[str, object] = dict(event.attributes())
     data = event.data
+    value: msgspec.Raw | str | None
     if data is not None:
-        content_type = event.datacontenttype or ""
-        if is_json_type(content_type) and is_json(data):
-            members["data"] = msgspec.Raw(data)
+        if event.has_json_data:
+            value = msgspec.Raw(data) if is_json(data) else None
         else:
-            text = decode_text(data, content_type)
-            if text is None:
-                members["data_base64"] = data
-            else:
-                members["data"] = text
+            value = decode_text(data, event.datacontenttype or "")
+        if value is None:
+            members["data_base64"] = data
+        else:
+            members["data"] = value
     return _ENCODER.encode(members)
 
 

@@ -26,9 +26,12 @@ FACTS: Final[Mapping[str, str]] = {
 }
 """What a template can name, and where it is cut into parts; "" is not at all."""
 
-_PIECE = re.compile(r"\{\{|\}\}|\{([a-z_]*)(?:\[(\d{1,4})\])?\}|([{}])|[^{}]+")
-_URI_START = re.compile(r"(?:[^:/?#]+:)?(//[^/?#]*)?")
+_PIECE = re.compile(r"\{\{|\}\}|\{([^{}\[\]]*)(?:\[([^{}\[\]]*)\])?\}|([{}])|[^{}]+")
+_PART = re.compile(r"[0-9]{1,4}")
 _URI_SAFE: Final = "/-._~!$&'()*+,;="
+# Where a colon would end a scheme (the first segment) or start a port (the authority): a value such
+# as a MAC address must do neither.
+_BEFORE_A_COLON = re.compile(r"[^:/?#]*|(?:[^:/?#]+:)?//[^/?#]*")
 
 
 class _Insertion:
@@ -57,7 +60,14 @@ class _Insertion:
             value = parts[self._index] if self._index < len(parts) else None
         if value is None:
             raise InvalidEventError(f"the message has no {self._text}", reason="template")
-        return value if self._safe is None else quote(value, safe=self._safe)
+        if self._safe is None:
+            return value
+        try:
+            return quote(value, safe=self._safe)
+        except UnicodeEncodeError:
+            raise InvalidEventError(
+                f"{self._text} is no UTF-8: {excerpt(value)}", reason="forbidden_character"
+            ) from None
 
 
 class Template:
@@ -86,9 +96,9 @@ class Template:
                 before += piece
             else:
                 _check_fact(text, fact, index)
-                safe = _safe_characters(before) if uri else None
-                number = int(index) if index is not None else None
-                pieces.append(_Insertion(piece, fact, number, safe))
+                colon = "" if _BEFORE_A_COLON.fullmatch(before) else ":@"
+                number = None if index is None else int(index)
+                pieces.append(_Insertion(piece, fact, number, _URI_SAFE + colon if uri else None))
                 before += "x"
         self._pieces: Sequence[str | _Insertion] = pieces
         self._constant = "".join(piece for piece in pieces if isinstance(piece, str))
@@ -207,19 +217,9 @@ def _check_fact(text: str, fact: str, index: str | None) -> None:
     if fact not in FACTS:
         near = difflib.get_close_matches(fact, FACTS, n=1, cutoff=0.0)[0]
         raise ValueError(f"{text!r}: there is no {excerpt(fact)}; did you mean {{{near}}}?")
-    if index is not None and not FACTS[fact]:
+    if index is None:
+        return
+    if not FACTS[fact]:
         raise ValueError(f"{text!r}: {fact} has no parts; write {{{fact}}}")
-
-
-def _safe_characters(before: str) -> str:
-    """Return what an inserted value may hold as it is, by the text that stands before it.
-
-    In the first segment a colon would end a scheme, in the authority it would start a port; a value
-    such as a MAC address must do neither.
-    """
-    start = _URI_START.match(before)
-    rest = before[start.end() :] if start else before
-    if not rest and (start is None or start[1] is not None or not start[0]):
-        return _URI_SAFE
-    in_first_segment = start is not None and not start[0] and "/" not in rest
-    return _URI_SAFE if in_first_segment else _URI_SAFE + ":@"
+    if not _PART.fullmatch(index):
+        raise ValueError(f"{text!r}: parts are numbered from 0, as in {{{fact}[1]}}")

@@ -1,0 +1,209 @@
+"""The JSON event format: what the vectors in conformance/ do not reach."""
+
+import contextlib
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bindings.errors import CloudEventError, InvalidEventError, NotAnEventError
+from bindings.event import Event
+from bindings.json_format import (
+    decode_bare_event,
+    decode_base64,
+    decode_batch,
+    decode_event,
+    encode_batch,
+    encode_event,
+    is_json,
+)
+from tests.bindings.strategies import events
+
+MINIMAL = b'{"specversion":"1.0","id":"1","source":"/s","type":"t"}'
+
+
+@settings(max_examples=150, deadline=None)
+@given(events())
+def test_an_event_survives_the_json_format(event):
+    encoded = encode_event(event)
+    back = decode_event(encoded)
+    document = json.loads(encoded)
+    assert back.data == event.data
+    assert back.encoded == encoded
+    assert not {"data", "data_base64"} <= document.keys()
+    # JSON writes Binary as text, and has no type to tell it by.
+    expected = {
+        name: document[name] if isinstance(value, bytes) else value
+        for name, value in event.attributes().items()
+    }
+    assert back.attributes() == expected
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.one_of(st.binary(max_size=60), st.text(max_size=60).map(lambda text: text.encode())))
+def test_garbage_raises_nothing_but_the_named_errors(payload):
+    for decode in (decode_event, decode_batch, decode_bare_event):
+        with pytest.raises(CloudEventError):
+            decode(payload + b"\0")
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_a_damaged_event_raises_nothing_but_the_named_errors(data):
+    payload = bytearray(
+        b'{"specversion":"1.0","id":"1","source":"/s","type":"t","n":5,"b":true,'
+        b'"datacontenttype":"text/plain; charset=utf-8","data":"a\\u00e9","x":null}'
+    )
+    for _ in range(data.draw(st.integers(1, 3))):
+        position = data.draw(st.integers(0, len(payload) - 1))
+        payload[position] = data.draw(st.integers(0, 255))
+    try:
+        event = decode_event(bytes(payload))
+    except InvalidEventError:
+        return
+    # What is accepted, an independent parser reads too, and sees the same id.
+    document = json.loads(payload)
+    assert document["id"] == event.id
+
+
+@pytest.mark.parametrize("depth", [2_000, 200_000])
+@pytest.mark.parametrize("place", ['"data":%s', '"ext":%s', '"data":{"a":%s}'])
+def test_a_depth_bomb_is_an_invalid_event(depth, place):
+    bomb = place % ("[" * depth + "]" * depth)
+    payload = MINIMAL[:-1] + b"," + bomb.encode() + b"}"
+    for decode in (decode_event, decode_bare_event):
+        with pytest.raises(CloudEventError):
+            decode(payload)
+    with pytest.raises(InvalidEventError):
+        decode_batch(b"[" + payload + b"]")
+    with pytest.raises(InvalidEventError):
+        decode_batch(b"[" * depth)
+    assert not is_json(b"[" * depth + b"]" * depth)
+
+
+def test_any_depth_raises_only_the_named_error():
+    # Around the interpreter's limit the first or the second pass over the members gives up.
+    for depth in range(850, 1010):
+        payload = MINIMAL[:-1] + b', "data":' + b"[" * depth + b"]" * depth + b"}"
+        with contextlib.suppress(InvalidEventError):
+            decode_event(payload)
+
+
+def test_a_huge_number_is_kept_as_data_and_refused_as_attribute():
+    digits = b"1" * 100_000
+    assert decode_event(MINIMAL[:-1] + b',"data":' + digits + b"}").data == digits
+    with pytest.raises(InvalidEventError):
+        decode_event(MINIMAL[:-1] + b',"ext":' + digits + b"}")
+
+
+def test_only_what_was_decoded_is_passed_on_untouched():
+    odd = b' { "type":"t", "specversion":"1.0" ,"id":"\\u0031","source":"\\/s","data": 1E400 } '
+    event = decode_event(odd)
+    assert encode_event(event) is odd
+    assert encode_event(event.replace(subject="x")) == (
+        b'{"specversion":"1.0","id":"1","source":"/s","type":"t",'
+        b'"datacontenttype":"application/json","subject":"x","data":1E400}'
+    )
+
+
+def test_a_batch_keeps_order_and_the_bytes_of_each_event():
+    first = b'{"specversion":"1.0", "id":"1","source":"/s","type":"t","data":[1, 2]}'
+    events_ = decode_batch(b" [ " + first + b" ,\n" + MINIMAL + b"] ")
+    assert [event.id for event in events_] == ["1", "1"]
+    assert [event.encoded for event in events_] == [first, MINIMAL]
+    assert encode_batch(events_) == b"[" + first + b"," + MINIMAL + b"]"
+    assert encode_batch([]) == b"[]"
+    assert decode_batch(b"[]") == []
+
+
+def test_a_broken_event_in_a_batch_is_named_by_its_position():
+    with pytest.raises(InvalidEventError, match="event 1 of the batch") as caught:
+        decode_batch(b"[" + MINIMAL + b',{"specversion":"1.0","id":"","source":"/s","type":"t"}]')
+    assert (caught.value.attribute, caught.value.reason) == ("id", "empty_attribute")
+
+
+def test_a_batch_has_to_be_utf_8():
+    with pytest.raises(InvalidEventError, match="UTF-8"):
+        decode_batch(b'["\xff"]')
+
+
+def test_a_bare_event_is_told_by_its_specversion():
+    assert decode_bare_event(MINIMAL) == decode_event(MINIMAL)
+    with pytest.raises(NotAnEventError):
+        decode_bare_event(b'{"data":{"specversion":"1.0"}}')
+    with pytest.raises(NotAnEventError):
+        decode_bare_event(b'["specversion"]')
+    with pytest.raises(NotAnEventError):
+        decode_bare_event(b'{"\xff":"","specversion":"1.0"}')
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary(max_size=40))
+def test_base64_of_any_bytes_is_read_back(data):
+    import base64
+
+    assert decode_base64("x", base64.b64encode(data).decode()) == data
+
+
+@pytest.mark.parametrize(
+    ("members", "reason"),
+    [
+        (b'"a":1,"a":2', "duplicate_attribute"),
+        (b'"data":1,"data_base64":null', "data_twice"),
+        (b'"A":null', "attribute_name"),
+        (b'"data_base64":1', "base64"),
+        (b'"datacontenttype":"text/plain; charset=klingon","data":"a"', "charset"),
+    ],
+)
+def test_what_is_ambiguous_is_refused(members, reason):
+    with pytest.raises(InvalidEventError) as caught:
+        decode_event(MINIMAL[:-1] + b"," + members + b"}")
+    assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("members", "data"),
+    [
+        (b'"data":null', b"null"),
+        (b'"datacontenttype":"text/plain","data":{"a":1}', b'{"a":1}'),
+        (b'"datacontenttype":"text/plain; charset=iso-8859-1","data":"\\u00e9"', b"\xe9"),
+        (b'"data_base64":null', None),
+        (b'"data_base64":"\\/w=="', b"\xff"),
+    ],
+)
+def test_data_are_the_bytes_that_were_meant(members, data):
+    assert decode_event(MINIMAL[:-1] + b"," + members + b"}").data == data
+
+
+def test_base64_outside_ascii_names_the_attribute():
+    with pytest.raises(InvalidEventError) as caught:
+        decode_base64("ext", "é===")
+    assert (caught.value.attribute, caught.value.reason) == ("ext", "base64")
+
+
+def test_the_largest_event_of_the_specification_survives():
+    data = bytes(range(256)) * 192  # 48 KiB, 64 KiB in Base64
+    event = Event(id="1", source="/s", type="t", data=data)
+    assert len(encode_event(event)) > 65536
+    assert decode_event(encode_event(event)).data == data
+
+
+@pytest.mark.parametrize(
+    ("media_type", "data"),
+    [
+        (
+            "text/plain; charset=utf-16",
+            "é".encode("utf-16-be"),
+        ),  # no mark: would come back another way
+        ("text/plain; charset=klingon", b"a"),
+        ("text/plain; charset=base64", b"YQ=="),
+        ("text/plain; charset=utf-7", b"+/v8"),
+        ("image/png", b"a"),
+        ("application/octet-stream", b"a"),
+    ],
+)
+def test_text_that_would_not_come_back_the_same_goes_as_bytes(media_type, data):
+    event = Event(id="1", source="/s", type="t", datacontenttype=media_type, data=data)
+    assert "data_base64" in json.loads(encode_event(event))
+    assert decode_event(encode_event(event)).data == data
