@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
@@ -13,7 +13,7 @@ from bindings.kafka import KAFKA
 from gateway.config.records import SinkConfig
 from gateway.delivery import Failure, Outcome, Reason
 from gateway.errors import GatewayError
-from gateway.sinks.kafka.config import KafkaSinkConfig, TopicTemplate
+from gateway.sinks.kafka.config import KafkaSinkConfig, TopicTemplate, librdkafka_settings
 from gateway.sinks.kafka.producer import REFUSED, Batch, Client, failure_of
 from gateway.tasks import Tasks
 from gateway.tls import client_context
@@ -21,9 +21,8 @@ from gateway.tls import client_context
 __all__ = ["KafkaSink", "KafkaSinkConfig"]
 
 _log = logging.getLogger(__name__)
-_librdkafka = logging.getLogger(f"{__name__}.librdkafka")
-_silent = _librdkafka.getChild("unasked")  # it logs each attempt to connect
-_silent.setLevel(logging.CRITICAL + 1)
+
+Report = Callable[[KafkaError | None, object], None]
 
 # Errors of the client that mean that nothing can get through.
 _LOST: Final = frozenset(
@@ -48,25 +47,31 @@ class KafkaSink:
         self._connected: bool | None = None  # None: not known yet
 
     async def open(self) -> None:
-        client_context(self._config.tls)  # says which file is wrong; librdkafka does not
+        if self._config.tls is not None:
+            client_context(self._config.tls)  # says which file is wrong; librdkafka does not
         self._client(self._config.timeout)
 
     async def send(
         self, events: Sequence[Event], timeout: float | None = None
     ) -> Sequence[Failure]:
-        held: set[str] = set()
+        held: set[str] = set()  # keys of events that librdkafka would not even queue
 
         def produce(producer: Producer, batch: Batch, position: int) -> None:
             event = events[position]
-            failure = (
-                Failure(position, Outcome.RELEASED, Reason.HELD)
-                if held and event.key in held
-                else self._produce(producer, event, partial(batch.report, position), position)
-            )
-            if failure is not None:
-                batch.settle(position, failure)
-                if failure.outcome is Outcome.RELEASED:
+            if held and event.key in held:
+                batch.settle(position, Failure(position, Outcome.RELEASED, Reason.HELD))
+                return
+            try:
+                topic = self._topic.fill(event)
+            except ValueError as error:
+                batch.settle(position, Failure(position, *REFUSED, detail=str(error)))
+                return
+            try:
+                self._produce(producer, topic, event, partial(batch.report, position))
+            except KafkaException as exception:
+                if failure_of(position, exception.args[0]).outcome is Outcome.RELEASED:
                     held.add(event.key)
+                raise
 
         client = self._client(self._config.timeout if timeout is None else timeout)
         failures = await client.send(len(events), produce)
@@ -85,44 +90,14 @@ class KafkaSink:
         self._clients.clear()
         await self._tasks.close()
 
-    def _produce(
-        self,
-        producer: Producer,
-        event: Event,
-        report: Callable[[KafkaError | None, object], None],
-        position: int,
-    ) -> Failure | None:
-        """Hand one event to librdkafka; return a failure when it refuses it at once.
-
-        Raises:
-            BufferError: there is no room now.
-            KafkaException: the producer has failed for good.
-        """
-        config = self._config
-        try:
-            topic = self._topic.fill(event)
-        except ValueError as error:
-            return Failure(position, *REFUSED, detail=str(error))
-        message = KAFKA.encode(event, config.mode)
-        headers: list[tuple[str, str | bytes | None]] = [
-            (name, value.encode()) for name, value in message.headers
-        ]
+    def _produce(self, producer: Producer, topic: str, event: Event, report: Report) -> None:
+        message = KAFKA.encode(event, self._config.mode)
+        headers: list[tuple[str, str | bytes | None]] = [*message.headers]
         if message.content_type:
-            headers.append(("content-type", message.content_type.encode()))
-        try:
-            producer.produce(
-                topic,
-                message.payload,
-                self._key(event),
-                on_delivery=report,
-                headers=headers,
-            )
-        except KafkaException as exception:
-            cause = exception.args[0]
-            if cause.fatal() or cause.code() == KafkaError._FATAL:  # noqa: SLF001 - as above
-                raise
-            return failure_of(position, cause)
-        return None
+            headers.append(("content-type", message.content_type))
+        producer.produce(
+            topic, message.payload, self._key(event), on_delivery=report, headers=headers
+        )
 
     def _key(self, event: Event) -> bytes | None:
         name = self._config.key
@@ -137,7 +112,8 @@ class KafkaSink:
         """Return the producer whose records time out after `timeout`: it has one time for all."""
         client = self._clients.get(timeout)
         if client is None:
-            settings = self._settings(timeout)
+            settings = librdkafka_settings(self._config, timeout)
+            settings["error_cb"] = self._on_error
             try:
                 client = Client(settings, self._config.linger, self._tasks)
             except KafkaException as exception:
@@ -146,42 +122,6 @@ class KafkaSink:
                 ) from exception
             self._clients[timeout] = client
         return client
-
-    def _settings(self, timeout: float) -> dict[str, Any]:
-        config = self._config
-        milliseconds = max(1, round(timeout * 1000))
-        settings: dict[str, Any] = {
-            "client.id": "ce-gateway",
-            "partitioner": "murmur2_random",  # the Java client's, so that keys meet in partitions
-            "socket.keepalive.enable": True,
-            "reconnect.backoff.max.ms": 2000,
-            **config.properties,
-            "bootstrap.servers": config.bootstrap_servers,
-            "enable.idempotence": True,
-            "acks": "all",
-            "compression.type": config.compression,
-            "linger.ms": min(config.linger * 1000, milliseconds - 1),
-            "delivery.timeout.ms": milliseconds,
-            "security.protocol": "SSL" if config.tls else "PLAINTEXT",
-            "error_cb": self._on_error,
-            "logger": _librdkafka if config.properties.keys() & {"debug", "log_level"} else _silent,
-        }
-        if config.username is not None:
-            settings["security.protocol"] = "SASL_SSL" if config.tls else "SASL_PLAINTEXT"
-            settings["sasl.mechanism"] = config.sasl_mechanism
-            settings["sasl.username"] = config.username
-            settings["sasl.password"] = (
-                config.password.get_secret_value() if config.password else ""
-            )
-        if config.tls:
-            settings["enable.ssl.certificate.verification"] = config.tls.verify is not False
-            files = {
-                "ssl.ca.location": config.tls.ca,
-                "ssl.certificate.location": config.tls.cert,
-                "ssl.key.location": config.tls.key or config.tls.cert,
-            }
-            settings.update({name: str(path) for name, path in files.items() if path is not None})
-        return settings
 
     def _on_error(self, error: KafkaError) -> None:
         if error.code() not in _LOST or self._connected is False:

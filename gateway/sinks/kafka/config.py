@@ -1,5 +1,6 @@
 """The table of a Kafka sink."""
 
+import logging
 import re
 import string
 from typing import Any, Final, Literal
@@ -8,6 +9,10 @@ from pydantic import Field, field_validator
 
 from bindings.event import Event, canonical_text, is_valid_name
 from gateway.config.records import Duration, SinkConfig
+
+_librdkafka = logging.getLogger(f"{__package__}.librdkafka")
+_silent = _librdkafka.getChild("unasked")  # it logs each attempt to connect
+_silent.setLevel(logging.CRITICAL + 1)
 
 _TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")  # what a broker takes for a topic's name
 
@@ -113,3 +118,37 @@ class KafkaSinkConfig(SinkConfig):
             if _OWN_PROPERTIES.fullmatch(name):
                 raise ValueError(f"{name} is the gateway's to set, or has a field in this table")
         return value
+
+
+def librdkafka_settings(config: KafkaSinkConfig, timeout: float) -> dict[str, Any]:
+    """Return the settings of a producer whose records time out after `timeout` seconds."""
+    milliseconds = max(1, round(timeout * 1000))
+    settings: dict[str, Any] = {
+        "client.id": "ce-gateway",
+        "partitioner": "murmur2_random",  # the Java client's, so that keys meet in partitions
+        "socket.keepalive.enable": True,
+        "reconnect.backoff.max.ms": 2000,
+        **config.properties,
+        "bootstrap.servers": config.bootstrap_servers,
+        "enable.idempotence": True,
+        "acks": "all",
+        "compression.type": config.compression,
+        "linger.ms": min(config.linger * 1000, milliseconds - 1),
+        "delivery.timeout.ms": milliseconds,
+        "security.protocol": "SSL" if config.tls else "PLAINTEXT",
+        "logger": _librdkafka if config.properties.keys() & {"debug", "log_level"} else _silent,
+    }
+    if config.username is not None:
+        settings["security.protocol"] = "SASL_SSL" if config.tls else "SASL_PLAINTEXT"
+        settings["sasl.mechanism"] = config.sasl_mechanism
+        settings["sasl.username"] = config.username
+        settings["sasl.password"] = config.password.get_secret_value() if config.password else ""
+    if config.tls:
+        settings["enable.ssl.certificate.verification"] = config.tls.verify is not False
+        files = {
+            "ssl.ca.location": config.tls.ca,
+            "ssl.certificate.location": config.tls.cert,
+            "ssl.key.location": config.tls.key or config.tls.cert,
+        }
+        settings.update({name: str(path) for name, path in files.items() if path is not None})
+    return settings

@@ -104,7 +104,8 @@ class Client:
     ) -> Sequence[Failure]:
         """Call `produce` for each position, wait for all reports, return the failures.
 
-        `produce` is called again, when there is room, after a `BufferError`.
+        What `Producer.produce` raises may come out of it: after a `BufferError` it is called again
+        when there is room, an error of the record is that position's failure.
         """
         batch = Batch(size)
         self._batches.add(batch)
@@ -127,8 +128,13 @@ class Client:
                 produce(self._producer, batch, position)
             except BufferError:
                 await self._wait_for_room()
-            except KafkaException as error:
-                self._renew(str(error))
+            except KafkaException as exception:
+                error = exception.args[0]
+                if error.fatal() or error.code() == KafkaError._FATAL:  # noqa: SLF001 - as above
+                    self._renew(str(error))
+                else:
+                    batch.settle(position, failure_of(position, error))
+                    return
             else:
                 return
 
@@ -150,9 +156,8 @@ class Client:
             served = self._producer.poll(0)
         except KafkaException as error:
             self._renew(str(error))
-        if self._room is not None and served:
-            self._room.set_result(None)
-            self._room = None
+        if served:
+            self._make_room()
         if self._batches:
             self._poll_in(self._delay)
             self._delay = _POLL_MIN if served else min(self._delay * 1.5, _POLL_MAX)
@@ -171,9 +176,6 @@ class Client:
         old, self._producer = self._producer, Producer(self._settings)
         self._abandon(old, detail)
         self._tasks.start(asyncio.to_thread(old.close), "end of a failed producer")
-        if self._room is not None:
-            self._room.set_result(None)
-            self._room = None
 
     def _abandon(self, producer: Producer, detail: str) -> None:
         producer.purge(blocking=False)
@@ -182,6 +184,12 @@ class Client:
                 producer.poll(0)
         for batch in self._batches:
             batch.give_up(detail)
+        self._make_room()
+
+    def _make_room(self) -> None:
+        if self._room is not None:
+            self._room.set_result(None)
+            self._room = None
 
 
 def failure_of(position: int, error: KafkaError) -> Failure:

@@ -13,7 +13,7 @@ from gateway.config.records import TlsConfig
 from gateway.delivery import Outcome, Reason
 from gateway.errors import GatewayError
 from gateway.sinks.kafka import KafkaSink, KafkaSinkConfig
-from tests.gateway.sinks.kafka.mock_cluster import PRODUCE, MockCluster
+from tests.mock_kafka import PRODUCE, MockCluster
 
 # Error codes of the protocol (kafka.apache.org/protocol, "Error Codes").
 UNKNOWN_TOPIC_OR_PARTITION = 3
