@@ -149,6 +149,8 @@ class Kafka(Server):
             "transaction.state.log.min.isr": 1,
             "transaction.state.log.num.partitions": 1,
             "group.initial.rebalance.delay.ms": 0,
+            "broker.session.timeout.ms": 2000,  # after a kill it has to wait for its own session
+            "broker.heartbeat.interval.ms": 500,
             "controlled.shutdown.enable": "false",  # the only broker has nobody to hand over to
         }
         return "".join(f"{name}={value}\n" for name, value in properties.items())
