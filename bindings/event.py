@@ -246,11 +246,7 @@ def _not_text(attributes: Mapping[str, AttributeValue]) -> InvalidEventError:
     name = next(
         name for name in CORE_ATTRIBUTES if not isinstance(attributes.get(name), str | None)
     )
-    return InvalidEventError(
-        f"{name} must be a string, not {excerpt(attributes[name])}",
-        attribute=name,
-        reason="attribute_type",
-    )
+    return _wrong_type(name, f"{name} must be a string, not {excerpt(attributes[name])}")
 
 
 @_remembered
@@ -282,16 +278,10 @@ def check_extension(name: str, value: object) -> None:
             raise _forbidden(name, value)
     elif isinstance(value, int):  # bool is an int, and in range
         if not INTEGER_MIN <= value <= INTEGER_MAX:
-            raise InvalidEventError(
-                f"{name} is outside the 32 bits of Integer: {excerpt(value)}",
-                attribute=name,
-                reason="attribute_type",
-            )
+            raise _wrong_type(name, f"{name} is outside the 32 bits of Integer: {excerpt(value)}")
     elif not isinstance(value, bytes):
-        raise InvalidEventError(
-            f"{name} must be a string, integer, boolean or bytes, not {excerpt(value)}",
-            attribute=name,
-            reason="attribute_type",
+        raise _wrong_type(
+            name, f"{name} must be a string, integer, boolean or bytes, not {excerpt(value)}"
         )
 
 
@@ -316,6 +306,10 @@ def _forbidden(name: str, value: str) -> InvalidEventError:
     )
 
 
+def _wrong_type(name: str, text: str) -> InvalidEventError:
+    return InvalidEventError(text, attribute=name, reason="attribute_type")
+
+
 def _check_text(name: str, value: str) -> None:
     if not value:
         raise InvalidEventError(
@@ -336,11 +330,7 @@ def _check_time(value: str) -> None:
         leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
         if day <= _DAYS[month] and (month != 2 or leap):
             return
-    raise InvalidEventError(
-        f"time is no RFC 3339 timestamp: {excerpt(value)}",
-        attribute="time",
-        reason="attribute_type",
-    )
+    raise _wrong_type("time", f"time is no RFC 3339 timestamp: {excerpt(value)}")
 
 
 @_remembered
@@ -351,10 +341,8 @@ def is_media_type(value: str) -> bool:
 
 def _check_media_type(value: str) -> None:
     if not is_media_type(value):
-        raise InvalidEventError(
-            f"datacontenttype is no media type (RFC 2046): {excerpt(value)}",
-            attribute="datacontenttype",
-            reason="attribute_type",
+        raise _wrong_type(
+            "datacontenttype", f"datacontenttype is no media type (RFC 2046): {excerpt(value)}"
         )
 
 
@@ -371,11 +359,7 @@ def _check_source(value: str) -> None:
 @_remembered
 def _check_dataschema(value: str) -> None:
     if _check_uri_reference("dataschema", value)[1] is None:
-        raise InvalidEventError(
-            f"dataschema must be an absolute URI, not {excerpt(value)}",
-            attribute="dataschema",
-            reason="attribute_type",
-        )
+        raise _wrong_type("dataschema", f"dataschema must be an absolute URI, not {excerpt(value)}")
 
 
 def _check_uri_reference(name: str, value: str) -> "re.Match[str]":
@@ -395,9 +379,5 @@ def _check_uri_reference(name: str, value: str) -> "re.Match[str]":
         or "[" in parts[3]
         or "]" in parts[3]
     ):
-        raise InvalidEventError(
-            f"{name} is no URI-reference (RFC 3986 4.1): {excerpt(value)}",
-            attribute=name,
-            reason="attribute_type",
-        )
+        raise _wrong_type(name, f"{name} is no URI-reference (RFC 3986 4.1): {excerpt(value)}")
     return parts

@@ -150,6 +150,12 @@ def test_base64_of_any_bytes_is_read_back(data):
     ("members", "reason"),
     [
         (b'"a":1,"a":2', "duplicate_attribute"),
+        (b'"a b c d e f":1, "a b c d e f" : 1', "duplicate_attribute"),
+        (b' "a" : 1,\n\t"b" : "x y" , "a" : 1 ', "duplicate_attribute"),
+        (b'"\\u0061":1,"a":2', "duplicate_attribute"),
+        (b'"data":" ","data": "a b" ', "duplicate_attribute"),
+        # blanks in a name could make up for the missing bytes, but it is no attribute name
+        (b'"a      b":1,"c":1,"c":1', "attribute_name"),
         (b'"data":1,"data_base64":null', "data_twice"),
         (b'"A":null', "attribute_name"),
         (b'"data_base64":1', "base64"),
