@@ -1,10 +1,26 @@
 """The MQTT binding, beside the vectors in conformance/."""
 
 import json
+from pathlib import Path
 
-from bindings.binding import Binding
+from bindings.binding import Binding, Message
 from bindings.event import Event
 from bindings.mqtt import MQTT, MQTT311, MQTT_BARE_JSON
+from bindings.wire.mqtt.decode import decode_publish
+
+VECTORS = Path(__file__).parents[2] / "conformance" / "vectors" / "mqtt.json"
+
+
+def test_the_packet_on_the_wire_is_the_message_of_the_vector():
+    vectors = {vector["id"]: vector for vector in json.loads(VECTORS.read_text())["vectors"]}
+    vector = vectors["mqtt-binary"]
+    wire = bytes.fromhex(vector["wire_hex"])
+    packet = decode_publish(wire[0], wire, 2, len(wire), 5)
+    message = Message(packet.payload, packet.content_type, packet.user_properties)
+    assert [list(pair) for pair in message.headers] == vector["decode"]["headers"]
+    (event,) = MQTT.decode(message)
+    assert event.attributes() == vector["expect"]["event"]["attributes"]
+    assert event.data == b"hi"
 
 
 def test_a_value_that_no_user_property_can_hold_goes_in_an_envelope():
