@@ -98,12 +98,12 @@ class Service:
     async def _run_pipeline(self) -> None:
         if self._config.embedded_nats:
             await self._start_embedded_nats()
-        await self._open_sinks()
         if not self._sinks_known():
             self._unready = "the address of a sink is not known: K_SINK is not set"
             _log.warning("%s; no source is opened", self._unready)
             await self._stopped()
             return
+        await self._open_sinks()
         assert self._pipeline is not None  # noqa: S101 - for the type checker
         self._sources = assembly.make_sources(self._config)
         opening = asyncio.gather(*(self._open(name) for name in self._sources))
