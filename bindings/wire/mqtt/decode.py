@@ -66,7 +66,7 @@ def decode_publish(first: int, buffer: bytes, pos: int, end: int, version: Versi
         raise PacketError(ReasonCode.TOPIC_NAME_INVALID, "the topic holds a wildcard")
     packet_id = 0
     if qos:
-        packet_id = _packet_id(buffer, pos)
+        packet_id = _packet_id(buffer, pos, end)
         pos += 2
     if version == V5:
         properties, user, pos = read_properties(buffer, pos, end, Place.PUBLISH)
@@ -95,10 +95,10 @@ def decode_ack(first: int, buffer: bytes, pos: int, end: int, version: Version) 
     """Decode PUBACK, PUBREC, PUBREL or PUBCOMP (sections 3.4 to 3.7)."""
     type_ = PacketType(first >> 4)
     _check_flags(first, 2 if type_ == PacketType.PUBREL else 0)
-    packet_id = _packet_id(buffer, pos)
+    packet_id = _packet_id(buffer, pos, end)
     if end - pos == 2:  # most of them, and all of 3.1.1's
         return Ack(type_, packet_id)
-    if version == V311 or end - pos < 2:
+    if version == V311:
         raise malformed(f"{type_.name} has {end - pos} bytes")
     code = _code(type_, buffer[pos + 2], _ACK_CODES[type_])
     properties: Properties = {}
@@ -193,7 +193,7 @@ def decode_connack(first: int, buffer: bytes, pos: int, end: int, version: Versi
 def decode_subscribe(first: int, buffer: bytes, pos: int, end: int, version: Version) -> Subscribe:
     """Decode SUBSCRIBE (section 3.8)."""
     _check_flags(first, 2)
-    packet_id = _packet_id(buffer, pos)
+    packet_id = _packet_id(buffer, pos, end)
     pos += 2
     properties: Properties = {}
     if version == V5:
@@ -221,7 +221,7 @@ def decode_unsubscribe(
 ) -> Unsubscribe:
     """Decode UNSUBSCRIBE (section 3.10)."""
     _check_flags(first, 2)
-    packet_id = _packet_id(buffer, pos)
+    packet_id = _packet_id(buffer, pos, end)
     pos += 2
     if version == V5:
         _, _, pos = read_properties(buffer, pos, end, Place.UNSUBSCRIBE)
@@ -239,7 +239,7 @@ def decode_suback(first: int, buffer: bytes, pos: int, end: int, version: Versio
     """Decode SUBACK or UNSUBACK (sections 3.9 and 3.11)."""
     _check_flags(first, 0)
     type_ = PacketType(first >> 4)
-    packet_id = _packet_id(buffer, pos)
+    packet_id = _packet_id(buffer, pos, end)
     pos += 2
     properties: Properties = {}
     if version == V5:
@@ -312,7 +312,9 @@ RECEIVER_DECODERS: Final[Mapping[int, Decoder]] = {
 }
 
 
-def _packet_id(buffer: bytes, pos: int) -> int:
+def _packet_id(buffer: bytes, pos: int, end: int) -> int:
+    if end - pos < 2:
+        raise malformed("the packet identifier is cut off")
     packet_id = buffer[pos] << 8 | buffer[pos + 1]
     if not packet_id:
         raise protocol_error("packet identifier 0")  # [MQTT-2.2.1-3] and -4

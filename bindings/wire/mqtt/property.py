@@ -189,7 +189,7 @@ def read_properties(
             pos = _read_property(buffer, pos, place, found)
     if pos != stop:
         raise malformed("a property is longer than the properties")
-    return found, user, stop
+    return found, user or (), stop
 
 
 def _read_property(
