@@ -1,5 +1,6 @@
 """From the configuration to adapters and routes: what is named is imported, and nothing else."""
 
+import logging
 from collections.abc import Callable
 
 from bindings.event import Event
@@ -9,6 +10,9 @@ from gateway.config.records import SinkConfig
 from gateway.interfaces import Sink, Source
 from gateway.retry import RetryPolicy
 from gateway.router import Route
+from gateway.throttle import Throttle
+
+_log = logging.getLogger(__name__)
 
 
 def make_sources(config: GatewayConfig) -> dict[str, Source]:
@@ -49,9 +53,9 @@ def make_routes(config: GatewayConfig) -> list[Route]:
     """Return the configured routes, their filters compiled."""
     return [
         Route(
-            name=route.name or f"route-{number}",
+            name=name,
             sources=None if route.from_ is None else frozenset(route.from_),
-            matches=_filter(route),
+            matches=_filter(route, name),
             sinks=tuple(route.to),
             policy=policy_of(route.delivery),
             timeout=route.delivery.timeout,
@@ -59,6 +63,7 @@ def make_routes(config: GatewayConfig) -> list[Route]:
             inflight=config.limits.inflight,
         )
         for number, route in enumerate(config.routes, 1)
+        for name in (route.name or f"route-{number}",)
     ]
 
 
@@ -74,9 +79,22 @@ def policy_of(delivery: DeliveryConfig) -> RetryPolicy:
     )
 
 
-def _filter(route: RouteConfig) -> Callable[[Event], bool] | None:
-    if route.filter is None:
+def _filter(route: RouteConfig, name: str) -> Callable[[Event], bool] | None:
+    if not route.filter:
         return None
-    from gateway.filters import compile_filter  # noqa: PLC0415 - only routes with filters pay for it
+    from gateway.filters import compile_filter  # noqa: PLC0415 - only routes with filters pay
 
-    return compile_filter(route.filter)
+    throttle = Throttle()
+
+    def on_sql_error(expression: str, error: str) -> None:
+        more = throttle.pass_on(expression)
+        if more is not None:
+            _log.warning(
+                "route %s: an event was held back, as its filter failed: %s: %s%s",
+                name,
+                expression,
+                error,
+                more,
+            )
+
+    return compile_filter(route.filter, on_sql_error)

@@ -131,7 +131,7 @@ class Delivery:
         return self._on_settled is None
 
     def split(self, groups: Sequence[Sequence[Event]]) -> list["Delivery"]:
-        """Return a part for each group; this delivery settles when the last part has settled.
+        """Return a part for each of one or more groups; this settles when the last part has.
 
         A delivery is split once at most, and then no longer settled directly.
         """

@@ -19,11 +19,9 @@ from gateway.delivery import ACCEPTED, DRAINING, Delivery, Outcome, Reason, Sett
 from gateway.lane import Lane, Target
 from gateway.metrics import Metrics, SourceMetrics
 from gateway.router import Route, routes_from
+from gateway.throttle import Throttle
 
 _log = logging.getLogger(__name__)
-
-LOG_INTERVAL = 10.0
-"""Seconds between two log lines about the same cause."""
 
 _FILTERED = Settlement(Outcome.ACCEPTED, Reason.FILTERED)
 
@@ -182,7 +180,7 @@ class _SourceIntake:
         self._source = source
         self._routes = routes
         self._metrics = metrics
-        self._logged: dict[str, tuple[float, int]] = {}
+        self._throttle = Throttle()
         # The common case, for which nothing has to be asked per event.
         self._only = routes[0] if len(routes) == 1 and routes[0].matches is None else None
 
@@ -218,17 +216,17 @@ class _SourceIntake:
 
     def rejected(self, reason: str, detail: str, count: int = 1) -> None:
         self._metrics.rejected[reason] += count
-        now = time.monotonic()
-        last, unsaid = self._logged.get(reason, (-LOG_INTERVAL, 0))
-        if now - last < LOG_INTERVAL:
-            self._logged[reason] = (last, unsaid + count)
+        more = self._throttle.pass_on(reason, count)
+        if more is None:
             return
-        self._logged[reason] = (now, 0)
-        more = f" ({unsaid} more since the last line)" if unsaid else ""
         _log.warning(
-            "source %s rejected a message: %s: %s%s", self._source, reason, detail, more,
+            "source %s rejected a message: %s: %s%s",
+            self._source,
+            reason,
+            detail,
+            more,
             extra={"source": self._source, "reason": reason},
-        )  # fmt: skip
+        )
 
     def _stamp(self, deliveries: Sequence[Delivery]) -> None:
         now = time.monotonic()

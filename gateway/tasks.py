@@ -31,8 +31,8 @@ class Tasks:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def close(self) -> None:
-        """Cancel what runs and wait for its end."""
-        tasks = list(self._tasks)
+        """Cancel what runs and wait for its end; a task that calls this is not its own business."""
+        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

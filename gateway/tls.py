@@ -18,6 +18,8 @@ def listener_context(config: TlsConfig) -> ssl.SSLContext:
     _load_own(context, config)
     if config.ca is not None:
         _load_ca(context, config)
+    elif config.verify:
+        raise GatewayError("tls.verify of a listener needs tls.ca: no client would be trusted")
     if config.verify or (config.verify is None and config.ca is not None):
         context.verify_mode = ssl.CERT_REQUIRED
     return context
@@ -39,7 +41,10 @@ def client_context(config: TlsConfig | None, *, extra_ca: str = "") -> ssl.SSLCo
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         _load_ca(context, config)
     if extra_ca:
-        context.load_verify_locations(cadata=extra_ca)
+        try:
+            context.load_verify_locations(cadata=extra_ca)
+        except ssl.SSLError as error:
+            raise GatewayError(f"the additional CA certificates are no PEM: {error}") from error
     if config.cert is not None:
         _load_own(context, config)
     if config.verify is False:
@@ -51,7 +56,8 @@ def client_context(config: TlsConfig | None, *, extra_ca: str = "") -> ssl.SSLCo
 def _load_own(context: ssl.SSLContext, config: TlsConfig) -> None:
     assert config.cert is not None  # noqa: S101 - for the type checker
     try:
-        context.load_cert_chain(config.cert, config.key)
+        # An encrypted key has to fail; without a password OpenSSL would ask the terminal.
+        context.load_cert_chain(config.cert, config.key, password="")
     except (OSError, ssl.SSLError) as error:
         text = f"can't load certificate {config.cert} with key {config.key}: {error}"
         raise GatewayError(text) from error

@@ -70,7 +70,7 @@ def test_whole_settles_with_its_last_part():
 
 
 @pytest.mark.parametrize(
-    "settlements", itertools.product([ACCEPTED, REJECTED, RELEASED], repeat=3), ids=str
+    "settlements", list(itertools.product([ACCEPTED, REJECTED, RELEASED], repeat=3)), ids=str
 )
 def test_worst_part_wins_in_whatever_order(settlements):
     delivery, answers = make()

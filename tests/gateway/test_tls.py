@@ -150,3 +150,30 @@ def test_file_that_is_no_pem_is_named(make, certificates, tmp_path):
         make(TlsConfig(cert=garbage))
     with pytest.raises(GatewayError, match=r"garbage\.pem"):
         make(TlsConfig(cert=certificates.server_cert, key=certificates.server_key, ca=garbage))
+
+
+def test_additional_ca_certificates_that_are_none_are_a_gateway_error():
+    with pytest.raises(GatewayError, match="additional CA certificates"):
+        client_context(None, extra_ca="garbage")
+
+
+def test_a_listener_that_verifies_needs_a_ca(certificates):
+    config = TlsConfig(cert=certificates.server_cert, key=certificates.server_key, verify=True)
+    with pytest.raises(GatewayError, match=r"needs tls\.ca"):
+        listener_context(config)
+
+
+def test_an_encrypted_key_is_an_error_and_asks_nobody(certificates, tmp_path):
+    from cryptography.hazmat.primitives import serialization
+
+    key = serialization.load_pem_private_key(certificates.server_key.read_bytes(), None)
+    encrypted = tmp_path / "encrypted.key"
+    encrypted.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"secret"),
+        )
+    )
+    with pytest.raises(GatewayError, match="can't load certificate"):
+        listener_context(TlsConfig(cert=certificates.server_cert, key=encrypted))
