@@ -7,7 +7,7 @@ timer here: `expire` is called by the listener's sweep.
 
 import asyncio
 from enum import IntEnum
-from typing import Final
+from typing import Final, cast
 
 import httptools
 
@@ -77,7 +77,7 @@ class Connection(asyncio.Protocol):
     # The connection.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type checker
+        transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
         self._transport = self._answers.transport = transport
         peer = transport.get_extra_info("peername")
         self.peer = str(peer[0]) if peer else ""

@@ -1,0 +1,79 @@
+"""The configuration of the HTTP sink."""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from bindings.binding import ContentMode
+from bindings.wire.http1 import is_field_name, is_field_value
+from gateway.config.records import Duration, SinkConfig, Size
+
+_OURS = frozenset(
+    {"host", "content-length", "content-type", "transfer-encoding", "connection", "expect"}
+)
+
+
+class HttpSinkConfig(SinkConfig):
+    """Delivers events by HTTP/1.1 POST to one URL; 2xx is delivered.
+
+    With `url: "${K_SINK}"` the rest of what Knative gives a container counts as well:
+    K_CE_OVERRIDES, K_CA_CERTS, /knative-custom-certs, /oidc/token, K_SINK_TIMEOUT, NAMESPACE.
+    """
+
+    protocol: Literal["http"] = Field("http", description="http")
+    url: str = Field(
+        description="where events go: http(s)://host[:port]/path; ${K_SINK} in Knative"
+    )
+    is_k_sink: bool = Field(
+        default=False, exclude=True, description="the url is ${K_SINK}; set by the loader"
+    )
+    mode: ContentMode = Field("structured", description="structured (JSON) or binary (ce- headers)")
+    batch: bool = Field(
+        default=False,
+        description="several events in one request (batched mode); not for Knative",
+    )
+    batch_events: int = Field(100, ge=1, description="most events in one batch")
+    batch_bytes: Size = Field(
+        1_048_576, description="most bytes in one batch; a larger event goes alone"
+    )
+    connections: int = Field(
+        32, ge=1, description="most connections, each with one request at a time"
+    )
+    ordered: bool = Field(
+        default=True,
+        description="events of one partitionkey (else source) go one after the other",
+    )
+    token: SecretStr | None = Field(None, description="Bearer token")
+    token_file: Path | None = Field(
+        None,
+        description="file with a Bearer token, re-read as it changes; /oidc/token with ${K_SINK}",
+    )
+    headers: dict[str, str] = Field({}, description="further headers of each request")
+    timeout: Duration = Field(
+        30.0, description="for one attempt, connecting included; a route's delivery.timeout wins"
+    )
+    idle_timeout: Duration = Field(
+        60.0, description="an unused connection is closed after this time"
+    )
+    http_version: Literal["1.1"] = Field("1.1", description="1.1")
+
+    @field_validator("headers")
+    @classmethod
+    def _check_headers(cls, headers: dict[str, str]) -> dict[str, str]:
+        for name, value in headers.items():
+            if not is_field_name(name) or not is_field_value(value):
+                raise ValueError(f"{name!r} is no header, or its value holds a control character")
+            if name.lower() in _OURS or name.lower().startswith("ce-"):
+                raise ValueError(f"{name!r} is set by the gateway")
+        return headers
+
+    @model_validator(mode="after")
+    def _check_credentials(self) -> Self:
+        ways = [self.token is not None, self.token_file is not None, self.username is not None]
+        ways.append(any(name.lower() == "authorization" for name in self.headers))
+        if sum(ways) > 1:
+            raise ValueError(
+                "token, token_file, username, headers.Authorization: one of these"
+            )
+        return self

@@ -1,0 +1,243 @@
+"""One connection to a receiver, with one request at a time.
+
+A complete status line stands, whatever becomes of the rest of the answer: a 2xx whose body stalls
+or breaks off is a success, and costs the connection.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, Protocol, cast
+
+import httptools
+import msgspec
+
+from bindings.wire.http1 import complete_status
+
+MAX_KEPT_BODY: Final = 768
+# An answer with a longer body than this is not read to its end: the connection goes instead.
+_MAX_READ_BODY: Final = 262_144
+_MAX_HEAD: Final = 65_536
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What became of a request.
+
+    Attributes:
+        status: of the answer; None if there was none.
+        retry_after: the field as it stood there; "" without it.
+        body: its first bytes.
+        error: why there is no answer.
+        timed_out: there is none because time was up.
+    """
+
+    status: int | None
+    retry_after: str = ""
+    body: bytes = b""
+    error: str = ""
+    timed_out: bool = False
+
+
+class Request:
+    """A request and who wants its answer.
+
+    Attributes:
+        data: the bytes to send.
+        timeout: seconds from sending to the end of the answer.
+        on_answer: called once.
+        repeated: it was sent before, on a connection that turned out to be dead.
+    """
+
+    __slots__ = ("data", "on_answer", "repeated", "timeout")
+
+    def __init__(self, data: bytes, timeout: float, on_answer: Callable[[Answer], None]) -> None:
+        self.data = data
+        self.timeout = timeout
+        self.on_answer = on_answer
+        self.repeated = False
+
+
+class Owner(Protocol):
+    """The pool, as a connection sees it."""
+
+    def opened(self, connection: "Connection") -> None:
+        """Count a connection that stands."""
+
+    def lost(self, connection: "Connection") -> None:
+        """Forget a connection."""
+
+    def release(self, connection: "Connection") -> None:
+        """Give a free connection its next request."""
+
+    def repeat(self, request: Request) -> None:
+        """Send a request again on a new connection."""
+
+    def wake(self) -> None:
+        """Send what is ready."""
+
+    def watch(self, seconds: float) -> None:
+        """Look at deadlines often enough for a timeout of so many seconds."""
+
+
+class Connection(asyncio.Protocol):
+    """One connection; at most one request is under way."""
+
+    def __init__(self, pool: Owner) -> None:
+        self._pool = pool
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._request: Request | None = None
+        self._served = 0
+        self._upgraded = False
+        self.deadline = float("inf")
+        self._begin()
+
+    def _begin(self) -> None:
+        self._received = b""
+        self._head_done = False
+        self._answered = False
+        self._retry_after = ""
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+        self._status_code = 0
+        self._keep = False
+        self._surplus = False
+
+    def start(self, request: Request) -> None:
+        """Send a request."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            # It was lost between becoming free and now; nothing has been sent.
+            self._pool.repeat(request)
+            return
+        self._request = request
+        self.deadline = self._loop.time() + request.timeout
+        self._pool.watch(request.timeout)
+        transport.write(request.data)
+
+    def close(self) -> None:
+        """Close after what is buffered has left."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Drop the connection."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def expire(self) -> None:
+        """Give up: the answer took too long, or nobody needed the connection."""
+        self._finish_early(Answer(None, error="no answer in time", timed_out=True))
+        self.abort()
+
+    # What the event loop calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
+        self._transport = transport
+        self._pool.opened(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._pool.lost(self)
+        request = self._request
+        if request is not None and self._served and not self._received and not request.repeated:
+            # A keep-alive connection closed under our feet: the receiver never read the request,
+            # or at worst gets it twice, which at-least-once allows.
+            self._request = None
+            self._pool.repeat(request)
+        else:
+            self._finish_early(
+                Answer(None, error=f"connection lost: {exc or 'closed by the sink'}"[:200])
+            )
+        self._pool.wake()
+
+    def data_received(self, data: bytes) -> None:
+        if self._request is None:  # an answer to nothing, such as 408 on an idle connection
+            self.close()
+            return
+        if not self._head_done:
+            self._received += data
+            if len(self._received) > _MAX_HEAD:
+                self._break_off("the head of the answer is larger than 64 KiB")
+                return
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._break_off("an upgrade that nobody asked for")
+        except httptools.HttpParserError as error:
+            self._surplus = True
+            if not self._answered:
+                self._break_off(f"no HTTP answer: {error}")
+        if self._answered:
+            self._finish()
+
+    # What httptools calls.
+
+    def on_message_begin(self) -> None:
+        # A second answer to one request: whose answer comes next could no longer be told.
+        self._surplus = self._answered
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if len(name) == 11 and not self._answered and name.lower() == b"retry-after":
+            self._retry_after = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        self._status_code = self._parser.get_status_code()
+        self._head_done = self._status_code >= 200 or self._status_code == 101
+
+    def on_body(self, body: bytes) -> None:
+        if self._body_bytes < MAX_KEPT_BODY:
+            self._body.append(body)
+        self._body_bytes += len(body)
+        if self._body_bytes > _MAX_READ_BODY and not self._answered:
+            self._answered = True
+            self.abort()
+
+    def on_message_complete(self) -> None:
+        if self._head_done and not self._answered:  # else 1xx: the answer is still to come
+            self._answered = True
+            self._keep = self._parser.should_keep_alive() and self._status_code != 101
+
+    # Answering.
+
+    def _status(self) -> int | None:
+        return self._status_code if self._head_done else complete_status(self._received)
+
+    def _answer(self, status: int) -> Answer:
+        body = b"".join(self._body)[:MAX_KEPT_BODY] if self._body else b""
+        return Answer(status, self._retry_after, body)
+
+    def _finish(self) -> None:
+        """Hand over a complete answer, and take the next request."""
+        request, transport = self._request, self._transport
+        keep = (
+            self._keep
+            and not self._surplus
+            and transport is not None
+            and not transport.is_closing()
+            # An answer may come before the whole request has left.
+            and transport.get_write_buffer_size() == 0
+        )
+        answer = self._answer(self._status_code)
+        self._request = None
+        self._served += 1
+        self._begin()
+        if not keep:
+            self.close()
+        if request is not None:
+            request.on_answer(answer)
+        if keep:
+            self._pool.release(self)
+
+    def _finish_early(self, answer: Answer) -> None:
+        """Hand over what is known of an answer that will not be complete: a status line stands."""
+        request = self._request
+        if request is not None:
+            self._request = None
+            status = self._status()
+            request.on_answer(answer if status is None else self._answer(status))
+
+    def _break_off(self, why: str) -> None:
+        self._finish_early(Answer(None, error=why[:200]))
+        self.abort()

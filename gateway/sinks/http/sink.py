@@ -1,0 +1,289 @@
+"""The HTTP sink: lists of events become requests, answers become failures.
+
+A call of `send` is a `Job`: chains of events, one a key, whose heads may be under way at the same
+time. The pool takes the next request from the oldest job that has one.
+
+At least once: a request that dies on a reused connection before any answer is repeated once, at
+once, on a new one; the receiver may then have read it twice, with the same id.
+"""
+
+import asyncio
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Sequence
+from functools import partial
+from typing import ClassVar
+
+import msgspec
+
+from bindings.event import Event
+from bindings.http import HTTP, encode_batch
+from bindings.json_format import encode_event
+from gateway.delivery import Failure, Outcome, Reason
+from gateway.sinks.http.config import HttpSinkConfig
+from gateway.sinks.http.connection import Answer, Request
+from gateway.sinks.http.pool import Pool
+from gateway.sinks.http.target import Target
+from gateway.sinks.http.verdict import failure
+
+_log = logging.getLogger(__name__)
+
+
+class Chain:
+    """Events that go one after the other.
+
+    Attributes:
+        positions: of events that wait, in the list of their job.
+        under_way: positions of the events in the request that was taken last.
+        alone: so many of the next events go one by one, as the batch they were in was refused.
+        retried_token: the request under way is a repetition with a new token.
+    """
+
+    __slots__ = ("alone", "positions", "retried_token", "under_way")
+
+    def __init__(self, positions: "deque[int]") -> None:
+        self.positions = positions
+        self.under_way: Sequence[int] = ()
+        self.alone = 0
+        self.retried_token = False
+
+    def put_back(self) -> None:
+        """Let what is under way wait again, in its place."""
+        self.positions.extendleft(reversed(self.under_way))
+
+    def take_first_of_each_key(self, events: Sequence[Event]) -> None:
+        """Put the events under way that any order would allow to fail together."""
+        first: dict[str, int] = {}
+        for position in self.positions:
+            first.setdefault(events[position].key, position)
+        self.under_way = tuple(first.values())
+        taken = set(self.under_way)
+        self.positions = deque(p for p in self.positions if p not in taken)
+
+
+class Job:
+    """One call of `send`.
+
+    Attributes:
+        ready: chains whose next request can be sent.
+        done: set to None when every event has its outcome.
+    """
+
+    def __init__(self, events: Sequence[Event], timeout: float, chains: "deque[Chain]") -> None:
+        self.events = events
+        self.timeout = timeout
+        self.ready = chains
+        self.open = len(chains)
+        self.failures: list[Failure] = []
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def end_chain(self) -> None:
+        """Count a chain that has come to its end."""
+        self.open -= 1
+        if self.open == 0 and not self.done.done():
+            self.done.set_result(None)
+
+
+class HttpSink:
+    """Delivers events by HTTP POST."""
+
+    config_type: ClassVar[type[HttpSinkConfig]] = HttpSinkConfig
+
+    def __init__(self, config: HttpSinkConfig) -> None:
+        self._config = config
+        self._target: Target | None = None
+        self._pool: Pool | None = None
+        self._jobs: deque[Job] = deque()
+        self._ready = 0
+        self._timeout = config.timeout
+        self._down = False
+
+    async def open(self) -> None:
+        config = self._config
+        target = self._target = Target(config, os.environ)
+        self._timeout = target.timeout
+        self._pool = Pool(
+            target.endpoint,
+            self,
+            size=config.connections,
+            timeout=self._timeout,
+            idle_timeout=config.idle_timeout,
+        )
+
+    async def send(
+        self,
+        events: Sequence[Event],
+        timeout: float | None = None,
+    ) -> Sequence[Failure]:
+        assert self._pool is not None  # noqa: S101 - for the type checker
+        seconds = self._timeout if timeout is None else timeout
+        job = Job(events, seconds, self._chains(events))
+        self._jobs.append(job)
+        self._ready += len(job.ready)
+        self._pool.timeout = seconds
+        self._pool.wake()
+        try:
+            await job.done
+        finally:
+            if not job.done.done() or job.done.cancelled():
+                self._give_up(job)
+        return sorted(job.failures, key=lambda failure: failure.position)
+
+    async def close(self) -> None:
+        if self._pool is not None:
+            await self._pool.close()
+            self._pool = None
+
+    def _chains(self, events: Sequence[Event]) -> "deque[Chain]":
+        if self._config.batch:  # batches go one after the other, so order needs no more
+            return deque([Chain(deque(range(len(events))))])
+        if len(events) == 1 or not self._config.ordered:
+            return deque(Chain(deque([position])) for position in range(len(events)))
+        by_key: dict[str, deque[int]] = {}
+        for position, event in enumerate(events):
+            positions = by_key.get(event.key)
+            if positions is None:
+                by_key[event.key] = deque((position,))
+            else:
+                positions.append(position)
+        return deque(Chain(positions) for positions in by_key.values())
+
+    def _give_up(self, job: Job) -> None:
+        self._ready -= len(job.ready)
+        job.ready.clear()
+        if job in self._jobs:
+            self._jobs.remove(job)
+
+    # What the pool asks for.
+
+    def ready(self) -> int:
+        """Return how many requests could be sent now."""
+        return self._ready
+
+    def next(self) -> Request | None:
+        """Take the next request of the oldest job that has one."""
+        jobs = self._jobs
+        while jobs:
+            job = jobs[0]
+            if job.ready:
+                self._ready -= 1
+                chain = job.ready.popleft()
+                return Request(
+                    self._encode(job, chain), job.timeout, partial(self._answered, job, chain)
+                )
+            jobs.popleft()  # it comes back when one of its chains goes on
+        return None
+
+    def fail(self, answer: Answer) -> None:
+        """Fail the next event of every chain that waits, and with it the chain."""
+        jobs, self._jobs = self._jobs, deque()
+        self._ready = 0
+        for job in jobs:
+            chains = list(job.ready)
+            job.ready.clear()
+            for chain in chains:
+                chain.take_first_of_each_key(job.events)
+                self._answered(job, chain, answer)
+
+    # Requests and answers.
+
+    def _encode(self, job: Job, chain: Chain) -> bytes:
+        target, config = self._target, self._config
+        assert target is not None  # noqa: S101 - for the type checker
+        if config.batch:
+            return self._encode_batch(target, job, chain)
+        position = chain.positions.popleft()
+        chain.under_way = (position,)
+        return target.request(HTTP.encode(target.prepare(job.events[position]), config.mode))
+
+    def _encode_batch(self, target: Target, job: Job, chain: Chain) -> bytes:
+        """Take as many events as one batch holds."""
+        config = self._config
+        taken: list[int] = []
+        events: list[Event] = []
+        size = 2
+        most = 1 if chain.alone else config.batch_events
+        while chain.positions and len(taken) < most:
+            event = target.prepare(job.events[chain.positions[0]])
+            payload = encode_event(event)
+            size += len(payload) + 1
+            if taken and size > config.batch_bytes:
+                break
+            taken.append(chain.positions.popleft())
+            # The batch's encoder then copies it.
+            events.append(event if event.encoded else event.replace(encoded=payload))
+        chain.under_way = taken
+        if chain.alone:
+            chain.alone -= 1
+        return target.request(encode_batch(events))
+
+    def _answered(self, job: Job, chain: Chain, answer: Answer) -> None:
+        target = self._target
+        assert target is not None  # noqa: S101 - for the type checker
+        positions = chain.under_way
+        if answer.status == 401 and not chain.retried_token and target.renew_token():
+            chain.retried_token = True
+            chain.put_back()
+            self._go_on(job, chain)
+            return
+        chain.retried_token = False
+        first = failure(
+            positions[0], answer, token_may_change=target.token_may_change, now=time.time()
+        )
+        self._note(answer)
+        if first is not None:
+            self._failed(job, chain, first)
+        if chain.positions:
+            self._go_on(job, chain)
+        else:
+            job.end_chain()
+
+    def _failed(self, job: Job, chain: Chain, first: Failure) -> None:
+        """Note the failure of what is under way; `first` is that of its first event."""
+        positions = chain.under_way
+        if first.outcome is Outcome.REJECTED and len(positions) > 1:
+            # One bad event spoils a batch: each on its own shows which it was.
+            chain.alone = len(positions)
+            chain.put_back()
+            return
+        for position in positions:
+            job.failures.append(msgspec.structs.replace(first, position=position))
+        if first.outcome is Outcome.RELEASED:
+            self._hold(job, chain)
+
+    def _hold(self, job: Job, chain: Chain) -> None:
+        """Report the later events of the keys that failed as not attempted."""
+        failed = {job.events[position].key for position in chain.under_way}
+        later = deque[int]()
+        for position in chain.positions:
+            if job.events[position].key in failed:
+                detail = "an earlier event of its key failed"
+                job.failures.append(Failure(position, Outcome.RELEASED, Reason.HELD, detail=detail))
+            else:
+                later.append(position)
+        chain.positions = later
+
+    def _go_on(self, job: Job, chain: Chain) -> None:
+        if job.done.done():  # the caller has been cancelled
+            return
+        if not job.ready and job not in self._jobs:
+            self._jobs.append(job)
+        job.ready.append(chain)
+        self._ready += 1
+
+    def _note(self, answer: Answer) -> None:
+        """Log when the receiver stops answering, and when it answers again."""
+        if answer.status is None:
+            if not self._down:
+                self._down = True
+                extra = {"sink": self._config.name, "reason": answer.error}
+                _log.warning(
+                    "sink %s does not answer: %s", self._config.name, answer.error, extra=extra
+                )
+        elif self._down:
+            self._down = False
+            _log.warning(
+                "sink %s answers again", self._config.name, extra={"sink": self._config.name}
+            )
