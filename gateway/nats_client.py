@@ -42,10 +42,29 @@ class TlsClient(Client):
         self._transport: Any
 
     def _connect_command(self) -> bytes:  # the last moment before credentials are sent
-        writer = self._transport._io_writer  # noqa: SLF001 - nats-py has no other way to it
+        writer = self._transport._io_writer  # noqa: SLF001 - there is no other way to it
         if self._wants_tls and writer.get_extra_info("ssl_object") is None:
             raise nats.errors.Error("the server offers no TLS, which is required here")
         return super()._connect_command()
+
+    async def discard(self) -> None:
+        """Close the socket, in order if the other side takes what was written.
+
+        nats-py's `close` waits for ever for a socket whose TLS handshake failed.
+        """
+        if self._flush_queue is None:
+            return  # it never began to connect
+        # nats-py would wait for a broken connection to take these.
+        self._pending, self._pending_data_size = [], 0
+        try:
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await self.close()
+        except CLIENT_ERRORS as error:
+            _log.debug("closing a connection: %s", error)
+        finally:
+            if self._transport:  # false until it has a socket
+                writer = self._transport._io_writer  # noqa: SLF001 - there is no other way to it
+                writer.transport.abort()  # no effect on what has been closed
 
 
 class ListClient(TlsClient):
@@ -90,21 +109,6 @@ class ListClient(TlsClient):
     @property
     def is_usable(self) -> bool:
         return self.is_connected and not self.gone.done()
-
-    async def discard(self) -> None:
-        """Close the socket, in order if the other side takes what was written."""
-        if self._flush_queue is None:
-            return  # it never began to connect
-        # nats-py would wait for a broken connection to take these.
-        self._pending, self._pending_data_size = [], 0
-        try:
-            async with asyncio.timeout(_CLOSE_SECONDS):
-                await self.close()
-        except CLIENT_ERRORS as error:
-            _log.debug("closing a connection: %s", error)
-            writer = self._transport and self._transport._io_writer  # noqa: SLF001 - see the class
-            if writer is not None:
-                writer.transport.abort()
 
     async def refused(self, text: str) -> None:
         """Take a `-ERR`: a permission that lacks leaves the connection up, all else ends it."""

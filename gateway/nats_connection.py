@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 import nats.errors
+import nkeys  # type: ignore[import-untyped]  # it has no stubs
 from nats.aio.client import Client
 from pydantic import Field, SecretStr, field_validator
 
@@ -202,40 +203,42 @@ class NatsConnection:
                 attempt = 0
                 await self._serve(client)
             if self._fatal is not None:
+                self._opened.set()
                 return
             await asyncio.sleep(BACKOFF_SECONDS[min(attempt, len(BACKOFF_SECONDS) - 1)])
             attempt += 1
 
-    async def _connect(self, options: dict[str, Any]) -> "ListClient | None":
+    async def _connect(self, options: dict[str, Any]) -> ListClient | None:
         """Return a client whose subscriptions are made, or None."""
         client = ListClient(
             wants_tls=self._config.wants_tls,
             refused=self.callbacks.refused,
             pause=self.callbacks.pause,
         )
+        attached = False
         try:
             await client.connect(error_cb=client.on_error, **options)
             self._client = client
             await self.callbacks.attach()
+            attached = True
         except CLIENT_ERRORS as error:
             cause = client.last_error or error
             self._complain(cause, client.last_text or str(cause) or type(cause).__name__)
         except GatewayError as error:
+            self._complain(error, str(error))
             if not self._opened.is_set():
                 self._fatal = error
-                self._opened.set()
-            self._complain(error, str(error))
-        else:
-            return client
-        self._client = None
-        await client.discard()
-        return None
+        finally:
+            if not attached:
+                self._client = None
+                await client.discard()
+        return client if attached else None
 
-    async def _serve(self, client: "ListClient") -> None:
+    async def _serve(self, client: ListClient) -> None:
         _log.info("%s: connected to %s", self._config.name, client.peer)
         self._complaints.clear()
         self._opened.set()
-        await client.gone
+        await asyncio.shield(client.gone)
         self._client = None
         text = client.last_text or "connection closed"
         _log.warning("%s: lost %s: %s", self._config.name, client.peer, text)
@@ -268,23 +271,26 @@ class NatsConnection:
         if config.wants_tls:
             options["tls"] = client_context(config.tls)
         if config.credentials is not None:
-            _check_secret(config.credentials, b"BEGIN NATS USER JWT", b"BEGIN USER NKEY SEED")
+            content = _read_secret(config.credentials)
+            # nats-py reads for ever if a marker is missing.
+            for marker in (b"BEGIN NATS USER JWT", b"BEGIN USER NKEY SEED"):
+                if marker not in content:
+                    raise GatewayError(f"{config.credentials} holds no {marker.decode()!r}")
             options["user_credentials"] = str(config.credentials)
         if config.nkey is not None:
-            _check_secret(config.nkey, b"SU")
+            try:
+                nkeys.from_seed(bytearray(_read_secret(config.nkey).strip())).wipe()
+            except nkeys.NkeysError as error:
+                raise GatewayError(f"{config.nkey} holds no nkey seed: {error}") from error
             options["nkeys_seed"] = str(config.nkey)
         return options
 
 
-def _check_secret(path: Path, *markers: bytes) -> None:
-    """Look into a file before nats-py does, which reads for ever if a marker is missing."""
+def _read_secret(path: Path) -> bytes:
     try:
-        content = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise GatewayError(f"can't read {path}: {error.strerror}") from error
-    for marker in markers:
-        if marker not in content:
-            raise GatewayError(f"{path} holds no {marker.decode()!r}")
 
 
 def _host(url: str) -> str:

@@ -70,7 +70,8 @@ class NatsSinkConfig(NatsServerConfig, SinkConfig):
         for name in _PLACE.findall(value):
             if not (name in CORE_ATTRIBUTES or is_valid_name(name)):
                 raise ValueError(f"{{{name}}} is no attribute")
-        if not _SUBJECT.fullmatch(_PLACE.sub("x", value)) or "{" in _PLACE.sub("x", value):
+        sample = _PLACE.sub("x", value)
+        if not _SUBJECT.fullmatch(sample) or "{" in sample or "}" in sample:
             raise ValueError("expected words with dots between, such as events.{type}")
         return value
 
@@ -263,7 +264,7 @@ class _Subject:
         words = [word or "_" for word in subject.split(".")]
         if not self._texts[0] and words[0].startswith(("$", "_INBOX", "_R_")):
             # $JS.API and $SYS are commands to the server, _INBOX is somebody's private address.
-            words[0] = "_" + words[0].lstrip("$_")
+            words[0] = "_" + words[0]
         return ".".join(words)
 
 

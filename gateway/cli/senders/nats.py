@@ -4,7 +4,6 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import nats.errors
-from nats.aio.client import Client
 
 from bindings.event import Event
 from bindings.nats import NATS
@@ -33,7 +32,7 @@ class NatsSender:
         self._user = options.username or (parts.username and unquote(parts.username))
         self._password = options.password or (parts.password and unquote(parts.password))
         self._options = options
-        self._client: Client | None = None
+        self._client: TlsClient | None = None
 
     async def open(self) -> None:
         options = self._options
@@ -57,7 +56,7 @@ class NatsSender:
             text = self._words or str(error) or type(error).__name__
             raise SendError(f"no connection to {self._server}: {text}") from error
 
-    async def _connect(self, arguments: dict[str, Any]) -> Client:
+    async def _connect(self, arguments: dict[str, Any]) -> TlsClient:
         self._words = ""
         client = TlsClient(wants_tls="tls" in arguments)
         try:
@@ -71,7 +70,7 @@ class NatsSender:
                 **arguments,
             )
         except BaseException:
-            await client.close()
+            await client.discard()
             raise
         return client
 
@@ -102,9 +101,11 @@ class NatsSender:
     async def close(self) -> None:
         client, self._client = self._client, None
         if client is not None:
-            await client.close()
+            await client.discard()
 
-    async def _request(self, client: Client, payload: bytes, headers: dict[str, str] | None) -> str:
+    async def _request(
+        self, client: TlsClient, payload: bytes, headers: dict[str, str] | None
+    ) -> str:
         reply = await client.request(
             self._subject, payload, timeout=self._options.timeout, headers=headers
         )
@@ -113,7 +114,9 @@ class NatsSender:
             raise SendError(text)
         return text or "reply without text"
 
-    async def _publish(self, client: Client, payload: bytes, headers: dict[str, str] | None) -> str:
+    async def _publish(
+        self, client: TlsClient, payload: bytes, headers: dict[str, str] | None
+    ) -> str:
         ack = await client.jetstream().publish(
             self._subject, payload, timeout=self._options.timeout, headers=headers
         )

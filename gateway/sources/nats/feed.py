@@ -23,7 +23,6 @@ from bindings.nats import NATS
 from bindings.wire.nats import NatsMessage, parse_headers
 from bindings.wrap import Wrapper
 from gateway.delivery import Delivery, Settlement
-from gateway.errors import GatewayError
 from gateway.interfaces import Intake
 from gateway.nats_connection import NatsConnection
 from gateway.sources.nats.config import NatsSourceConfig
@@ -279,14 +278,11 @@ def _wrapper(config: NatsSourceConfig) -> Wrapper | None:
     template = config.event
     if template is None:
         return None
-    try:
-        return Wrapper(
-            type=template.type,
-            source=template.source,
-            subject=template.subject,
-            datacontenttype=template.datacontenttype,
-            dataschema=template.dataschema,
-            extensions=template.extensions,
-        )
-    except ValueError as error:
-        raise GatewayError(f"{config.name}: event: {error}") from error
+    return Wrapper(
+        type=template.type,
+        source=template.source,
+        subject=template.subject,
+        datacontenttype=template.datacontenttype,
+        dataschema=template.dataschema,
+        extensions=template.extensions,
+    )

@@ -1,0 +1,234 @@
+"""What a real server says too rarely; everything else is in tests/e2e/test_nats.py."""
+
+import asyncio
+import json
+import re
+
+import pytest
+from pydantic import ValidationError
+
+from gateway.delivery import ACCEPTED
+from gateway.errors import GatewayError
+from gateway.sources.nats import NatsSource, NatsSourceConfig
+from tests.gateway.scripted_nats import ScriptedNats
+from tests.helpers import RecordingIntake
+
+EVENT = b'{"specversion":"1.0","id":"1","source":"/s","type":"t"}'
+# ADR-15: the subject of an acknowledgement, with and without domain, account and random word.
+ACK_9 = "$JS.ACK.S.gw.{delivered}.{sequence}.3.1700000000123456789.0"
+ACK_11 = "$JS.ACK.hub.ACCHASH.S.gw.{delivered}.{sequence}.3.1700000000123456789.0"
+ACK_12 = "$JS.ACK.hub.ACCHASH.S.gw.{delivered}.{sequence}.3.1700000000123456789.0.rAnd0m"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"stream": "S"},
+        {"durable": "gw"},
+        {"stream": "S", "durable": "gw", "queue": "q"},
+        {"stream": "a.b", "durable": "gw"},
+        {"stream": "S", "durable": "g w"},
+        {"subjects": ["a..b"]},
+        {"subjects": ["a b"]},
+        {"subjects": [""]},
+        {"subjects": ["a"], "queue": "a b"},
+        {"subjects": ["a"], "unknown": 1},
+    ],
+)
+def test_a_configuration_that_can_not_be_is_refused(options):
+    with pytest.raises(ValidationError):
+        NatsSourceConfig(name="bus", protocol="nats", **options)
+
+
+class JetStreamScript:
+    """A source with a stream, and the server's side of it."""
+
+    def __init__(self, server: ScriptedNats, intake: RecordingIntake, **options) -> None:
+        self.server = server
+        self.source = NatsSource(
+            NatsSourceConfig(
+                name="bus", protocol="nats", url=server.url, stream="S", durable="gw", **options
+            )
+        )
+        self.intake = intake
+        self.infos = 0
+
+    async def __aenter__(self):
+        opening = asyncio.ensure_future(self.source.open(self.intake))
+        await self.answer_info()
+        async with asyncio.timeout(10):
+            await opening
+        self.inbox_sid = (await self.server.heard(b"SUB ", 2)).split()[-1]
+        return self
+
+    async def __aexit__(self, *_):
+        await self.source.drain()
+        await self.source.close()
+
+    async def answer_info(self, **config):
+        self.infos += 1
+        line = await self.server.heard(b"PUB $JS.API.CONSUMER.INFO.S.gw ", self.infos)
+        sid = next(found for found in self.server.lines if found.startswith(b"SUB ")).split()[-1]
+        settings = {"durable_name": "gw", "ack_policy": "explicit", "max_ack_pending": 100}
+        body = {
+            "name": "gw",
+            "stream_name": "S",
+            "created": "2026-01-01T00:00:00Z",
+            "config": settings | config,
+        }
+        payload = json.dumps(body).encode()
+        self.server.say(b"MSG %b %b %d\r\n%b\r\n" % (line.split()[2], sid, len(payload), payload))
+
+    async def request(self, number: int) -> tuple[bytes, dict]:
+        """Return reply subject and body of the source's `number`th request for messages."""
+        start = b"PUB $JS.API.CONSUMER.MSG.NEXT.S.gw "
+        line = await self.server.heard(start, number)
+        lines = self.server.lines
+        positions = [index for index, found in enumerate(lines) if found.startswith(start)]
+        while len(lines) <= positions[number - 1] + 1:
+            await asyncio.sleep(0)
+        return line.split()[2], json.loads(lines[positions[number - 1] + 1])
+
+    def deliver(self, reply: str, payload: bytes = EVENT):
+        self.server.say(
+            b"MSG s.a %b %b %d\r\n%b\r\n" % (self.inbox_sid, reply.encode(), len(payload), payload)
+        )
+
+    def status(self, subject: bytes, text: bytes, *headers: bytes):
+        block = b"NATS/1.0 " + b"\r\n".join([text, *headers]) + b"\r\n\r\n"
+        size = len(block)
+        self.server.say(
+            b"HMSG %b %b %d %d\r\n%b\r\n" % (subject, self.inbox_sid, size, size, block)
+        )
+
+
+@pytest.fixture
+async def server():
+    async with ScriptedNats() as scripted:
+        yield scripted
+
+
+@pytest.mark.parametrize("form", [ACK_9, ACK_11, ACK_12])
+async def test_every_form_of_acknowledgement_subject_is_understood(server, form):
+    intake = RecordingIntake()
+    event = {"type": "t", "source": "/s"}
+    async with JetStreamScript(server, intake, event=event) as script:
+        reply = form.format(delivered=1, sequence=42)
+        script.deliver(reply, b"plain")
+        assert await server.heard(b"PUB " + reply.encode()) == f"PUB {reply} 4\r\n".encode()
+        await server.heard(b"+ACK")
+    assert intake.events[0].id == "S-42"
+    assert intake.events[0].time == "2023-11-14T22:13:20.123456Z"
+
+
+async def test_a_request_asks_for_a_batch_within_the_window(server):
+    async with JetStreamScript(server, RecordingIntake(), batch=60) as script:
+        reply, body = await script.request(1)
+        assert body["batch"] == 60
+        assert body["expires"] > 2 * body["idle_heartbeat"] > 0  # the server demands it
+        _, body = await script.request(1)
+        # 408 says how many of the request did not come.
+        script.status(reply, b"408 Request Timeout", b"Nats-Pending-Messages: 60")
+        assert (await script.request(2))[1]["batch"] == 60
+
+
+async def test_a_status_without_a_count_ends_the_whole_request(server):
+    async with JetStreamScript(server, RecordingIntake()) as script:
+        reply, body = await script.request(1)
+        assert body["batch"] == 100  # the consumer's own limit is smaller than ours
+        script.status(reply, b"408 Request Timeout")
+        assert (await script.request(2))[1]["batch"] == 100
+
+
+async def test_a_heartbeat_is_no_end(server):
+    async with JetStreamScript(server, RecordingIntake()) as script:
+        reply, _ = await script.request(1)
+        script.status(reply, b"100 Idle Heartbeat", b"Nats-Last-Consumer: 1")
+        script.deliver(ACK_9.format(delivered=1, sequence=1))
+        await server.heard(b"+ACK")
+        assert len([x for x in server.lines if b"MSG.NEXT" in x]) == 1
+
+
+@pytest.mark.parametrize("status", [b"503", b"409 Consumer Deleted", b"409 Leadership Change"])
+async def test_trouble_is_waited_out_and_told_once(server, status, caplog):
+    async with JetStreamScript(server, RecordingIntake()) as script:
+        reply, _ = await script.request(1)
+        script.status(reply, status)
+        script.status(reply, status)
+        await script.answer_info()
+        await script.request(2)
+        script.deliver(ACK_9.format(delivered=1, sequence=1))
+        await server.heard(b"+ACK")
+    warnings = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert warnings == [f"bus: consumer gw: {status.decode()}{' ' if status == b'503' else ''}"]
+
+
+async def test_requests_that_got_lost_are_noticed(server, monkeypatch, caplog):
+    monkeypatch.setattr("gateway.sources.nats.jetstream.HEARTBEAT_SECONDS", 0.05)
+    async with JetStreamScript(server, RecordingIntake()) as script:
+        await script.request(1)
+        await script.answer_info()
+        await script.request(2)
+    assert "no heartbeat" in caplog.text
+
+
+async def test_a_redelivery_of_what_is_under_way_only_renews_the_address(server):
+    intake = RecordingIntake(lambda _: None)
+    async with JetStreamScript(server, intake) as script:
+        script.deliver(ACK_9.format(delivered=1, sequence=7))
+        script.deliver(ACK_9.format(delivered=2, sequence=7))
+        script.deliver(ACK_9.format(delivered=1, sequence=8))
+        await intake.wait_for(lambda i: len(i.deliveries) == 2)
+        intake.deliveries[0].settle(ACCEPTED)
+        line = await server.heard(b"PUB $JS.ACK")
+        assert line.split()[1].decode() == ACK_9.format(delivered=2, sequence=7)
+    assert len(intake.deliveries) == 2
+
+
+async def test_an_acknowledgement_made_while_offline_goes_out_afterwards(server):
+    intake = RecordingIntake(lambda _: None)
+    async with JetStreamScript(server, intake) as script:
+        reply = ACK_9.format(delivered=1, sequence=1)
+        script.deliver(reply)
+        await intake.wait_for(lambda i: i.deliveries)
+        server.hang_up()
+        while script.source._way._connection.is_up:
+            await asyncio.sleep(0)
+        intake.deliveries[0].settle(ACCEPTED)
+        await asyncio.sleep(0)
+        server.lines.clear()
+        script.infos = 0
+        await script.answer_info()
+        await server.heard(b"PUB " + reply.encode())
+
+
+async def test_answers_of_one_turn_leave_in_one_write(server):
+    intake = RecordingIntake(lambda _: None)
+    async with JetStreamScript(server, intake) as script:
+        replies = [ACK_9.format(delivered=1, sequence=number) for number in range(1, 51)]
+        for reply in replies:
+            script.deliver(reply)
+        await intake.wait_for(lambda i: len(i.deliveries) == 50)
+        written = []
+        client = script.source._way._connection._client
+        monkey = client.write
+        client.write = lambda data: (written.append(data), monkey(data))
+        for delivery in intake.deliveries:
+            delivery.settle(ACCEPTED)
+        await server.heard(b"+ACK", 50)
+        acks = [data for data in written if b"$JS.ACK" in data]
+        assert len(acks) == 1
+        assert re.findall(rb"\d+(?=\.3\.17)", acks[0]) == [b"%d" % n for n in range(1, 51)]
+
+
+async def test_a_consumer_of_another_kind_is_refused(server):
+    source = NatsSource(
+        NatsSourceConfig(name="bus", protocol="nats", url=server.url, stream="S", durable="gw")
+    )
+    script = JetStreamScript(server, RecordingIntake())
+    opening = asyncio.ensure_future(source.open(RecordingIntake()))
+    await script.answer_info(ack_policy="none")
+    with pytest.raises(GatewayError, match="explicit acknowledgement"):
+        await opening
+    await source.close()

@@ -1,0 +1,134 @@
+import asyncio
+import logging
+
+import pytest
+from pydantic import ValidationError
+
+from gateway.config.records import TlsConfig
+from gateway.errors import GatewayError
+from gateway.nats_connection import ClientCallbacks, NatsConnection, NatsServerConfig
+from tests.gateway.scripted_nats import ScriptedNats
+
+
+async def nothing():
+    pass
+
+
+def make(url, attach=nothing, **options):
+    lost: list[None] = []
+    config = NatsServerConfig(name="bus", protocol="nats", url=url, **options)
+    connection = NatsConnection(config, ClientCallbacks(attach, lost=lambda: lost.append(None)))
+    return connection, lost
+
+
+async def test_each_connection_is_attached_and_each_loss_is_told_once(caplog):
+    caplog.set_level(logging.INFO)
+    attached = asyncio.Queue()
+
+    async def attach():
+        attached.put_nowait(None)
+
+    async with ScriptedNats() as server, asyncio.timeout(10):
+        connection, lost = make(server.url, attach)
+        await connection.open()
+        await attached.get()
+        assert connection.write(b"PUB a 0\r\n\r\n")
+        await server.heard(b"PUB a")
+        for number in (1, 2):
+            server.hang_up()
+            await attached.get()
+            assert len(lost) == number
+        await connection.close()
+    words = [record.getMessage().split(": ")[1].split()[0] for record in caplog.records]
+    assert words == ["connected", "lost", "connected", "lost", "connected"]
+
+
+async def test_an_attach_that_fails_is_tried_again_and_logged_once(caplog):
+    attempts = []
+
+    async def attach():
+        attempts.append(None)
+        if len(attempts) < 4:
+            raise OSError("not yet")
+
+    async with ScriptedNats() as server:
+        connection, _ = make(server.url, attach)
+        async with asyncio.timeout(10):
+            await connection.open()
+        await connection.close()
+    assert len(attempts) == 4
+    assert len([r for r in caplog.records if "not yet" in r.getMessage()]) == 1
+
+
+async def test_an_attach_that_never_can_fails_open():
+    async def attach():
+        raise GatewayError("never")
+
+    async with ScriptedNats() as server:
+        connection, _ = make(server.url, attach)
+        with pytest.raises(GatewayError, match="never"):
+            await connection.open()
+        await connection.close()
+
+
+async def test_a_server_that_does_not_speak_nats_is_no_connection(caplog):
+    async def answer(_, writer):
+        writer.write(b"SSH-2.0-OpenSSH_9.2\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    connection, _ = make(f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    connection.start()
+    async with asyncio.timeout(10):
+        while not caplog.records:
+            await asyncio.sleep(0.01)
+    assert not connection.is_up
+    assert not connection.write(b"PUB a 0\r\n\r\n")
+    await connection.close()
+    server.close()
+    await server.wait_closed()
+    assert "no connection to 127.0.0.1" in caplog.text
+
+
+async def test_the_second_server_is_tried_when_the_first_is_down():
+    async with ScriptedNats() as down, ScriptedNats() as server:
+        port = down.port
+        await down.__aexit__()
+        connection, _ = make([f"nats://127.0.0.1:{port}", server.url])
+        async with asyncio.timeout(10):
+            await connection.open()
+        await connection.close()
+        assert server.connections == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"credentials": "none.creds"}, "can't read none.creds"),
+        ({"nkey": "none.nk"}, "can't read none.nk"),
+        ({"tls": TlsConfig(ca="none.pem")}, "none.pem"),
+    ],
+)
+async def test_a_secret_that_can_not_be_read_fails_open(options, text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    connection, _ = make("nats://127.0.0.1:1", **options)
+    with pytest.raises(GatewayError, match=text):
+        await connection.open()
+
+
+async def test_a_secret_that_is_none_fails_open(tmp_path):
+    path = tmp_path / "secret"
+    path.write_text("nonsense\n")
+    for options in ({"credentials": path}, {"nkey": path}):
+        connection, _ = make("nats://127.0.0.1:1", **options)
+        with pytest.raises(GatewayError, match="holds no"):
+            await connection.open()
+
+
+@pytest.mark.parametrize(
+    "url", ["http://a", "a:4222", "nats://", "nats://u:p@a:4222", [], ["nats://a", "b"]]
+)
+def test_a_url_that_is_none_is_refused(url):
+    with pytest.raises(ValidationError):
+        NatsServerConfig(name="bus", protocol="nats", url=url)
