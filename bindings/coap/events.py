@@ -1,7 +1,8 @@
 """From a complete request to its events, with what the gateway fills in (binding 5 to 7, 9.3)."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, Literal
 
 import msgspec
@@ -121,8 +122,10 @@ def decode_request(
     if content == "binary":
         events: Sequence[Event] = (_binary(request, payload, attributes, fill),)
     elif content == "event":
-        events = (_structured(payload, fill.defaults(), attributes),)
+        events = (_structured(payload, fill.defaults(), attributes, fill.new_id),)
     else:
+        for name in ("id", "time"):  # they differ from event to event (section 6.4)
+            attributes.pop(name, None)
         events = _batch(payload, fill, attributes)
     if not route.any_source:
         for event in events:
@@ -164,29 +167,27 @@ class _Fill:
         peer: Peer,
         moment: Moment,
         attributes: Mapping[str, str],
-    ) -> None:  # the six facts of section 7.1, used in three ways
+    ) -> None:
         self._request = request
         self._payload = payload
         self._route = route
         self._peer = peer
         self._moment = moment
         self._attributes = attributes
+        self._id = ""
         self.own_source = route.defaults.get("source", peer.source)
 
-    def new_id(self) -> str:
-        return generate_id(
-            self._request.message, self._payload, self._peer.endpoint, self._moment.seconds
-        )
+    def new_id(self, position: int | None = None) -> str:
+        """Return an id for the event, or for the one at a position of the batch (section 7.3)."""
+        if not self._id:
+            self._id = generate_id(
+                self._request.message, self._payload, self._peer.endpoint, self._moment.seconds
+            )
+        return self._id if position is None else f"{self._id}.{position}"
 
-    def defaults(self, *, is_batch: bool = False) -> dict[str, str]:
-        """Return every attribute that an event without it gets, the query's before the route's."""
-        query = self._attributes
-        defaults = {"specversion": "1.0", **self._route.defaults, **query}
-        if is_batch:
-            defaults.pop("id", None)
-            defaults.pop("time", None)
-        elif "id" not in query:
-            defaults["id"] = self.new_id()
+    def defaults(self) -> dict[str, str]:
+        """Return what an event without it gets, but for a new id; the query before the route."""
+        defaults = {"specversion": "1.0", **self._route.defaults, **self._attributes}
         defaults.setdefault("source", self._peer.source)
         if self._route.fill_time:
             defaults.setdefault("time", self._moment.text)
@@ -242,8 +243,13 @@ def _content_type(number: int | None, named: str | None) -> str:
     return named
 
 
-def _structured(payload: bytes, defaults: Mapping[str, str], query: Mapping[str, str]) -> Event:
-    event = decode_event(_completed(payload, defaults))
+def _structured(
+    payload: bytes,
+    defaults: Mapping[str, str],
+    query: Mapping[str, str],
+    new_id: Callable[[], str],
+) -> Event:
+    event = decode_event(_completed(payload, defaults, new_id))
     if query:
         present = event.attributes()
         for name, value in query.items():
@@ -256,28 +262,35 @@ def _structured(payload: bytes, defaults: Mapping[str, str], query: Mapping[str,
     return event
 
 
-def _completed(payload: bytes, defaults: Mapping[str, str]) -> bytes:
+def _completed(payload: bytes, defaults: Mapping[str, str], new_id: Callable[[], str]) -> bytes:
     """Return the JSON object with the members that it lacks put in front.
 
     So the event keeps an encoded form, which a structured sink sends without encoding it again.
     What else is wrong with the object is left for `decode_event` to find.
     """
     members = _decode_json(_MEMBERS, payload)
-    absent = {name: value for name, value in defaults.items() if name not in members}
-    nulls = [name for name in defaults if name in members and bytes(members[name]) == b"null"]
-    if nulls:
-        return _without_nulls(payload, members, {name: defaults[name] for name in nulls} | absent)
-    if not absent:
+    lacking = {name: value for name, value in defaults.items() if _lacks(members, name)}
+    if "id" not in defaults and _lacks(members, "id"):
+        lacking["id"] = new_id()
+    if not lacking:
         return payload
+    if not lacking.keys().isdisjoint(members):
+        return _without_nulls(payload, members, lacking)
     start = payload.index(b"{")
     separator = b"," if members else b""
-    return _ENCODER.encode(absent)[:-1] + separator + payload[start + 1 :]
+    return _ENCODER.encode(lacking)[:-1] + separator + payload[start + 1 :]
+
+
+def _lacks(members: Mapping[str, msgspec.Raw], name: str) -> bool:
+    """Whether an attribute is absent; `null` means that it is (section 6.1)."""
+    value = members.get(name)
+    return value is None or bytes(value) == b"null"
 
 
 def _without_nulls(
     payload: bytes, members: Mapping[str, msgspec.Raw], added: Mapping[str, str]
 ) -> bytes:
-    """Return the object with defaults in the place of `null`, which means absence (section 6.1)."""
+    """Return the object with `added` in the place of `null`."""
     # Rebuilding would hide a member that stands there twice; the hook's last call has them all.
     try:
         pairs = json.loads(
@@ -290,19 +303,14 @@ def _without_nulls(
     return _ENCODER.encode({**members, **added})
 
 
-def _batch(payload: bytes, fill: _Fill, attributes: Mapping[str, str]) -> list[Event]:
+def _batch(payload: bytes, fill: _Fill, query: Mapping[str, str]) -> list[Event]:
     elements = _decode_json(_ELEMENTS, payload)
-    if not elements:
-        return []
-    defaults = fill.defaults(is_batch=True)
-    # Section 6.4: id and time differ from event to event, so the query can't give them.
-    query = {name: attributes[name] for name in attributes if name not in {"id", "time"}}
-    stem = fill.new_id()
+    defaults = fill.defaults()
     events = []
     for position, element in enumerate(elements):
-        defaults["id"] = f"{stem}.{position}"
+        new_id = partial(fill.new_id, position)
         try:
-            events.append(_structured(bytes(element), defaults, query))
+            events.append(_structured(bytes(element), defaults, query, new_id))
         except InvalidEventError as error:
             raise BatchElementError(position, error) from error
     return events

@@ -1,6 +1,6 @@
 """The id that an event gets when its producer gave none (binding section 7.3)."""
 
-import base64
+from base64 import urlsafe_b64encode
 from hashlib import blake2b
 from typing import Final
 
@@ -21,19 +21,17 @@ def generate_id(message: Message, payload: bytes, endpoint: bytes, seconds: floa
         endpoint: who sent it: transport, address and port, and security context if any.
         seconds: wall clock time of the first copy's reception.
     """
-    digest = blake2b(digest_size=12)
-    for part in (
+    content = b"".join((
         int(seconds // WINDOW_SECONDS).to_bytes(8, "big"),
-        len(endpoint).to_bytes(1, "big"),
+        bytes((len(endpoint),)),
         endpoint,
         bytes((message.code, message.mid >> 8, message.mid & 0xFF, len(message.token))),
         message.token,
-        serialise_options(option for option in message.options if option[0] not in _PER_BLOCK),
+        serialise_options([option for option in message.options if option[0] not in _PER_BLOCK]),
         b"\xff",
         payload,
-    ):
-        digest.update(part)
-    return base64.urlsafe_b64encode(digest.digest()).decode("ascii")
+    ))  # fmt: skip
+    return urlsafe_b64encode(blake2b(content, digest_size=12).digest()).decode("ascii")
 
 
 def assembly_key(message: Message) -> bytes:

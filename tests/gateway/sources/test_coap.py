@@ -23,6 +23,7 @@ from gateway.errors import GatewayError
 from gateway.sources.coap import CoapSource, CoapSourceConfig
 from gateway.sources.coap.assembly import Assemblies
 from gateway.sources.coap.duplicates import CON_SECONDS, NON_SECONDS, Duplicates
+from gateway.sources.coap.separate import SeparateAnswers
 from tests.helpers import RecordingIntake
 
 CASES = json.loads(Path("conformance/vectors/coap.json").read_text())["cases"]
@@ -398,7 +399,9 @@ async def test_what_never_settles_is_answered_5_04_and_a_late_outcome_is_ignored
     intake = RecordingIntake(lambda _: None)
     async with running(intake, ack_after=0.05, sink_timeout=0.1) as source:
         with Device(source) as device:
+            device.send(POST_T)
             assert await device.ask(POST_T) == bytes.fromhex("60001234")
+            # One empty ACK, for the repetition; none when the time for it comes.
             answer = fields(await device.receive())
             assert (answer["type"], answer["code"], answer["token"]) == ("CON", "5.04", b"\x07")
             device.send(b"\x70\x00" + answer["mid"])
@@ -651,6 +654,32 @@ def test_answers_leave_after_their_lifetime_and_are_bounded_in_bytes():
     assert len(table) == 1
     table.expire(48.1 + 147)
     assert (len(table), table.used_bytes) == (0, 0)
+
+
+def test_a_separate_answer_is_repeated_four_times_in_doubled_steps():
+    answers, address = SeparateAnswers(), ("192.0.2.1", 1)
+    datagram = bytes.fromhex("40447d01")
+    answers.add(datagram, address, now=0)
+    times, now = [], 0
+    while answers.next_due is not None:
+        now = answers.next_due
+        times += [now] * len(answers.take_due(now))
+    first = times[0]
+    assert 2 <= first <= 3
+    assert times == pytest.approx([first, 3 * first, 7 * first, 15 * first])
+    assert now == pytest.approx(31 * first)  # MAX_TRANSMIT_WAIT
+    assert len(answers) == 0
+
+
+def test_a_separate_answer_that_is_acknowledged_is_not_repeated():
+    answers, address = SeparateAnswers(), ("192.0.2.1", 1)
+    answers.add(bytes.fromhex("40447d01"), address, now=0)
+    answers.add(bytes.fromhex("40447d02"), address, now=0)
+    answers.acknowledged(("192.0.2.2", 1), 0x7D01)
+    answers.acknowledged(address, 0x7D02)
+    assert [datagram.hex() for datagram, _ in answers.take_due(3)] == ["40447d01"]
+    answers.acknowledged(address, 0x7D01)
+    assert answers.next_due is None
 
 
 def test_first_blocks_from_many_ports_are_bounded():

@@ -87,17 +87,27 @@ async def test_a_structured_event_goes_to_the_structured_resource():
     assert request[8:17] == b"\xb2ce\x01s\x112\xff{"
 
 
-async def test_a_separate_answer_is_acknowledged_again_and_again():
+async def test_a_separate_answer_is_acknowledged_again_when_it_is_repeated():
     def answer(data):
-        if data[1] != 0x02:
-            return []
-        separate = b"\x44\x44\x7d\x01" + data[4:8]
-        return [b"\x60\x00" + data[2:4], separate, separate, b"\x40\x44\x7d\x02"]
+        if data[:2] == b"\x44\x02":
+            answer.separate = b"\x44\x44\x7d\x01" + data[4:8]
+            return [b"\x60\x00" + data[2:4], answer.separate]
+        if answer.separate:  # the first acknowledgement, said to be lost
+            again, answer.separate = answer.separate, b""
+            return [again, b"\x40\x44\x7d\x02"]
+        return []
 
     async with Sending(answer) as (sender, server):
         assert await sender.send(EVENT) == "2.04 Changed"
         replies = [(await server.received.get())[:4] for _ in range(4)]
     assert replies[1:] == [b"\x60\x00\x7d\x01", b"\x60\x00\x7d\x01", b"\x70\x00\x7d\x02"]
+
+
+async def test_a_request_that_is_acknowledged_is_not_repeated():
+    async with Sending(lambda data: [b"\x60\x00" + data[2:4]], timeout=3.2) as (sender, server):
+        with pytest.raises(SendError, match="no answer"):
+            await sender.send(EVENT)
+    assert server.received.qsize() == 1
 
 
 async def test_a_con_without_answer_is_repeated_with_the_same_bytes():
