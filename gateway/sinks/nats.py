@@ -158,8 +158,9 @@ class NatsSink:
             return call.failures
         self._calls[number] = call
         try:
-            self._connection.write(b"".join(data))
-            async with asyncio.timeout(timeout or self._config.timeout):
+            if not self._connection.write(b"".join(data)):
+                call.fail_all(_RELEASED, "connection lost")
+            async with asyncio.timeout(self._config.timeout if timeout is None else timeout):
                 await self._connection.drain()
                 await call.done
         except TimeoutError:

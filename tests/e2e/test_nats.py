@@ -15,7 +15,7 @@ from gateway.config.records import EventTemplate, LimitsConfig, TlsConfig
 from gateway.delivery import ACCEPTED, Outcome, Reason, Settlement
 from gateway.sinks.nats import NatsSink, NatsSinkConfig
 from gateway.sources.nats import NatsSource, NatsSourceConfig
-from tests.e2e.servers import NatsServer
+from tests.e2e.servers import Gateway, NatsServer
 from tests.helpers import RecordingIntake
 
 HEADERS = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/s", "ce-type": "t"}
@@ -701,3 +701,44 @@ async def test_no_answer_in_time_is_released(nats_server, client):
         late = await subscription.next_msg()
         await late.respond(b'{"stream":"S","seq":1}')  # nobody waits for it any more
         await client.flush()
+
+
+# The whole process.
+
+
+async def test_a_killed_gateway_loses_nothing_and_stores_nothing_twice(start):
+    server = start(NatsServer)
+    client = await nats.connect(server.url)
+    js = client.jetstream()
+    await js.add_stream(name="IN", subjects=["in.>"])
+    room = {"name": "OUT", "subjects": ["out.>"], "discard": "new"}
+    await js.add_stream(**room, max_msgs=1000)
+    for number in range(3000):
+        await client.publish("in.a", b"x", headers={**HEADERS, "ce-id": str(number)})
+    await client.flush()
+    config = {
+        "sources": {
+            "bus": {
+                "protocol": "nats", "url": server.url, "stream": "IN", "durable": "gw",
+                "ack_wait": 1, "max_ack_pending": 50, "batch": 20,
+            }
+        },
+        "sinks": {"out": {"protocol": "nats", "url": server.url, "subject": "out.{type}"}},
+        "routes": [{"from": ["bus"], "to": ["out"]}],
+    }  # fmt: skip
+    first = start(Gateway, config)
+    async with asyncio.timeout(20):
+        while (await js.stream_info("OUT")).state.messages < 1000:
+            await asyncio.sleep(0.01)
+    await asyncio.to_thread(first.kill)  # with some stored, some under way and some not yet taken
+    await js.update_stream(**room, max_msgs=-1)
+    start(Gateway, config)
+    async with asyncio.timeout(30):
+        while (await js.stream_info("OUT")).state.messages < 3000:
+            await asyncio.sleep(0.05)
+    await until_settled(client, "IN")
+    state = (await js.stream_info("OUT")).state
+    stored = [json.loads((await js.get_msg("OUT", seq + 1)).data) for seq in range(3000)]
+    await client.close()
+    assert state.messages == 3000
+    assert {int(one["id"]) for one in stored} == set(range(3000))
