@@ -1,13 +1,16 @@
 """The CoAP source's table in the configuration."""
 
+from collections.abc import Mapping
 from typing import Final, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from bindings.errors import InvalidEventError
 from bindings.wrap import Template
 from gateway.config.records import (
     Address,
     Duration,
+    EventTemplate,
     Listen,
     Record,
     Size,
@@ -50,12 +53,34 @@ class CoapRoute(Record):
         default=True, description="give events without `time` the time of their reception"
     )
 
-    @field_validator("type", "source", "subject")
-    @classmethod
-    def _is_template(cls, value: str | None) -> str | None:
-        if value is not None:
-            Template(value)
-        return value
+    def templates(self, event: EventTemplate | None) -> dict[str, Template]:
+        """Return the templates of attributes that events lack, by attribute.
+
+        Args:
+            event: the source's `event:` table; it gives an auto route what that does not say.
+
+        Raises:
+            ValueError: one is malformed.
+        """
+        texts: dict[str, str | None] = {
+            "type": self.type,
+            "source": self.source,
+            "subject": self.subject,
+        }
+        if event is not None and self.mode == "auto":
+            table: Mapping[str, str | None] = {
+                "type": event.type,
+                "source": event.source,
+                "subject": event.subject,
+                "dataschema": event.dataschema,
+                **event.extensions,
+            }
+            texts = {name: texts.get(name) or text for name, text in table.items()}
+        return {
+            name: Template(text, uri=name in {"source", "dataschema"})
+            for name, text in texts.items()
+            if text is not None
+        }
 
 
 DEFAULT_ROUTES: Final = {
@@ -124,6 +149,16 @@ class CoapSourceConfig(SourceConfig):
             if path == "/.well-known/core":
                 raise ValueError("/.well-known/core lists the others (RFC 6690)")
         return routes
+
+    @model_validator(mode="after")
+    def _templates_can_be_filled(self) -> "CoapSourceConfig":
+        for path, route in self.routes.items():
+            for name, template in route.templates(self.event).items():
+                try:
+                    template.fill({"path": path, "device": "192.0.2.1"})
+                except InvalidEventError as error:
+                    raise ValueError(f"{name} of the route {path}: {error}") from None
+        return self
 
     @model_validator(mode="after")
     def _in_order(self) -> "CoapSourceConfig":

@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from bindings.coap import Route, content_formats
-from bindings.wrap import Template
-from gateway.config.records import EventTemplate
 from gateway.sources.coap.config import CoapRoute, CoapSourceConfig
 from gateway.sources.coap.peers import Endpoint
 
@@ -65,7 +63,7 @@ class _Resource:
             fill_time=route.fill_time,
             max_event_bytes=config.limits.max_event_bytes if limit is None else limit,
         )
-        self._templates = _templates(route, config.event)
+        self._templates = route.templates(config.event)
         self.attributes: dict[str, str] = {
             "href": path,
             "rt": _RESOURCE_TYPES[route.mode],
@@ -85,27 +83,6 @@ class _Resource:
             fill_time=self._route.fill_time,
             max_event_bytes=self._route.max_event_bytes,
         )
-
-
-def _templates(route: CoapRoute, event: EventTemplate | None) -> dict[str, Template]:
-    """Return the templates of a route; what it lacks comes from the source's `event:` table."""
-    texts: dict[str, str | None] = {
-        "type": route.type, "source": route.source, "subject": route.subject
-    }  # fmt: skip
-    if event is not None and route.mode == "auto":
-        wrapped: Mapping[str, str | None] = {
-            "type": event.type,
-            "source": event.source,
-            "subject": event.subject,
-            "dataschema": event.dataschema,
-            **event.extensions,
-        }
-        texts = {name: texts.get(name) or text for name, text in wrapped.items()}
-    return {
-        name: Template(text, uri=name in {"source", "dataschema"})
-        for name, text in texts.items()
-        if text is not None
-    }
 
 
 def _segments(path: str) -> tuple[bytes, ...]:
