@@ -230,19 +230,24 @@ class Receiver:
         return self._delivery(exchange, events)
 
     def flush(self) -> None:
-        """Write every answer whose turn has come (in order of receipt, [MQTT-4.6.0-2] and -3)."""
+        """Write every answer whose turn has come."""
         self._flushing = False
-        order, out = self._order, self._out
-        while order and order[0].code is not None:
-            exchange = order.popleft()
-            exchange.queued = False
-            out.append(self._answer(exchange))
+        self._collect()
+        out = self._out
         if out:
             data = b"".join(out)
             out.clear()
             if self._write is not None:
                 self._write(data)
         self._on_progress()
+
+    def _collect(self) -> None:
+        """Take the answers whose turn has come: in order of receipt ([MQTT-4.6.0-2] and -3)."""
+        order = self._order
+        while order and order[0].code is not None:
+            exchange = order.popleft()
+            exchange.queued = False
+            self._out.append(self._answer(exchange))
 
     def _events(self, packet: Publish, exchange: Exchange | None) -> Sequence[Event] | None:
         try:
@@ -296,10 +301,13 @@ class Receiver:
 
     def _complete(self, packet_id: int) -> None:
         """Answer PUBREL."""
+        self._collect()
         exchange = self._open.get(packet_id)
         code = ReasonCode.PACKET_IDENTIFIER_NOT_FOUND
         if exchange is not None and exchange.qos == 2 and exchange.code is not None:
             del self._open[packet_id]
+            if exchange.queued:
+                self._order.remove(exchange)  # the sender does not wait for PUBREC any more
             code = ReasonCode.SUCCESS
             if exchange.epoch == self._epoch:
                 self.used_quota -= 1

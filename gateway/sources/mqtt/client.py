@@ -285,19 +285,18 @@ class BrokerClient(paho.Client):
         data = self._sock_recv(_READ_BYTES)
         if not data:
             raise ConnectionResetError("closed by the broker")
-        sock = self._sock
-        if not isinstance(sock, ssl.SSLSocket) or not sock.pending():
+        if not isinstance(self._sock, ssl.SSLSocket):
             return data
-        # TLS gives one record at a time, and what it has decrypted wakes nobody.
+        # TLS gives one record at a time, and many a broker writes a record for each message.
         parts, size = [data], len(data)
-        while size < _READ_BYTES and sock.pending():
+        while data and size < _READ_BYTES:
             try:
                 data = self._sock_recv(_READ_BYTES)
             except BlockingIOError:
                 break
             parts.append(data)
             size += len(data)
-        if sock.pending():
+        if self._sock.pending():  # what is decrypted wakes nobody
             self._loop_.call_soon(self.loop_read)
         return b"".join(parts)
 

@@ -350,15 +350,48 @@ async def test_a_broker_that_breaks_the_protocol_is_left_and_tried_again(wrong, 
 
 
 async def test_the_keep_alive_survives_a_long_stall():
-    intake = RecordingIntake()
+    intake = RecordingIntake(lambda _: None)
     async with running(intake, keep_alive=1) as (_, _, connection):
+        connection.send(publish("a", mid=1))
+        await intake.wait_for(lambda i: i.deliveries)
         intake.room.clear()
-        connection.send(publish("a"))
-        for _ in range(3):  # PINGRESP stays unread in the socket, and nobody gives up
+        connection.send(publish("b", mid=2))
+        for number in range(3):  # PINGRESP stays unread in the socket, and nobody gives up
             assert await connection.read(pings=True) == PINGREQ
             connection.send(PINGRESP)
+            if number == 0:
+                intake.deliveries[0].settle(ACCEPTED)
+                assert await connection.read(pings=True) == b"\x40\x02\x00\x01"
         intake.room.set()
-        assert await connection.read() == b"\x40\x02\x00\x01"
+        await intake.wait_for(lambda i: len(i.deliveries) == 2)
+        intake.deliveries[1].settle(ACCEPTED)
+        assert await connection.read() == b"\x40\x02\x00\x02"
+
+
+async def test_the_identifiers_of_a_lost_session_mean_nothing():
+    intake = RecordingIntake()
+    async with running(intake) as (broker, _, connection):
+        connection.send(publish("a", qos=2, mid=1))
+        assert await connection.read() == b"\x50\x02\x00\x01"
+        connection.drop()
+        second = await broker.connection()
+        await second.accept(present=False)
+        second.send(b"\x62\x02\x00\x01")
+        assert await second.read() == b"\x70\x03\x00\x01\x92"
+
+
+async def test_a_release_on_a_new_connection_ends_the_exchange():
+    intake = RecordingIntake()
+    async with running(intake) as (broker, _, connection):
+        connection.send(publish("a", qos=2, mid=1))
+        assert await connection.read() == b"\x50\x02\x00\x01"
+        connection.drop()
+        second = await broker.connection()
+        await second.accept(present=True)
+        second.send(publish("a", qos=2, mid=1, dup=True), b"\x62\x02\x00\x01")
+        assert await second.read() == b"\x50\x02\x00\x01"
+        assert await second.read() == b"\x70\x02\x00\x01"
+    assert len(intake.events) == 1
 
 
 async def test_reading_stops_while_there_is_no_room_and_order_is_kept():

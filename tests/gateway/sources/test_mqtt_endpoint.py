@@ -573,6 +573,23 @@ async def test_reading_stops_while_there_is_no_room(bench, intake):
     assert [event.subject for event in intake.events] == ["1", "2", "3"]
 
 
+async def test_reading_stops_over_tls_too(bench, intake, certificates):
+    tls = {"cert": certificates.server_cert, "key": certificates.server_key}
+    source = await bench.open(intake, tls=tls)
+    device = await bench.dial(source, ssl.create_default_context(cafile=certificates.ca))
+    device.send(connect())
+    assert (await device.read())[3] == 0
+    intake.room.clear()
+    for mid in range(1, 91):
+        device.send(publish(qos=1, mid=mid, payload=bytes(9000)))
+    other = await bench.dial(source, ssl.create_default_context(cafile=certificates.ca))
+    other.send(connect("other"))
+    assert (await other.read())[3] == 0
+    intake.room.set()
+    answers = [await device.read() for _ in range(90)]
+    assert [answer[3] for answer in answers] == list(range(1, 91))
+
+
 async def test_a_stall_that_lasts_ends_the_connection_with_0x97(bench, intake):
     device = await bench.connected(await bench.open(intake, stall_timeout=0.05))
     intake.room.clear()
