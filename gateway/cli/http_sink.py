@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import typer
+import uvloop
 
 from bindings.json_format import encode_event
 from gateway import registry
@@ -52,7 +53,8 @@ def run_http_sink(listen: str, out: "Printer") -> None:
         typer.echo(f"--serve {listen}: {error}", err=True)
         raise typer.Exit(USAGE) from None
     try:
-        asyncio.run(_serve(listen, out))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(listen, out))
     except GatewayError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(FAILED) from None

@@ -126,16 +126,11 @@ def _stream(url: str, sink: str | None, last: int, out: Printer) -> None:
             for event in events:
                 out.show(json.dumps(event).encode())
             seen = {(event["source"], event["id"]) for event in events}
-        for encoded in _server_sent(stream):
-            if out.done:
-                return
-            if seen:
-                event = json.loads(encoded)
-                if (event["source"], event["id"]) in seen:
-                    continue
-            out.show(encoded)
-            if out.done:
-                return
+        new = _server_sent(stream)
+        while not out.done and (encoded := next(new, None)) is not None:
+            event = json.loads(encoded) if seen else {}
+            if (event.get("source"), event.get("id")) not in seen:
+                out.show(encoded)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any, Final
 
 import typer
+import uvloop
 
 from bindings.errors import InvalidEventError
 from gateway.cli import FAILED
@@ -141,7 +142,8 @@ def _run(sender: Sender, template: Template, plan: Plan) -> Tally:
             await sender.close()
 
     try:
-        return asyncio.run(run())
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(run())
     except SendError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(FAILED) from None

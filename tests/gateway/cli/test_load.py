@@ -56,7 +56,7 @@ async def test_failures_are_counted_by_text_and_the_rest_goes_on():
 
 async def test_a_rate_is_not_exceeded():
     tally = await run_load(ScriptedSender(), message, Plan(count=21, rate=200, concurrency=4))
-    assert tally.seconds >= 20 / 200
+    assert tally.seconds >= 20 / 200 - 0.002  # timers of uvloop are exact to a millisecond
 
 
 async def test_what_was_measured_before_an_interruption_is_kept():
