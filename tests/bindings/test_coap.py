@@ -233,6 +233,18 @@ def test_an_object_that_is_no_event_is_refused(payload):
         structured(payload)
 
 
+def test_no_depth_of_nesting_is_more_than_an_error():
+    outcomes = set()
+    for depth in range(50, 1050, 10):
+        payload = b'{"id":null,"data":' + b"[" * depth + b"]" * depth + b"}"
+        try:
+            structured(payload)
+            outcomes.add("event")
+        except InvalidEventError as error:
+            outcomes.add(error.reason)
+    assert outcomes == {"event", "json"}
+
+
 def test_a_query_that_contradicts_the_event_is_refused_and_one_that_agrees_is_not():
     assert structured(b'{"id":"1","n":5}', b"i=1", b"ce-n=5").id == "1"
     with pytest.raises(InvalidEventError) as error:

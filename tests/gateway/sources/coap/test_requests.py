@@ -138,3 +138,19 @@ def test_no_datagram_stops_the_source(data):
                     pass
 
     asyncio.run(send_all())
+
+
+async def test_blocks_that_together_are_too_large_are_refused_and_forgotten():
+    intake = RecordingIntake()
+    async with running(intake, routes={"/t": {"type": "t", "max_event_bytes": 20}}) as source:
+        with Device(source) as device:
+            # Block1 0/1/16, then 1/0/16: 21 bytes.
+            first = post(1, options=b"\xb1t\xd1\x03\x08", payload=bytes(16))
+            assert fields(await device.ask(first))["code"] == "2.31"
+            answer = fields(
+                await device.ask(post(2, options=b"\xb1t\xd1\x03\x10", payload=bytes(5)))
+            )
+            assert (answer["code"], answer["options"][60]) == ("4.13", b"\x14")
+            again = post(3, options=b"\xb1t\xd1\x03\x10", payload=bytes(4))
+            assert fields(await device.ask(again))["code"] == "4.08"
+    assert intake.events == []

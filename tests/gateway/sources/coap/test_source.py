@@ -182,3 +182,13 @@ async def test_the_outcome_after_the_end_is_nobody_s():
             device.send(post(1))
             await device.expect_silence()
     intake.deliveries[0].settle(ACCEPTED)
+
+
+async def test_when_nothing_more_can_be_remembered_con_is_answered_5_03():
+    intake = RecordingIntake()
+    async with running(intake, duplicates_max_bytes=1) as source:
+        with Device(source) as device:
+            assert fields(await device.ask(post(1)))["code"] == "2.04"
+            assert fields(await device.ask(post(2)))["code"] == "5.03"
+            assert fields(await device.ask(post(1)))["code"] == "2.04"
+    assert len(intake.events) == 1
