@@ -65,7 +65,6 @@ class Connection(asyncio.Protocol):
         self._will: Will | None = None
         self._aliases = TopicAliases()
         self._batch: list[Publish | Ack] = []
-        self._unread: list[bytes] = []
         self._deadline: asyncio.TimerHandle | None = None
         self._stall: asyncio.TimerHandle | None = None
         self._linger: asyncio.TimerHandle | None = None
@@ -100,9 +99,6 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._closing:
-            return
-        if self._gate.is_shut:  # what TLS had decrypted before reading was paused
-            self._unread.append(data)
             return
         self._last_heard = self._loop.time()
         again = True
@@ -351,9 +347,6 @@ class Connection(asyncio.Protocol):
         if self._stall is not None:
             self._stall.cancel()
             self._stall = None
-        unread, self._unread = self._unread, []
-        for data in unread:
-            self.data_received(data)
         self._update_reading()
 
     def _progress(self) -> None:

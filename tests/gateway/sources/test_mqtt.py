@@ -352,20 +352,21 @@ async def test_a_broker_that_breaks_the_protocol_is_left_and_tried_again(wrong, 
 async def test_the_keep_alive_survives_a_long_stall():
     intake = RecordingIntake(lambda _: None)
     async with running(intake, keep_alive=1) as (_, _, connection):
-        connection.send(publish("a", mid=1))
-        await intake.wait_for(lambda i: i.deliveries)
+        connection.send(*(publish("a", mid=mid) for mid in range(1, 8)))
+        await intake.wait_for(lambda i: len(i.deliveries) == 7)
         intake.room.clear()
-        connection.send(publish("b", mid=2))
-        for number in range(3):  # PINGRESP stays unread in the socket, and nobody gives up
-            assert await connection.read(pings=True) == PINGREQ
-            connection.send(PINGRESP)
-            if number == 0:
-                intake.deliveries[0].settle(ACCEPTED)
-                assert await connection.read(pings=True) == b"\x40\x02\x00\x01"
+        connection.send(publish("b", mid=8))
+        assert await connection.read(pings=True) == PINGREQ
+        connection.send(PINGRESP)  # it stays unread in the socket, and nobody gives up
+        for mid in range(1, 8):  # our answers make further PINGREQ needless for a while
+            await asyncio.sleep(0.2)
+            intake.deliveries[mid - 1].settle(ACCEPTED)
+            assert await connection.read() == bytes([0x40, 2, 0, mid])
+        assert await connection.read(pings=True) == PINGREQ
         intake.room.set()
-        await intake.wait_for(lambda i: len(i.deliveries) == 2)
-        intake.deliveries[1].settle(ACCEPTED)
-        assert await connection.read() == b"\x40\x02\x00\x02"
+        await intake.wait_for(lambda i: len(i.deliveries) == 8)
+        intake.deliveries[7].settle(ACCEPTED)
+        assert await connection.read() == b"\x40\x02\x00\x08"
 
 
 async def test_the_identifiers_of_a_lost_session_mean_nothing():
