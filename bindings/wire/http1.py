@@ -41,7 +41,7 @@ _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _FIELD_VALUE = re.compile(
     r"(?:[\x21-\x7e\x80-\xff](?:[ \t\x21-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?"
 )
-_STATUS_LINE = re.compile(rb"(?:\A|\n\r?\n)HTTP/1\.[01] (\d{3})(?: [^\r\n]*)?\r?\n")
+_STATUS_LINE = re.compile(rb"(?:\A|\n\r?\n)HTTP/1\.[01] (\d{3})(?: [^\r\n]*)?(?=\r?\n)")
 
 
 def reason_phrase(status: int) -> str:

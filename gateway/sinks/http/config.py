@@ -73,7 +73,5 @@ class HttpSinkConfig(SinkConfig):
         ways = [self.token is not None, self.token_file is not None, self.username is not None]
         ways.append(any(name.lower() == "authorization" for name in self.headers))
         if sum(ways) > 1:
-            raise ValueError(
-                "token, token_file, username, headers.Authorization: one of these"
-            )
+            raise ValueError("token, token_file, username, headers.Authorization: one of these")
         return self

@@ -160,7 +160,7 @@ class Pool:
         # While another connection lives or is on its way, what is ready waits for that one.
         if not self._connections and not self._connecting:
             self.work.fail(answer)
-        else:
+        elif self._idle:  # `on_answer` may have made something ready
             self.wake()
 
     # What connections call.

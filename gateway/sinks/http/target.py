@@ -132,15 +132,18 @@ class Target:
         certificates = self._certificates
         state = certificates.state() if certificates is not None else ()
         if self._context is None or state != self._context_state:
-            extra = certificates.text() if certificates is not None else ""
-            try:
-                self._context = client_context(self._config.tls, extra_ca=extra)
-            except ssl.SSLError as error:
-                raise GatewayError(
-                    f"the CA certificates of K_CA_CERTS or {knative.CERTIFICATES_FOLDER}: {error}"
-                ) from error
+            self._context = self._new_context(
+                certificates.text() if certificates is not None else ""
+            )
             self._context_state = state
         return self._context
+
+    def _new_context(self, extra_ca: str) -> ssl.SSLContext:
+        try:
+            return client_context(self._config.tls, extra_ca=extra_ca)
+        except GatewayError as error:
+            where = f" (K_CA_CERTS, {knative.CERTIFICATES_FOLDER})" if extra_ca else ""
+            raise GatewayError(f"sink {self._config.name!r}: {error}{where}") from error
 
 
 def _split(text: str) -> SplitResult:
