@@ -29,6 +29,6 @@ def load(group: Group, name: str) -> Any:
     entry = _group(group)[name]
     try:
         return entry.load()
-    except ImportError as error:
+    except (ImportError, AttributeError) as error:
         text = f"{group[:-1]} {name!r} ({entry.value}) can't be imported: {error}"
         raise GatewayError(text) from error

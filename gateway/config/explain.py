@@ -72,7 +72,7 @@ def explain(
         # A validator that names the value already need not be helped.
         value = shown[keys]
         shown_value = value.split(";")[0]
-        named = bool(shown_value) and shown_value in text
+        named = shown_value.startswith("'") and shown_value in text
         document.report(keys, text if named else _with_value(text, value))
 
 

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import pytest
 from typer.testing import CliRunner
@@ -83,3 +85,46 @@ def test_a_wrong_file_as_json(check):
 
 def test_a_missing_argument_is_wrong_usage():
     assert CliRunner().invoke(app, ["check"]).exit_code == 2
+
+
+STRANGER = """\
+from gateway.config.records import SourceConfig
+
+class LoraConfig(SourceConfig):
+    region: str
+
+class LoraSource:
+    config_type = LoraConfig
+"""
+
+
+@pytest.mark.parametrize(
+    ("table", "code", "text"),
+    [
+        ("{protocol: lora, region: eu868}", 0, "source radio: lora\n"),
+        ("{protocol: lora, regoin: eu868}", 78, "did you mean 'region'?"),
+        ("{protocol: broken}", 78, "source 'broken' (lora:Missing) can't be imported"),
+        ("{protocol: gone}", 78, "source 'gone' (no_such_module:Source) can't be imported"),
+    ],
+)
+def test_an_installed_packages_adapter_is_checked_as_ours_are(tmp_path, table, code, text):
+    (tmp_path / "lora.py").write_text(STRANGER)
+    info = tmp_path / "lora-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: lora\nVersion: 1\n")
+    (info / "entry_points.txt").write_text(
+        "[cloudevents_gateway.sources]\n"
+        "lora = lora:LoraSource\nbroken = lora:Missing\ngone = no_such_module:Source\n"
+    )
+    path = tmp_path / "gateway.yaml"
+    path.write_text(
+        f"sources: {{radio: {table}}}\nsinks: {{out: {{protocol: log}}}}\nroutes: [{{to: [out]}}]\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-m", "gateway", "check", str(path)],
+        env={"PYTHONPATH": str(tmp_path), "PATH": ""},
+        capture_output=True,
+        check=False,
+    )
+    assert result.returncode == code
+    assert text in (result.stdout + result.stderr).decode()

@@ -362,3 +362,17 @@ def test_unused_sources_and_sinks_are_remarked():
         "sinks.y: no route leads to it",
     ]
     assert remarks(load(RIGHT, {})) == []
+
+
+def test_groups_and_adapters_have_to_be_tables():
+    assert wrong("sources: [a]\nsinks: {out: log}\nroutes: [x]\n") == [
+        "1:10: sources: expected a table of sources by name",
+        "2:14: sinks.out: expected a table with a 'protocol'",
+        "3:10: routes[0]: expected a table, not 'x'",
+    ]
+
+
+def test_a_dead_letter_sink_of_another_kind_is_refused_once():
+    assert wrong(RIGHT + "delivery: {deadLetterSink: 5}\n") == [
+        "4:28: delivery.deadLetterSink: expected text, not 5; put it in quotes"
+    ]
