@@ -1,6 +1,8 @@
 """`ce-gateway run`: the gateway itself."""
 
 import os
+import shutil
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -70,7 +72,12 @@ def say_hello(addresses: Mapping[str, Address]) -> None:
             typer.echo(f"  {_LINES[name](address)}")
     admin = addresses["admin"]
     url = "" if admin.port == 8081 else f" http://{admin}"
-    typer.echo(f"\nSee what arrived:  ce-gateway listen{url}   or   http://{admin}/\n")
+    typer.echo(f"\nSee what arrived:  {_own_name()} listen{url}   or   http://{admin}/\n")
+
+
+def _own_name() -> str:
+    """Return what to type for `ce-gateway`: its path if the shell would not find it."""
+    return "ce-gateway" if shutil.which("ce-gateway") else sys.argv[0]
 
 
 _LINES: dict[str, Callable[[Address], str]] = {
@@ -80,7 +87,7 @@ _LINES: dict[str, Callable[[Address], str]] = {
     "mqtt": lambda at: (
         f"mosquitto_pub -h {at.host} -p {at.port} -q 1 -t sensors/1 -m '{{\"celsius\": 21.5}}'"
     ),
-    "nats": lambda at: f"ce-gateway send nats://{at}/events.demo --data '{{\"celsius\": 21.5}}'",
+    "nats": lambda at: f"{_own_name()} send nats://{at}/events.demo --data '{{\"celsius\": 21.5}}'",
     "http": lambda at: (
         f"curl -i -H 'Content-Type: application/json' -d '{{\"celsius\": 21.5}}' http://{at}/"
     ),

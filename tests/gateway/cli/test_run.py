@@ -11,6 +11,14 @@ from gateway.config.records import Address
 from tests.gateway.cli.processes import ce_gateway, read_until
 
 
+@pytest.fixture
+def on_path(tmp_path, monkeypatch):
+    command = tmp_path / "ce-gateway"
+    command.touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+
+@pytest.mark.usefixtures("on_path")
 def test_each_line_to_copy_names_the_address(capsys):
     ports = {"coap": 1, "mqtt": 2, "nats": 3, "http": 4, "admin": 5}
     say_hello({name: Address("127.0.0.1", port) for name, port in ports.items()})
@@ -26,9 +34,17 @@ def test_each_line_to_copy_names_the_address(capsys):
         assert text in out
 
 
+@pytest.mark.usefixtures("on_path")
 def test_the_usual_port_of_the_administration_need_not_be_said(capsys):
     say_hello({"admin": Address("127.0.0.1", 8081)})
     assert "  ce-gateway listen   or" in capsys.readouterr().out
+
+
+def test_a_command_that_the_shell_would_not_find_is_named_by_its_path(capsys, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr("sys.argv", [".venv/bin/ce-gateway", "run"])
+    say_hello({"nats": Address("127.0.0.1", 4222), "admin": Address("127.0.0.1", 8081)})
+    assert capsys.readouterr().out.count(" .venv/bin/ce-gateway ") == 2
 
 
 async def test_the_embedded_default_takes_every_protocol_and_ends_cleanly():
