@@ -1,0 +1,204 @@
+"""The receiving half of a session, without a socket."""
+
+import asyncio
+
+import pytest
+
+from bindings.errors import InvalidEventError
+from bindings.event import Event
+from bindings.wire.mqtt import V5, V311, Ack, PacketType, Publish
+from gateway.delivery import ACCEPTED, BUSY, Outcome, Reason, Settlement
+from gateway.sources.mqtt_exchange import Backlog, Gate, Receiver
+from gateway.tasks import Tasks
+from tests.helpers import RecordingIntake
+
+REFUSED = Settlement(Outcome.REJECTED, Reason.SINK_REFUSED)
+
+
+def decode(message):
+    if message.payload == b"bad":
+        raise InvalidEventError("bad", reason="bad")
+    return [Event(id=message.payload.decode(), source="/s", type="t")]
+
+
+def publish(mid, payload=b"x", *, qos=1, dup=False):
+    return Publish("t", payload, qos, mid, dup)
+
+
+class Bench:
+    def __init__(self, **options):
+        self.intake = RecordingIntake()
+        self.tasks = Tasks("test")
+        self.backlog = Backlog(self.tasks)
+        self.backlog.open(self.intake)
+        self.progress = 0
+        self.receiver = Receiver(decode, self.intake, self.backlog, self._progress, **options)
+        self.connect()
+
+    def _progress(self):
+        self.progress += 1
+
+    def connect(self, version=V5):
+        self.written = []
+        self.receiver.connect(self.written.append, version)
+
+    def take(self, *packets):
+        return self.receiver.take(packets)
+
+
+@pytest.fixture
+def bench():
+    return Bench()
+
+
+async def turn():
+    """Let what was scheduled for the next turn of the loop run."""
+    await asyncio.sleep(0)
+
+
+async def test_a_list_that_settles_leaves_in_one_write(bench):
+    deliveries = bench.take(*(publish(mid) for mid in (1, 2, 3)))
+    for delivery in deliveries:
+        delivery.settle(ACCEPTED)
+    assert bench.written == []
+    await turn()
+    assert bench.written == [bytes.fromhex("40020001 40020002 40020003")]
+    assert bench.receiver.is_idle
+
+
+async def test_an_answer_waits_for_those_before_it_and_keeps_its_reason(bench):
+    first, second = bench.take(publish(1), publish(2, b"bad"), publish(3))
+    second.settle(REFUSED)
+    await turn()
+    assert bench.written == []
+    first.settle(ACCEPTED)
+    await turn()
+    (written,) = bench.written
+    assert written.startswith(bytes.fromhex("40020001 400a0002 99 06 1f 0003") + b"bad")
+    assert written.endswith(bytes.fromhex("83 0f 1f 000c") + b"sink_refused")
+    assert bench.intake.rejections == [("bad", "bad")]
+
+
+async def test_a_released_message_keeps_its_place_and_its_events(bench):
+    first, second = bench.take(publish(1), publish(2))
+    first.settle(BUSY)
+    second.settle(ACCEPTED)
+    await turn()
+    assert bench.written == []
+    await bench.intake.wait_for(lambda i: i.deliveries)
+    await turn()
+    assert bench.written == [bytes.fromhex("40020001 40020002")]
+    assert bench.intake.events == first.events
+
+
+async def test_a_lost_session_drops_what_its_sender_will_send_again(bench):
+    (delivery,) = bench.take(publish(1))
+    delivery.settle(BUSY)
+    bench.connect()
+    bench.receiver.lose()
+    (other,) = bench.take(publish(1, b"other"))
+    other.settle(BUSY)
+    await bench.intake.wait_for(lambda i: i.deliveries)
+    assert [event.id for event in bench.intake.events] == ["other"]
+
+
+async def test_a_lost_session_at_a_broker_keeps_what_nobody_else_has():
+    bench = Bench(keep_lost=True)
+    (delivery,) = bench.take(publish(1))
+    delivery.settle(BUSY)
+    bench.connect()
+    bench.receiver.lose()
+    await bench.intake.wait_for(lambda i: i.deliveries)
+    await turn()
+    assert bench.written == []  # and nobody waits for its answer
+
+
+async def test_what_is_settled_without_a_connection_is_answered_on_the_next(bench):
+    (delivery,) = bench.take(publish(1, qos=2))
+    bench.receiver.disconnect()
+    delivery.settle(ACCEPTED)
+    await turn()
+    bench.connect()
+    assert bench.take(publish(1, qos=2, dup=True)) == []
+    await turn()
+    assert bench.written == [bytes.fromhex("50020001")]
+
+
+async def test_pubcomp_never_overtakes_pubrec(bench):
+    (delivery,) = bench.take(publish(1, qos=2))
+    delivery.settle(ACCEPTED)
+    bench.take(Ack(PacketType.PUBREL, 1))
+    await turn()
+    assert bench.written == [bytes.fromhex("50020001 70020001")]
+
+
+async def test_a_release_before_its_turn_makes_pubrec_needless(bench):
+    bench.take(publish(1))
+    (delivery,) = bench.take(publish(2, qos=2))
+    delivery.settle(ACCEPTED)
+    bench.take(Ack(PacketType.PUBREL, 2))
+    await turn()
+    assert bench.written == [bytes.fromhex("70020002")]
+    assert bench.receiver.unanswered == 1
+
+
+async def test_a_negative_pubrec_frees_the_identifier_in_mqtt_5_only(bench):
+    bench.take(publish(1, b"bad", qos=2))
+    await turn()
+    assert bench.receiver.used_quota == 0
+    bench.take(publish(1, b"bad", qos=2))
+    assert len(bench.intake.rejections) == 2
+    bench.connect(V311)
+    bench.take(publish(2, b"bad", qos=2))
+    await turn()
+    assert bench.written == [bytes.fromhex("50020002")]
+    bench.take(publish(2, b"bad", qos=2, dup=True))
+    assert len(bench.intake.rejections) == 3
+
+
+async def test_the_quota_counts_what_is_not_complete(bench):
+    deliveries = bench.take(publish(1), publish(2, qos=2))
+    assert bench.receiver.used_quota == 2
+    for delivery in deliveries:
+        delivery.settle(ACCEPTED)
+    await turn()
+    assert bench.receiver.used_quota == 1
+    bench.take(Ack(PacketType.PUBREL, 2))
+    assert bench.receiver.used_quota == 0
+
+
+async def test_a_closed_backlog_submits_nothing(bench):
+    (delivery,) = bench.take(publish(1))
+    bench.backlog.close()
+    delivery.settle(BUSY)
+    await turn()
+    assert len(bench.backlog) == 1
+    assert bench.receiver.is_idle
+    assert bench.progress == 1  # who drains learns that nothing more will be settled
+
+
+async def test_a_held_message_waits_for_room(bench):
+    (delivery,) = bench.take(publish(1))
+    bench.intake.room.clear()
+    delivery.settle(BUSY)
+    async with asyncio.timeout(5):
+        while len(bench.backlog):
+            await asyncio.sleep(0.01)
+    assert bench.intake.deliveries == []
+    bench.intake.room.set()
+    await bench.intake.wait_for(lambda i: i.deliveries)
+
+
+async def test_a_gate_is_shut_until_there_is_room(bench):
+    opened = []
+    gate = Gate(bench.intake, bench.tasks)
+    gate.submit(bench.take(publish(1)), lambda: opened.append(1))
+    assert not gate.is_shut
+    bench.intake.room.clear()
+    gate.submit(bench.take(publish(2)), lambda: opened.append(2))
+    assert gate.is_shut
+    bench.intake.room.set()
+    async with asyncio.timeout(5):
+        await gate.opened()
+    assert opened == [2]
+    assert len(bench.intake.deliveries) == 2
