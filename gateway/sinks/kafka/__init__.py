@@ -24,11 +24,12 @@ _log = logging.getLogger(__name__)
 
 Report = Callable[[KafkaError | None, object], None]
 
-# Errors of the client that mean that nothing can get through.
-_LOST: Final = frozenset(
+_UNANSWERED: Final = {Reason.TIMEOUT, Reason.SINK_DOWN}
+
+# Errors of a connection that another attempt does not mend.
+_HOPELESS: Final = frozenset(
     {
-        KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001 - as above
-        KafkaError._AUTHENTICATION,  # noqa: SLF001 - as above
+        KafkaError._AUTHENTICATION,  # noqa: SLF001 - the library's public name for a local error
         KafkaError._SSL,  # noqa: SLF001 - as above
     }
 )
@@ -45,6 +46,7 @@ class KafkaSink:
         self._tasks = Tasks(f"sink {config.name}")
         self._clients: dict[float, Client] = {}
         self._connected: bool | None = None  # None: not known yet
+        self._trouble = "no answer in time"
 
     async def open(self) -> None:
         if self._config.tls is not None:
@@ -75,14 +77,10 @@ class KafkaSink:
 
         client = self._client(self._config.timeout if timeout is None else timeout)
         failures = await client.send(len(events), produce)
-        if len(failures) < len(events) and not self._connected:
-            self._connected = True
-            _log.info(
-                "sink %s is connected to Kafka at %s",
-                self._config.name,
-                self._config.bootstrap_servers,
-                extra={"sink": self._config.name},
-            )
+        if len(failures) < len(events):
+            self._note_connection(connected=True)
+        elif any(f.reason in _UNANSWERED and f.status is None for f in failures):
+            self._note_connection(connected=False)
         return failures
 
     async def close(self) -> None:
@@ -124,13 +122,24 @@ class KafkaSink:
         return client
 
     def _on_error(self, error: KafkaError) -> None:
-        if error.code() not in _LOST or self._connected is False:
+        self._trouble = error.str()
+        if error.code() in _HOPELESS:
+            self._note_connection(connected=False)
+
+    def _note_connection(self, *, connected: bool) -> None:
+        """Log a change, once. Brokers close idle connections: what counts is what gets through."""
+        if connected is self._connected:
             return
-        self._connected = False
-        _log.warning(
-            "sink %s has no connection to Kafka at %s: %s",
-            self._config.name,
-            self._config.bootstrap_servers,
-            error.str(),
-            extra={"sink": self._config.name},
-        )
+        self._connected = connected
+        name, servers = self._config.name, self._config.bootstrap_servers
+        extra = {"sink": name}
+        if connected:
+            _log.info("sink %s is connected to Kafka at %s", name, servers, extra=extra)
+        else:
+            _log.warning(
+                "sink %s has no connection to Kafka at %s: %s",
+                name,
+                servers,
+                self._trouble,
+                extra=extra,
+            )

@@ -170,11 +170,12 @@ async def test_topic_is_made_of_attributes(cluster, make_sink):
     assert [message.value() for message in read(cluster, "events.com.acme")] == [b"1", b"3"]
 
 
-async def test_topic_lacks_an_attribute(make_sink):
+async def test_topic_lacks_an_attribute(make_sink, caplog):
     sink = await make_sink(topic="events.{subject}")
     [failure] = await sink.send([event(1)])
     assert failure.outcome is Outcome.REJECTED
     assert "subject" in failure.detail
+    assert not caplog.records  # the event's fault, not the connection's
 
 
 async def test_too_large_event_is_rejected_and_its_neighbours_are_not(cluster, make_sink):
