@@ -1,6 +1,7 @@
 """The Kafka sink and the real Apache Kafka, with kcat and the SDKs as readers."""
 
 import asyncio
+import http.client
 import json
 import logging
 import subprocess
@@ -14,7 +15,8 @@ from gateway.config.records import TlsConfig
 from gateway.delivery import Outcome, Reason
 from gateway.sinks.kafka import KafkaSink, KafkaSinkConfig
 from tests.e2e.readers.sdk import Record, read_with_python
-from tests.e2e.servers import Kafka, MissingError, program
+from tests.e2e.servers import HOST, Kafka, MissingError, poll_until, program
+from tests.mock_kafka import MockCluster
 
 
 def consume(kafka, topic, *arguments):
@@ -225,6 +227,55 @@ async def test_sender_writes_what_kcat_reads(kafka, certificates):
     with pytest.raises(SendError, match="uthentication"):
         await refused.send(EVENT)
     await refused.close()
+
+
+def test_gateway_acknowledges_only_what_kafka_has(gateway):
+    with MockCluster() as cluster:
+        cluster.create_topic("events", 1)
+        sink = {"protocol": "kafka", "bootstrap_servers": cluster.bootstrap_servers}
+        process = gateway(
+            {
+                "sources": {"web": {"protocol": "http", "listen": f"{HOST}:0"}},
+                "sinks": {"log": {**sink, "topic": "events", "mode": "binary"}},
+                "routes": [
+                    {
+                        "to": ["log"],
+                        "delivery": {
+                            "spool": "off",
+                            "dead_letters": "off",
+                            "retry": 0,
+                            "timeout": "PT1S",
+                        },
+                    }
+                ],
+            }
+        )
+
+        def post(number):
+            headers = {
+                "ce-specversion": "1.0",
+                "ce-id": str(number),
+                "ce-source": "/s",
+                "ce-type": "t",
+            }
+            connection = http.client.HTTPConnection(HOST, process.ports["web"], timeout=30)
+            connection.request("POST", "/", b"%d" % number, headers)
+            status = connection.getresponse().status
+            connection.close()
+            return status
+
+        assert post(1) == 202
+        cluster.go_down()
+        assert post(2) == 503
+        cluster.come_up()
+        poll_until(lambda: post(3) == 202, 20, "Kafka to be back")
+        kcat = f"-b {cluster.bootstrap_servers} -t events -C -e -q".split()
+        read = subprocess.run(
+            [program("kcat", "kcat"), *kcat], check=True, capture_output=True, timeout=30
+        )
+        assert read.stdout.splitlines() == [b"1", b"3"]
+        log = [line for line in process.log.splitlines() if "gateway.sinks.kafka" in line]
+        assert ["no connection" in line for line in log] == [False, True, False], log
 
 
 def numbered(number):
