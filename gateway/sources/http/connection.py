@@ -25,6 +25,9 @@ from gateway.sources.http.listener import Listener
 _MAX_HEAD: Final = 65_536
 # What a body may take on the wire in chunks of one byte each ("1\r\nx\r\n"), relative to its size.
 _CHUNK_OVERHEAD: Final = 6
+# Header names as they were seen, and in lower case: the same few come again and again.
+_CE_NAMES: Final[dict[bytes, str]] = {}
+_MAX_NAMES: Final = 1024
 # Pipelined requests under way at which reading stops, until all of them are answered.
 _MAX_PIPELINED: Final = 256
 # After a refusal the rest of the request is read and dropped, so that the answer is not lost to a
@@ -224,32 +227,31 @@ class Connection(asyncio.Protocol):
     def on_url(self, url: bytes) -> None:
         if not self._replaying:
             self._target += url
-            self._count_head(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._replaying:
+        if self._phase is not Phase.HEAD:
+            return  # a trailer: RFC 9110 6.5.1, not to be merged into the head
+        self._head_bytes += len(name) + len(value)
+        attribute = _CE_NAMES.get(name)
+        if attribute is not None:
+            self._headers.append((attribute, value.rstrip(b" \t").decode("latin-1")))
             return
-        self._count_head(len(name) + len(value) + 4)
-        if (
-            self._phase is not Phase.HEAD
-        ):  # a trailer: RFC 9110 6.5.1, not to be merged into the head
-            return
-        name = name.lower()
-        if name[:3] == b"ce-":
-            self._headers.append((name.decode("latin-1"), value.rstrip(b" \t").decode("latin-1")))
-        elif name in KNOWN_FIELDS:
-            fields = self._fields
-            value = value.rstrip(b" \t")
-            if name in fields:
-                if name in SINGLE_FIELDS:
-                    self._repeated = name
-                value = fields[name] + b", " + value
-            fields[name] = value
+        lower = name.lower()
+        if lower[:3] == b"ce-":
+            attribute = lower.decode("latin-1")
+            if len(_CE_NAMES) < _MAX_NAMES:
+                _CE_NAMES[name] = attribute
+            self._headers.append((attribute, value.rstrip(b" \t").decode("latin-1")))
+        elif lower in KNOWN_FIELDS:
+            self._set_field(lower, value.rstrip(b" \t"))
 
-    def _count_head(self, size: int) -> None:
-        self._head_bytes += size
-        if self._head_bytes > _MAX_HEAD:
-            self._refuse_now(Refusal(answers.HEAD_TOO_LARGE, "too_large"))
+    def _set_field(self, name: bytes, value: bytes) -> None:
+        fields = self._fields
+        if name in fields:
+            if name in SINGLE_FIELDS:
+                self._repeated = name
+            value = fields[name] + b", " + value
+        fields[name] = value
 
     def on_headers_complete(self) -> None:
         if self._replaying or self._lingers:
@@ -257,6 +259,9 @@ class Connection(asyncio.Protocol):
         self._phase = Phase.BODY
         self._deadline = None
         fields, parser = self._fields, self._parser
+        if self._head_bytes + len(self._target) > _MAX_HEAD:
+            self._refuse_now(Refusal(answers.HEAD_TOO_LARGE, "too_large"))
+            return
         if self._repeated:
             detail = f"{self._repeated.decode()} stands there twice"
             self._refusal = Refusal(answers.MALFORMED, "malformed", detail)
