@@ -201,6 +201,8 @@ def decode_subscribe(first: int, buffer: bytes, pos: int, end: int, version: Ver
     subscriptions: list[Subscription] = []
     while pos < end:
         filter_, pos = _topic_filter(buffer, pos)
+        if pos >= end:
+            raise malformed("a topic filter without options")
         options = buffer[pos]
         pos += 1
         if options & (0xC0 if version == V5 else 0xFC):

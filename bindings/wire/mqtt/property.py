@@ -199,8 +199,8 @@ def _read_property(
     if entry is None:
         raise malformed(f"unknown property 0x{buffer[pos]:02X}")
     name, kind, places = entry
-    if not places & place:
-        raise protocol_error(f"property {name.name} must not stand in {place.name}")
+    if not places & place:  # section 2.2.2.2: malformed, though it can be read
+        raise malformed(f"property {name.name} must not stand in {place.name}")
     if name in found and (name != Property.SUBSCRIPTION_IDENTIFIER or place != Place.PUBLISH):
         raise protocol_error(f"property {name.name} stands twice")
     pos += 1

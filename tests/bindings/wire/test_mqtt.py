@@ -228,7 +228,7 @@ WRONG = [
     (Peer.CLIENT, V5, "30 04 0001 74 05", 0x81, "properties longer than the packet"),
     # properties (section 2.2.2)
     (Peer.CLIENT, V5, "30 06 0001 74 02 7f 00", 0x81, "unknown property"),
-    (Peer.CLIENT, V5, "30 07 0001 74 03 21 0001", 0x82, "receive maximum in PUBLISH"),
+    (Peer.CLIENT, V5, "30 07 0001 74 03 21 0001", 0x81, "receive maximum in PUBLISH"),
     (Peer.CLIENT, V5, "30 08 0001 74 04 01 00 01 00", 0x82, "payload format twice"),
     (Peer.CLIENT, V5, "30 0c 0001 74 08 03 0001 61 03 0001 62", 0x82, "content type twice"),
     (Peer.CLIENT, V5, "30 06 0001 74 02 01 02", 0x82, "payload format 2"),
@@ -264,6 +264,7 @@ WRONG = [
     (Peer.CLIENT, V5, "a2 03 0001 00", 0x82, "no filter [MQTT-3.10.3-2]"),
     (Peer.CLIENT, V5, "82 06 0001 00 0000 00", 0x81, "an empty filter [MQTT-4.7.3-1]"),
     (Peer.CLIENT, V5, "82 07 0001 00 0001 61 03", 0x82, "QoS 3"),
+    (Peer.CLIENT, V5, "82 06 0001 00 0001 61 32 00", 0x81, "no options, and a packet behind"),
     (Peer.CLIENT, V5, "82 07 0001 00 0001 61 30", 0x82, "retain handling 3"),
     (Peer.CLIENT, V5, "82 07 0001 00 0001 61 40", 0x81, "reserved options [MQTT-3.8.3-5]"),
     (Peer.CLIENT, V311, "82 06 0001 0001 61 04", 0x81, "reserved options in 3.1.1"),
