@@ -108,7 +108,10 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             # It was lost between becoming free and now; nothing has been sent.
-            self._pool.repeat(request)
+            if request.repeated:
+                request.on_answer(Answer(None, error="connection lost: closed by the sink"))
+            else:
+                self._pool.repeat(request)
             return
         self._request = request
         self.deadline = self._loop.time() + request.timeout
@@ -141,7 +144,7 @@ class Connection(asyncio.Protocol):
         self._transport = None
         self._pool.lost(self)
         request = self._request
-        if request is not None and self._served and not self._received and not request.repeated:
+        if request is not None and self._served and not self._received:
             # A keep-alive connection closed under our feet: the receiver never read the request,
             # or at worst gets it twice, which at-least-once allows.
             self._request = None

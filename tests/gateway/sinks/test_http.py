@@ -595,6 +595,22 @@ class TestUnreachable:
         assert len([r for r in caplog.records if "answers again" in r.message]) == 1
         await again.close()
 
+    async def test_server_that_hangs_up_at_once_is_tried_a_bounded_number_of_times(self, start):
+        accepted = []
+
+        async def hang_up(_, writer):
+            accepted.append(1)
+            writer.transport.abort()
+
+        hanging_up = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+        port = hanging_up.sockets[0].getsockname()[1]
+        sink = await start(f"http://127.0.0.1:{port}/")
+        failures = await sink.send([event(n, f"/{n}") for n in range(10)])
+        assert {failure.outcome for failure in failures} == {Outcome.RELEASED}
+        assert len(failures) == 10
+        assert len(accepted) <= 40
+        hanging_up.close()
+
     async def test_unknown_host_is_released(self, start):
         sink = await start("http://no-such-host.invalid/")
         (failure,) = await sink.send([event(1)])
