@@ -47,8 +47,6 @@ def refusal(connect: Connect, config: MqttEndpointConfig) -> ReasonCode | None:
         )
     if connect.version == V311 and not connect.client_id and not connect.clean_start:
         return ReasonCode.CLIENT_IDENTIFIER_NOT_VALID  # 3.1.1 [MQTT-3.1.3-8]
-    if connect.version == V5 and connect.will is not None and connect.will.retain:
-        return ReasonCode.RETAIN_NOT_SUPPORTED  # section 3.2.2.3.5
     return None
 
 
@@ -81,7 +79,6 @@ def connack_of(
         return Connack(0, present)
     properties: dict[Property, PropertyValue] = {
         Property.RECEIVE_MAXIMUM: config.receive_maximum,
-        Property.RETAIN_AVAILABLE: 0,
         Property.MAXIMUM_PACKET_SIZE: config.limits.max_event_bytes + OVERHEAD_BYTES,
         Property.TOPIC_ALIAS_MAXIMUM: TOPIC_ALIAS_MAXIMUM,
         Property.WILDCARD_SUBSCRIPTION_AVAILABLE: 0,

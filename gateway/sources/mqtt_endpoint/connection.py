@@ -185,10 +185,6 @@ class Connection(asyncio.Protocol):
         if self._connect is None:
             raise protocol_error("a packet before CONNECT was answered")
         if self._connect.version == V5:
-            if packet.retain:  # section 3.2.2.3.5
-                raise PacketError(
-                    ReasonCode.RETAIN_NOT_SUPPORTED, "a retained message, and none is kept here"
-                )
             if Property.SUBSCRIPTION_IDENTIFIER in packet.properties:  # [MQTT-3.3.4-6]
                 raise protocol_error("a client's PUBLISH with a subscription identifier")
             packet = self._aliases.resolve(packet)

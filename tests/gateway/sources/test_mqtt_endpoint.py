@@ -15,9 +15,9 @@ from tests.helpers import RecordingIntake
 
 REFUSED = Settlement(Outcome.REJECTED, Reason.SINK_REFUSED, detail="400")
 WRAP = {"type": "t", "source": "/{client_id}", "subject": "{topic}"}
-# Session expiry: none. Receive maximum 100, retain 0, packet size 131072, topic aliases 16,
+# Session expiry: none. Receive maximum 100, retain available (absent), packet size 131072, topic aliases 16,
 # wildcards, subscription identifiers and shared subscriptions 0.
-FEATURES = "21 0064  25 00  27 00020000  22 0010  28 00  29 00  2a 00"
+FEATURES = "21 0064  27 00020000  22 0010  28 00  29 00  2a 00"
 
 
 def text(value):
@@ -124,7 +124,7 @@ def intake():
 async def test_connack_tells_a_v5_client_what_there_is(bench, intake):
     device = await bench.dial(await bench.open(intake))
     device.send(connect())
-    assert await device.read() == packet(0x20, bytes.fromhex("00 00 13" + FEATURES))
+    assert await device.read() == packet(0x20, bytes.fromhex("00 00 11" + FEATURES))
 
 
 async def test_connack_of_3_1_1_is_four_bytes(bench, intake):
@@ -409,7 +409,6 @@ async def test_topic_aliases_stand_for_topics(bench, intake):
         (publish(""), "82"),
         (publish("a/+"), "90"),
         (publish("a\0"), "81"),
-        (publish("a", flags=1), "9a"),
         (publish("a", qos=3, mid=1), "81"),
         (publish("a", qos=1, mid=0), "82"),
         (packet(0x30, b"\x00\x01\xff\x00"), "81"),
@@ -542,6 +541,18 @@ async def test_the_will_becomes_an_event_when_the_connection_breaks(bench, intak
     device.writer.transport.abort()
     await intake.wait_for(lambda i: i.events)
     assert (intake.events[0].subject, intake.events[0].data) == ("gone", b"bye")
+
+
+@pytest.mark.parametrize("level", [4, 5])
+async def test_retained_messages_and_wills_are_events_like_others(bench, intake, level):
+    source = await bench.open(intake)
+    will = (b"\x00" if level == 5 else b"") + text("gone") + text("bye")
+    device = await bench.connected(source, level=level, flags=0x26, rest=will)
+    device.send(publish("a", qos=1, mid=1, flags=1, level=level))
+    assert await device.read() == bytes.fromhex("40 02 0001")
+    device.writer.transport.abort()
+    await intake.wait_for(lambda i: len(i.events) == 2)
+    assert [event.subject for event in intake.events] == ["a", "gone"]
 
 
 @pytest.mark.parametrize(("bye", "count"), [("e000", 0), ("e00104", 1)])
