@@ -5,12 +5,26 @@ import json
 import sys
 from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
-from typing import Annotated
+from typing import Annotated, Final
 from urllib.parse import urlencode, urlsplit
 
+import msgspec
 import typer
 
 from gateway.cli import FAILED
+
+# Above the default of 1000, so that what a gateway could read can be read here, deeper in calls.
+_RECURSION_LIMIT: Final = 2000
+_LINE_BREAKS_TO_BLANKS: Final = bytes.maketrans(b"\r\n", b"  ")
+
+
+class _Identity(msgspec.Struct):
+    source: str
+    id: str
+
+
+_IDENTITY: Final = msgspec.json.Decoder(_Identity)
+_EVENTS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 def command(
@@ -67,12 +81,13 @@ class Printer:
         """Print an event in JSON format."""
         if self.done:
             return
-        if self._as_json:
-            text = encoded.decode()
-            if "\n" in text or "\r" in text:
-                text = json.dumps(json.loads(text), ensure_ascii=False)
-        else:
-            text = as_block(json.loads(encoded))
+        # Line breaks in JSON stand between tokens only.
+        text = encoded.translate(_LINE_BREAKS_TO_BLANKS).decode()
+        if not self._as_json:
+            try:
+                text = as_block(json.loads(encoded))
+            except (ValueError, RecursionError):  # a number of 5000 digits, a thousand levels
+                text = _printable(text)
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
         if self._left is not None:
@@ -105,6 +120,7 @@ def _printable(text: str) -> str:
 
 
 def _follow(url: str, sink: str | None, last: int, out: Printer) -> None:
+    sys.setrecursionlimit(_RECURSION_LIMIT)
     try:
         _stream(url.rstrip("/"), sink, last, out)
     except (OSError, HTTPException) as error:
@@ -119,18 +135,23 @@ def _stream(url: str, sink: str | None, last: int, out: Printer) -> None:
     """Print past events, then those that come; the stream is opened first so that none is lost."""
     which = {"sink": sink} if sink else {}
     with _get(f"{url}/api/v1/events/stream", which, timeout=None) as stream:
-        seen: set[tuple[object, object]] = set()
+        seen: set[tuple[str, str]] = set()
         if last:
             with _get(f"{url}/api/v1/events", {**which, "limit": str(last)}, timeout=10) as past:
-                events = json.load(past)
+                events = _EVENTS.decode(past.read())
             for event in events:
-                out.show(json.dumps(event).encode())
-            seen = {(event["source"], event["id"]) for event in events}
+                out.show(bytes(event))
+            seen = {_identity(bytes(event)) for event in events}
         new = _server_sent(stream)
         while not out.done and (encoded := next(new, None)) is not None:
-            event = json.loads(encoded) if seen else {}
-            if (event.get("source"), event.get("id")) not in seen:
+            if not seen or _identity(encoded) not in seen:
                 out.show(encoded)
+
+
+def _identity(encoded: bytes) -> tuple[str, str]:
+    """Return what tells an event from others (spec.md "id"); the rest of it is not read."""
+    event = _IDENTITY.decode(encoded)
+    return event.source, event.id
 
 
 @contextlib.contextmanager

@@ -94,4 +94,18 @@ def test_what_a_device_sends_can_not_steer_the_terminal():
 
 def test_a_pretty_printed_event_is_one_line_of_json(capsys):
     Printer(None, as_json=True).show(b'{\n "id": "1"\n}')
-    assert capsys.readouterr().out == '{"id": "1"}\n'
+    assert capsys.readouterr().out == '{  "id": "1" }\n'
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize("data", ["1" * 5000, "[" * 990 + "]" * 990])
+def test_data_that_python_can_not_read_is_shown_as_it_came(capsys, as_json, data):
+    Printer(None, as_json=as_json).show(f'{{"id": "1",\n"data": {data}}}'.encode())
+    assert capsys.readouterr().out == f'{{"id": "1", "data": {data}}}\n'
+
+
+async def test_past_events_keep_their_bytes(gateway):
+    encoded = b'{"id":"9","source":"/s","type":"t","specversion":"1.0","data":[1e999,1.10]}'
+    await gateway.log.send([event("9").replace(encoded=encoded)])
+    async with ce_gateway("listen", gateway.url, "--last", "1", "-n", "1", "--json") as process:
+        assert await process.stdout.readline() == encoded + b"\n"
