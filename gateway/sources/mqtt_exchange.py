@@ -187,6 +187,8 @@ class Receiver:
         """Forget the connection: answers that have not left never will."""
         self._epoch += 1
         self._write = None
+        for exchange in self._order:
+            exchange.queued = False
         self._order.clear()
         self._out.clear()
         self.used_quota = 0
@@ -265,11 +267,11 @@ class Receiver:
         return packet.dup or (packet.qos == known.qos == 2 and known.epoch == self._epoch)
 
     def _repeat(self, exchange: Exchange) -> None:
+        if exchange.queued:
+            return
         if exchange.epoch != self._epoch:
             exchange.epoch = self._epoch
             self.used_quota += 1
-        elif exchange.queued:
-            return
         exchange.queued = True
         self._order.append(exchange)
 

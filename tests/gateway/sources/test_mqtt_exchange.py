@@ -142,6 +142,18 @@ async def test_a_release_before_its_turn_makes_pubrec_needless(bench):
     assert bench.receiver.unanswered == 1
 
 
+async def test_a_release_of_what_was_never_received_does_no_harm(bench):
+    """A sender that skips PUBREC on its next connection breaks the protocol, and only for itself."""
+    bench.take(publish(1))
+    (delivery,) = bench.take(publish(2, qos=2))
+    delivery.settle(ACCEPTED)
+    bench.connect()
+    assert len(bench.take(Ack(PacketType.PUBREL, 2), publish(3))) == 1
+    await turn()
+    assert bench.written == [bytes.fromhex("70020002")]
+    assert bench.receiver.used_quota == 1
+
+
 async def test_a_negative_pubrec_frees_the_identifier_in_mqtt_5_only(bench):
     bench.take(publish(1, b"bad", qos=2))
     await turn()
