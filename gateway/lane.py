@@ -9,6 +9,7 @@ import asyncio
 import base64
 import heapq
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ from gateway.interfaces import Sink
 from gateway.metrics import RouteMetrics, SinkMetrics
 from gateway.retry import RetryPolicy
 from gateway.tasks import Tasks
+from gateway.throttle import Throttle
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +60,7 @@ class Lane:
         timeout: seconds for one attempt; None is the sink's own default.
         dead_letters: the lane that takes what this one could not deliver; None is nobody.
         metrics: the sink's and the route's counters.
-        on_done: called for each delivery before it is settled.
+        on_done: called with the number of deliveries before they are settled.
     """
 
     def __init__(
@@ -69,7 +71,7 @@ class Lane:
         timeout: float | None,
         dead_letters: "Lane | None",
         metrics: tuple[SinkMetrics, RouteMetrics],
-        on_done: Callable[[], None],
+        on_done: Callable[[int], None],
     ) -> None:
         self._target = target
         self._policy = policy
@@ -79,13 +81,15 @@ class Lane:
         self._on_done = on_done
         self._tasks = Tasks(f"sink {target.name}")
         self._ready: deque[Delivery] = deque()
-        self._behind: dict[str, deque[Delivery]] = {}  # by key: what waits for the key's first
+        # By key, for every key under way or parked: what waits for its turn.
+        self._behind: dict[str, list[Delivery]] = {}
         self._parked: list[tuple[float, int, str]] = []  # heap of (due, serial, key)
         self._serial = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._deadline = math.inf
         self._idle: deque[asyncio.Future[None]] = deque()
-        self._under_way: set[Delivery] = set()
         self._healthy = True
+        self._lines = Throttle()
         self._closed = False
 
     def start(self) -> None:
@@ -104,6 +108,7 @@ class Lane:
 
     def hurry(self, deadline: float) -> None:
         """Before a shutdown: give up waits that end after `deadline` (the loop's clock)."""
+        self._deadline = deadline
         late = [key for due, _, key in self._parked if due > deadline]
         self._parked = [entry for entry in self._parked if entry[0] <= deadline]
         heapq.heapify(self._parked)
@@ -118,14 +123,16 @@ class Lane:
             self._timer.cancel()
         await self._tasks.close()
         waiting = [delivery for behind in self._behind.values() for delivery in behind]
-        for delivery in [*self._under_way, *self._ready, *waiting]:
-            self._finish(delivery, DRAINING)
-        self._under_way.clear()
+        left = [*self._ready, *waiting]
         self._ready.clear()
         self._behind.clear()
+        for delivery in left:
+            self._finish(delivery, DRAINING)
 
     async def _work(self) -> None:
-        while True:
+        task = asyncio.current_task()
+        # A sink may have swallowed the cancellation.
+        while task is not None and not task.cancelling():
             batch, keys = self._take()
             if not batch:
                 idle = asyncio.get_running_loop().create_future()
@@ -133,11 +140,13 @@ class Lane:
                 await idle
                 continue
             self._wake()  # what is left is another worker's
-            self._under_way.update(batch)
             started = time.monotonic()
-            failures = await self._send([delivery.events[0] for delivery in batch])
+            try:
+                failures = await self._send([delivery.events[0] for delivery in batch])
+            except asyncio.CancelledError:
+                self._ready.extendleft(reversed(batch))  # for `close`, which releases it
+                raise
             self._sink_metrics.seconds.observe(time.monotonic() - started, len(batch))
-            self._under_way.difference_update(batch)
             self._settle(batch, keys, failures)
 
     def _take(self) -> tuple[list[Delivery], set[str]]:
@@ -147,21 +156,26 @@ class Lane:
         while ready and len(batch) < MAX_LIST:
             delivery = ready.popleft()
             key = delivery.events[0].key
-            waiting = behind.get(key)
-            if waiting is None:
-                behind[key] = deque()
+            if key not in keys:
+                waiting = behind.get(key)
+                if waiting is not None:
+                    waiting.append(delivery)
+                    continue
+                behind[key] = []
                 keys.add(key)
-            elif key not in keys:
-                waiting.append(delivery)
-                continue
             batch.append(delivery)
         return batch, keys
 
     async def _send(self, events: list[Event]) -> Sequence[Failure]:
         try:
             return await self._target.sink.send(events, self._timeout)
-        except Exception as error:  # noqa: BLE001 - one of two places: a sink's bug must not lose events
-            _log.exception("sink %s raised instead of reporting", self._target.name)
+        except (Exception, asyncio.CancelledError) as error:
+            # A sink's bug must not lose events. It may also wait for something that was cancelled.
+            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+                raise
+            more = self._lines.pass_on(type(error).__name__)
+            if more is not None:
+                _log.exception("sink %s raised instead of reporting%s", self._target.name, more)
             return [
                 Failure(position, Outcome.RELEASED, Reason.SINK_DOWN, detail=type(error).__name__)
                 for position in range(len(events))
@@ -171,13 +185,15 @@ class Lane:
         self._note_health(len(batch), failures)
         if not failures:
             self._sink_metrics.sent += len(batch)
+            self._on_done(len(batch))
             for delivery in batch:
-                self._finish(delivery, ACCEPTED)
+                delivery.settle(ACCEPTED)
         else:
             self._settle_some(batch, failures, keys)
         for key in keys:
             waiting = self._behind.pop(key)
-            self._ready.extendleft(reversed(waiting))
+            if waiting:
+                self._ready.extendleft(reversed(waiting))
         self._wake()
 
     def _settle_some(
@@ -186,32 +202,42 @@ class Lane:
         """Settle what is done; keep the rest of each failed key, in order, until its retry."""
         failed = {failure.position: failure for failure in failures}
         retries: dict[str, tuple[float, list[Delivery]]] = {}
+        failed_keys: set[str] = set()
         for position, delivery in enumerate(batch):
             failure = failed.get(position)
             if failure is None:
                 self._sink_metrics.sent += 1
                 self._finish(delivery, ACCEPTED)
                 continue
-            self._sink_metrics.failed[failure.reason.value] += 1
-            wait = self._judge(delivery, failure)
+            key = delivery.events[0].key
+            if failure.reason is Reason.HELD and key in failed_keys:
+                wait: float | None = 0.0
+            else:
+                failed_keys.add(key)
+                wait = self._judge(delivery, failure)
             if wait is not None:
-                key = delivery.events[0].key
                 due, again = retries.setdefault(key, (wait, []))
                 again.append(delivery)
                 retries[key] = (max(due, wait), again)
-        now = asyncio.get_running_loop().time()
         for key, (wait, again) in retries.items():
-            self._behind[key].extendleft(reversed(again))
+            self._behind[key][:0] = again
             if wait > 0:
-                self._serial += 1
-                heapq.heappush(self._parked, (now + wait, self._serial, key))
                 keys.discard(key)
+                self._park(key, asyncio.get_running_loop().time() + wait)
         self._set_timer()
+
+    def _park(self, key: str, due: float) -> None:
+        """Let a key wait, or release it if that would be after the end of a drain."""
+        if due > self._deadline:
+            for delivery in self._behind.pop(key):
+                self._finish(delivery, DRAINING)
+            return
+        self._serial += 1
+        heapq.heappush(self._parked, (due, self._serial, key))
 
     def _judge(self, delivery: Delivery, failure: Failure) -> float | None:
         """Return the seconds to wait before a retry, or None when the event has left the lane."""
-        if failure.reason is Reason.HELD:
-            return 0.0
+        self._sink_metrics.failed[failure.reason.value] += 1
         delivery.attempts += 1
         if failure.outcome is Outcome.RELEASED and delivery.attempts <= self._policy.retry:
             self._sink_metrics.retried += 1
@@ -226,14 +252,15 @@ class Lane:
                 self._route_metrics.dead_lettered += 1
                 self._finish(delivery, _DEAD_LETTERED)
             else:
-                self._finish(delivery, verdict)
+                # A dead-letter sink that is down may yet take it: that is no refusal for good.
+                self._finish(delivery, max(verdict, settlement, key=_badness))
 
         event = _with_error(delivery.events[0], failure, self._target.address)
         self._dead_letters.put([Delivery((event,), settled)])
         return None
 
     def _finish(self, delivery: Delivery, settlement: Settlement) -> None:
-        self._on_done()
+        self._on_done(1)
         delivery.settle(settlement)
 
     def _wake(self) -> None:
@@ -260,15 +287,22 @@ class Lane:
         self._wake()
 
     def _note_health(self, count: int, failures: Sequence[Failure]) -> None:
-        """Log once when a sink stops taking events, and once when it takes them again."""
+        """Log once when a sink stops taking events, and once when it takes them again.
+
+        One that goes up and down all the time is logged now and then.
+        """
         down = [failure for failure in failures if failure.outcome is Outcome.RELEASED]
         if self._healthy and len(down) == count:
+            more = self._lines.pass_on("down")
+            if more is None:
+                return
             self._healthy = False
             _log.warning(
-                "sink %s takes no events: %s %s",
+                "sink %s takes no events: %s %s%s",
                 self._target.name,
                 down[0].reason.value,
                 down[0].detail,
+                more,
                 extra={"sink": self._target.name, "reason": down[0].reason.value},
             )
         elif not self._healthy and len(failures) < count:
@@ -276,6 +310,16 @@ class Lane:
             _log.info(
                 "sink %s takes events again", self._target.name, extra={"sink": self._target.name}
             )
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody wants the current task to end."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _badness(settlement: Settlement) -> Outcome:
+    return settlement.outcome
 
 
 def _with_error(event: Event, failure: Failure, address: str) -> Event:

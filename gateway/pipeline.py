@@ -10,7 +10,6 @@ no, and the source passes that on in its protocol's words.
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -67,8 +66,7 @@ class Pipeline:
     async def drain(self, grace: float) -> None:
         """Let what is under way end within `grace` seconds; retries due later are released."""
         deadline = asyncio.get_running_loop().time() + grace
-        for intake in self._intakes:
-            intake.draining = True
+        self._refuse()
         for route in self._routes:
             for lane in route.all_lanes:
                 lane.hurry(deadline)
@@ -83,9 +81,17 @@ class Pipeline:
 
     async def close(self) -> None:
         """Stop; whatever is left is released, so that its sender keeps it."""
+        self._refuse()
         for route in self._routes:
             for lane in route.all_lanes:
                 await lane.close()
+
+    def _refuse(self) -> None:
+        """Take nothing more; sources that wait for room are told at once."""
+        for intake in self._intakes:
+            intake.draining = True
+        for route in self._routes:
+            route.wake()
 
 
 class _RouteState:
@@ -95,8 +101,10 @@ class _RouteState:
         self.route = route
         self.matches = route.matches
         self.limit = route.inflight
+        # A waiter wakes to a quarter of the window, not to a single place: lists stay long.
+        self._low = self.limit - (self.limit >> 2)
         self.metrics = metrics.routes[route.name]
-        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._waiters: list[asyncio.Future[None]] = []
         fan_out = len(route.sinks) > 1
         dead_letters = None
         if route.dead_letter_sink is not None:
@@ -116,18 +124,22 @@ class _RouteState:
             timeout=self.route.timeout,
             dead_letters=dead_letters,
             metrics=(metrics.sinks[target.name], self.metrics),
-            on_done=self._release if counts else _nothing,
+            on_done=self.release if counts else _nothing,
         )
 
     @property
     def used(self) -> int:
         return self.metrics.inflight
 
-    def fits(self, count: int) -> bool:
-        """Whether `count` more events may come in; a list larger than the window goes in alone."""
-        return self.used + count <= self.limit or self.used == 0
+    def fits(self, count: int, queued: int = 0) -> bool:
+        """Whether `count` more events may come in behind `queued` others.
 
-    def put(self, deliveries: list[Delivery]) -> None:
+        What is larger than the window goes in alone.
+        """
+        load = self.used + queued
+        return load + count <= self.limit or load == 0
+
+    def put(self, deliveries: Sequence[Delivery]) -> None:
         """Take deliveries of one event each."""
         self.metrics.inflight += len(deliveries)
         if len(self.lanes) == 1:
@@ -154,21 +166,25 @@ class _RouteState:
         while self.used:
             await self.room()
 
+    def wake(self) -> None:
+        """Let all that wait for room look again."""
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def release(self, count: int) -> None:
+        """Make room for as many events."""
+        self.metrics.inflight = used = self.metrics.inflight - count
+        if self._waiters and used <= self._low:
+            self.wake()
+
     def _settle_whole(self, delivery: Delivery, settlement: Settlement) -> None:
-        self._release()
+        self.release(1)
         delivery.settle(settlement)
 
-    def _release(self) -> None:
-        self.metrics.inflight -= 1
-        # A waiter wakes to a quarter of the window, not to a single place: lists stay long.
-        if self._waiters and (self.used <= self.limit - (self.limit >> 2) or self.used == 0):
-            waiters, self._waiters = self._waiters, deque()
-            for waiter in waiters:
-                if not waiter.done():
-                    waiter.set_result(None)
 
-
-def _nothing() -> None:
+def _nothing(_count: int) -> None:
     """A lane of several: the window counts the whole event, not its copies."""
 
 
@@ -199,12 +215,15 @@ class _SourceIntake:
     def try_submit(self, deliveries: Sequence[Delivery]) -> bool:
         if self.draining:
             return False
+        only, count = self._only, len(deliveries)
+        if only is not None and _end_of_plain(deliveries, 0, count) == count:
+            if not only.fits(count):
+                return False
+            self._stamp(deliveries)
+            only.put(deliveries)
+            return True
         plan = [self._plan(delivery) for delivery in deliveries]
-        counts: dict[_RouteState, int] = {}
-        for places in plan:
-            for route, _ in places:
-                counts[route] = counts.get(route, 0) + 1
-        if not all(route.fits(count) for route, count in counts.items()):
+        if _full_route([place for places in plan for place in places], {}) is not None:
             return False
         self._stamp(deliveries)
         waiting: dict[_RouteState, list[Delivery]] = {}
@@ -229,11 +248,11 @@ class _SourceIntake:
         )
 
     def _stamp(self, deliveries: Sequence[Delivery]) -> None:
-        now = time.monotonic()
+        now, observer = time.monotonic(), self._settled
         received = 0
         for delivery in deliveries:
             delivery.received_at = now
-            delivery.observer = self._settled
+            delivery.observer = observer
             received += len(delivery.events)
         self._metrics.received += received
 
@@ -255,12 +274,16 @@ class _SourceIntake:
         self, deliveries: Sequence[Delivery], position: int
     ) -> tuple[int, _RouteState | None]:
         """Take as many as there is room for; return where it stopped and which route is full."""
+        only = self._only
+        if only is not None:
+            stop = min(len(deliveries), position + only.limit - only.used)
+            start, position = position, _end_of_plain(deliveries, position, stop)
+            only.put(deliveries[start:position])
         waiting: dict[_RouteState, list[Delivery]] = {}
         full = None
-        while position < len(deliveries):
-            delivery = deliveries[position]
+        for delivery in deliveries[position:]:
             places = self._plan(delivery)
-            full = next((route for route, _ in places if not _fits(route, places, waiting)), None)
+            full = _full_route(places, waiting)
             if full is not None:
                 break
             _place(delivery, places, waiting)
@@ -282,15 +305,27 @@ class _SourceIntake:
         ]
 
 
+def _end_of_plain(deliveries: Sequence[Delivery], start: int, stop: int) -> int:
+    """Return where deliveries of one event each end: nothing has to be split of those."""
+    while start < stop and len(deliveries[start].events) == 1:
+        start += 1
+    return start
+
+
 _Places = list[tuple[_RouteState, Event]]
 
 
-def _fits(
-    route: _RouteState, places: _Places, waiting: Mapping[_RouteState, list[Delivery]]
-) -> bool:
-    queued = len(waiting.get(route, ()))
-    needed = sum(1 for other, _ in places if other is route)
-    return route.used + queued + needed <= route.limit or route.used + queued == 0
+def _full_route(
+    places: _Places, waiting: Mapping[_RouteState, list[Delivery]]
+) -> _RouteState | None:
+    """Return a route that has no room for its part of `places`, behind what is `waiting`."""
+    counts: dict[_RouteState, int] = {}
+    for route, _ in places:
+        counts[route] = counts.get(route, 0) + 1
+    for route, count in counts.items():
+        if not route.fits(count, len(waiting.get(route, ()))):
+            return route
+    return None
 
 
 def _place(delivery: Delivery, places: _Places, waiting: dict[_RouteState, list[Delivery]]) -> None:

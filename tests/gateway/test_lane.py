@@ -1,5 +1,6 @@
 """A lane delivers in lists, keeps order per key, retries and hands over dead letters."""
 
+import asyncio
 import base64
 
 import pytest
@@ -26,7 +27,7 @@ async def lanes():
             timeout=timeout,
             dead_letters=dead_letters,
             metrics=(SinkMetrics(), RouteMetrics()),
-            on_done=lambda: None,
+            on_done=lambda _: None,
         )
         lane.start()
         started.append(lane)
@@ -191,14 +192,34 @@ async def test_error_data_is_cut_so_that_it_stays_base64_of_1024_characters(lane
     assert base64.b64decode(data, validate=True) == b"x" * 768
 
 
-async def test_when_the_dead_letter_sink_fails_too_the_sender_is_told_the_first_failure(lanes):
-    sink, dead, answers = ScriptedSink(lambda _: REFUSED), ScriptedSink(lambda _: DOWN), Answers()
-    lanes(sink, dead_letters=lanes(dead, RetryPolicy(retry=2, delay=0))).put(
-        [answers.delivery(make_event())]
-    )
+@pytest.mark.parametrize(
+    ("first", "second", "worst"),
+    [
+        (REFUSED, REFUSED, Outcome.REJECTED),
+        (REFUSED, DOWN, Outcome.RELEASED),
+        (DOWN, REFUSED, Outcome.RELEASED),
+    ],
+)
+async def test_when_the_dead_letter_sink_fails_too_the_worse_failure_is_the_answer(
+    lanes, first, second, worst
+):
+    sink, dead, answers = ScriptedSink(lambda _: first), ScriptedSink(lambda _: second), Answers()
+    policy = RetryPolicy(retry=2, delay=0)
+    lanes(sink, policy, dead_letters=lanes(dead, policy)).put([answers.delivery(make_event())])
     await answers.count(1)
-    assert len(dead.lists) == 3
-    assert answers.by_id["1"].outcome is Outcome.REJECTED
+    assert len(dead.lists) == (3 if second is DOWN else 1)
+    assert answers.by_id["1"].outcome is worst
+
+
+async def test_a_refused_event_is_not_refused_for_good_when_a_shutdown_stops_its_dead_letter(lanes):
+    sink, dead, answers = ScriptedSink(lambda _: REFUSED), ScriptedSink(), Answers()
+    dead.gate.clear()
+    dead_letters = lanes(dead)
+    lanes(sink, dead_letters=dead_letters).put([answers.delivery(make_event())])
+    await dead.called.wait()
+    await dead_letters.close()
+    assert answers.by_id["1"].outcome is Outcome.RELEASED
+    assert answers.by_id["1"].reason is Reason.DRAINING
 
 
 async def test_close_releases_what_is_under_way_waiting_and_behind_a_key(lanes):
@@ -225,6 +246,80 @@ async def test_hurry_releases_retries_that_would_come_too_late(lanes):
     assert {answers.by_id[n].reason for n in "13"} == {Reason.DRAINING}
 
 
+async def test_a_retry_that_would_come_too_late_is_released_as_soon_as_it_fails(lanes):
+    sink, answers = ScriptedSink(lambda _: DOWN), Answers()
+    sink.gate.clear()
+    lane = lanes(sink, RetryPolicy(retry=5, delay=1000, cap=1e9))
+    lane.put([answers.delivery(make_event(1))])
+    await sink.called.wait()
+    lane.put([answers.delivery(make_event(2))])
+    lane.hurry(deadline=asyncio.get_running_loop().time() + 10)
+    sink.gate.set()
+    await answers.count(2, seconds=5)
+    assert {answer.reason for answer in answers.by_id.values()} == {Reason.DRAINING}
+    assert len(sink.lists) == 1
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError])
+async def test_close_ends_though_the_sink_swallows_its_cancellation(lanes, error):
+    class Stubborn(ScriptedSink):
+        async def send(self, events, timeout=None):
+            try:
+                return await super().send(events, timeout)
+            except asyncio.CancelledError:
+                if error is not None:
+                    raise error from None
+                return []
+
+    sink, answers = Stubborn(), Answers()
+    sink.gate.clear()
+    lane = lanes(sink, RetryPolicy(retry=5, delay=1000))
+    lane.put([answers.delivery(make_event())])
+    await sink.called.wait()
+    async with asyncio.timeout(5):
+        await lane.close()
+    expected = Outcome.ACCEPTED if error is None else Outcome.RELEASED
+    assert answers.by_id["1"].outcome is expected
+
+
+async def test_a_sink_that_waited_for_something_cancelled_is_tried_again(lanes):
+    class Broken(ScriptedSink):
+        async def send(self, events, timeout=None):
+            if not self.called.is_set():
+                self.called.set()
+                raise asyncio.CancelledError
+            return await super().send(events, timeout)
+
+    sink, answers = Broken(), Answers()
+    lane = lanes(sink)
+    lane.put([answers.delivery(make_event(n)) for n in (1, 2)])
+    await answers.count(2, seconds=5)
+    assert [event.id for event in sink.taken] == ["1", "2"]
+
+
+async def test_an_event_that_is_held_back_behind_nothing_has_used_up_an_attempt(lanes):
+    class Holding(ScriptedSink):
+        async def send(self, events, timeout=None):
+            self.lists.append(list(events))
+            return [Failure(n, Outcome.RELEASED, Reason.HELD) for n in range(len(events))]
+
+    sink, answers = Holding(), Answers()
+    lane = lanes(sink, RetryPolicy(retry=2, delay=0))
+    lane.put([answers.delivery(make_event(1))])
+    await answers.count(1)
+    assert len(sink.lists) == 3
+    assert answers.by_id["1"].outcome is Outcome.RELEASED
+
+
+async def test_an_event_that_was_held_back_counts_as_no_failed_attempt(lanes):
+    failures = [DOWN]
+    sink, answers = ScriptedSink(lambda _: failures.pop() if failures else None), Answers()
+    lane = lanes(sink)
+    lane.put([answers.delivery(make_event(n)) for n in (1, 2)])
+    await answers.count(2)
+    assert lane._sink_metrics.failed == {"sink_down": 1}
+
+
 async def test_a_sink_that_goes_down_is_logged_once_and_once_when_it_is_back(lanes, caplog):
     caplog.set_level("INFO")
     failures = [DOWN] * 3
@@ -234,3 +329,13 @@ async def test_a_sink_that_goes_down_is_logged_once_and_once_when_it_is_back(lan
     await answers.count(1)
     lines = [record.message for record in caplog.records]
     assert lines == ["sink sink takes no events: sink_down ", "sink sink takes events again"]
+
+
+async def test_a_sink_that_goes_up_and_down_is_not_logged_each_time(lanes, caplog):
+    caplog.set_level("INFO")
+    sink, answers = ScriptedSink(lambda event: DOWN if int(event.id) % 2 else None), Answers()
+    lane = lanes(sink, RetryPolicy(retry=0))
+    for number in range(20):
+        lane.put([answers.delivery(make_event(number))])
+        await answers.count(number + 1)
+    assert len(caplog.records) == 2

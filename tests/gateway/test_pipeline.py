@@ -242,6 +242,39 @@ async def test_drain_wakes_a_source_that_waits_for_room(setup):
     assert s.answers.by_id["2"].reason is Reason.DRAINING
 
 
+async def test_a_source_that_waits_for_room_is_refused_as_soon_as_a_drain_begins(setup):
+    sink = ScriptedSink()
+    sink.gate.clear()
+    s = setup([Route(name="r", sinks=["a"], inflight=1)], a=sink)
+    submitting = asyncio.ensure_future(
+        s.intake.submit([s.answers.delivery(make_event(n)) for n in (1, 2)])
+    )
+    await sink.called.wait()
+    draining = asyncio.ensure_future(s.pipeline.drain(60))
+    async with asyncio.timeout(5):
+        await submitting
+    assert s.answers.by_id["2"].reason is Reason.DRAINING
+    assert not draining.done()
+    sink.gate.set()
+    await draining
+    assert s.answers.by_id["1"].outcome is Outcome.ACCEPTED
+
+
+async def test_a_source_that_waits_for_room_is_refused_by_close_without_a_drain(setup):
+    sink = ScriptedSink()
+    sink.gate.clear()
+    s = setup([Route(name="r", sinks=["a"], inflight=1)], a=sink)
+    submitting = asyncio.ensure_future(
+        s.intake.submit([s.answers.delivery(make_event(n)) for n in (1, 2, 3)])
+    )
+    await sink.called.wait()
+    await s.pipeline.close()
+    async with asyncio.timeout(5):
+        await submitting
+    assert {answer.reason for answer in s.answers.by_id.values()} == {Reason.DRAINING}
+    assert len(s.answers.by_id) == 3
+
+
 async def test_rejections_are_counted_by_reason_and_logged_once_per_interval(setup, caplog):
     s = setup([Route(name="r", sinks=["a"])], a=ScriptedSink())
     for _ in range(5):
