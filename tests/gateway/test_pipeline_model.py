@@ -1,0 +1,349 @@
+"""The pipeline against a model: whatever sources and sinks do, every message gets the right answer.
+
+Hypothesis writes a configuration, a script for each sink and a program of steps. While it runs, the
+sinks check what they are promised; after it, each answer is compared with what became of its
+events. A run ends with open gates (then nothing may stay unanswered) or in the middle of things.
+"""
+
+import asyncio
+import itertools
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+import uvloop
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bindings.event import Event
+from gateway.delivery import Delivery, Failure, Outcome, Reason
+from gateway.lane import Target
+from gateway.metrics import Metrics
+from gateway.pipeline import Pipeline
+from gateway.retry import RetryPolicy
+from gateway.router import Route
+from gateway.tasks import Tasks
+
+SINKS = ("a", "b", "c")
+SOURCES = ("field", "plant")
+TYPES = ("x", "y", "z")
+OK, NO, LATER, RAISE, CANCEL = "ok", "no", "later", "raise", "cancel"
+VERDICTS = {OK: Outcome.ACCEPTED, NO: Outcome.REJECTED, LATER: Outcome.RELEASED}
+SECONDS = 5.0
+
+outcomes = st.lists(st.sampled_from([OK, OK, OK, NO, LATER, RAISE, CANCEL]), max_size=12)
+routes = st.builds(
+    dict,
+    sinks=st.lists(st.sampled_from(SINKS), min_size=1, max_size=3, unique=True),
+    sources=st.sampled_from([None, None, frozenset({"field"})]),
+    types=st.sampled_from([None, None, ("x",), ("x", "y")]),
+    retry=st.integers(0, 2),
+    delay=st.sampled_from([0.0, 0.0, 0.001]),
+    dead_letter_sink=st.sampled_from([None, None, *SINKS]),
+    inflight=st.integers(1, 6),
+)
+messages = st.lists(  # events of a message: key and type
+    st.tuples(st.integers(0, 2), st.sampled_from(TYPES)), max_size=4
+)
+steps = st.lists(
+    st.one_of(
+        st.tuples(
+            st.sampled_from(["submit", "submit", "try"]),
+            st.sampled_from(SOURCES),
+            st.lists(messages, min_size=1, max_size=5),
+        ),
+        st.tuples(st.sampled_from(["shut", "open"]), st.sampled_from(SINKS), st.none()),
+        st.tuples(st.just("turn"), st.integers(1, 6), st.none()),
+    ),
+    max_size=14,
+)
+ends = st.sampled_from(["settle", "settle", "drain", "give up", "close"])
+
+
+@dataclass
+class Sent:
+    """What became of one event at one sink of one route, or at its dead-letter sink."""
+
+    attempts: int = 0
+    last: Outcome | None = None
+
+
+@dataclass
+class Message:
+    source: str
+    events: list[Event]
+    answer: object = None
+    while_ending: bool = False
+
+
+class Sink:
+    """A sink that does what the script says and checks what it is promised."""
+
+    def __init__(self, world, name, script, on_cancel):
+        self.world, self.name, self.on_cancel = world, name, on_cancel
+        self.script = itertools.chain(script, itertools.repeat(OK))
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.under_way = defaultdict(set)
+
+    async def open(self): ...
+
+    async def close(self): ...
+
+    async def send(self, events, timeout=None):
+        route = int(timeout)
+        dead = {event.extensions.get("knativeerrordest") is not None for event in events}
+        # The lane that this list comes by; a route's dead letters have one of their own.
+        lane = (route, *dead)
+        keys = {event.key for event in events}
+        self.world.check(len(dead) == 1, "an empty list, or dead letters among events")
+        self.world.check(not keys & self.under_way[lane], "a key twice under way")
+        self.under_way[lane] |= keys
+        try:
+            try:
+                await self.gate.wait()
+            except asyncio.CancelledError:
+                if self.on_cancel == "swallow":
+                    return [
+                        Failure(n, Outcome.RELEASED, Reason.SINK_DOWN) for n in range(len(events))
+                    ]
+                if self.on_cancel == "raise":
+                    raise RuntimeError("cancelled") from None
+                raise
+            return self.answer(route, events)
+        finally:
+            self.under_way[lane] -= keys
+
+    def answer(self, route, events):
+        outcomes, failed, error = [], set(), None
+        for event in events:
+            verdict = None if event.key in failed else next(self.script)
+            if verdict in (RAISE, CANCEL):
+                error = RuntimeError("a bug") if verdict == RAISE else asyncio.CancelledError()
+                break
+            if verdict == LATER:
+                failed.add(event.key)
+            outcomes.append(None if verdict is None else VERDICTS[verdict])
+        if error is not None:  # that is RELEASED for all
+            outcomes = [Outcome.RELEASED] * len(events)
+        for event, outcome in zip(events, outcomes, strict=True):
+            if outcome is not None:
+                self.note(route, event, outcome)
+        if error is not None:
+            raise error
+        return [
+            Failure(position, Outcome.RELEASED, Reason.HELD)
+            if outcome is None
+            else Failure(position, outcome, Reason.SINK_REFUSED)
+            for position, outcome in enumerate(outcomes)
+            if outcome is not Outcome.ACCEPTED
+        ]
+
+    def note(self, route, event, outcome):
+        lane = route, self.name, event.extensions.get("knativeerrordest")
+        sent = self.world.sent[*lane, event.id]
+        sent.attempts += 1
+        sent.last = outcome
+        if outcome is Outcome.ACCEPTED:
+            self.world.arrived[*lane, event.key].append(int(event.id))
+
+
+@dataclass
+class World:
+    """One run."""
+
+    configs: list[dict]
+    scripts: list[list[str]]
+    on_cancel: str
+    errors: list[str] = field(default_factory=list)
+    messages: list[Message] = field(default_factory=list)
+    sent: dict = field(default_factory=lambda: defaultdict(Sent))
+    arrived: dict = field(default_factory=lambda: defaultdict(list))
+    ending: bool = False
+
+    def start(self):
+        self.failed = Tasks.failed = asyncio.Event()
+        self.numbers = itertools.count(1)
+        self.changed = asyncio.Event()
+        self.sinks = {
+            name: Sink(self, name, script, self.on_cancel)
+            for name, script in zip(SINKS, self.scripts, strict=True)
+        }
+        self.routes = [
+            Route(
+                name=f"r{number}",
+                sinks=config["sinks"],
+                sources=config["sources"],
+                matches=_of_types(config["types"]),
+                policy=RetryPolicy(retry=config["retry"], delay=config["delay"], policy="linear"),
+                timeout=float(number),  # tells the sinks which route a list comes by
+                dead_letter_sink=config["dead_letter_sink"],
+                inflight=config["inflight"],
+            )
+            for number, config in enumerate(self.configs)
+        ]
+        targets = {
+            name: Target(name=name, sink=sink, address=name) for name, sink in self.sinks.items()
+        }
+        self.metrics = Metrics()
+        self.pipeline = Pipeline(self.routes, targets, self.metrics)
+        self.pipeline.start()
+        self.intakes = {name: self.pipeline.intake(name) for name in SOURCES}
+        self.submitting = dict.fromkeys(SOURCES)
+
+    def check(self, holds, text):
+        if not holds:
+            self.errors.append(text)
+
+    def delivery(self, source, shapes):
+        events = [
+            Event(id=str(next(self.numbers)), source=f"/{source}/{key}", type=type_)
+            for key, type_ in shapes
+        ]
+        message = Message(source, events)
+
+        def on_settled(settlement):
+            self.check(message.answer is None, "settled twice")
+            message.answer = settlement
+            message.while_ending = self.ending
+            self.changed.set()
+
+        return message, Delivery(events, on_settled)
+
+    async def step(self, verb, subject, argument):
+        if verb in ("shut", "open"):
+            gate = self.sinks[subject].gate
+            gate.clear() if verb == "shut" else gate.set()
+        elif verb == "turn":
+            for _ in range(subject):
+                await asyncio.sleep(0)
+        else:
+            waiting = self.submitting[subject]
+            if waiting is not None and not waiting.done():
+                return  # it must not read on while it waits
+            made = [self.delivery(subject, shapes) for shapes in argument]
+            self.hand_in(verb, subject, made)
+
+    def hand_in(self, verb, source, made):
+        intake, deliveries = self.intakes[source], [delivery for _, delivery in made]
+        before = self.pipeline.inflight
+        if verb == "submit":
+            self.messages += [message for message, _ in made]
+            self.submitting[source] = asyncio.ensure_future(intake.submit(deliveries))
+        elif intake.try_submit(deliveries):
+            self.messages += [message for message, _ in made]
+        else:
+            self.check(self.pipeline.inflight == before, "refused, and taken in part")
+            self.check(not any(message.answer for message, _ in made), "refused, and answered")
+
+    async def end(self, how):
+        if how == "settle":
+            await self.settle()
+        self.ending = how != "settle"
+        if how == "drain":
+            for sink in self.sinks.values():
+                sink.gate.set()
+            await self.pipeline.drain(SECONDS)
+            self.check(self.pipeline.inflight == 0, "drained, and events are left")
+        elif how == "give up":
+            await self.pipeline.drain(0.002)
+        await self.pipeline.close()
+        for waiting in self.submitting.values():
+            if waiting is not None:
+                await waiting
+
+    async def settle(self):
+        for sink in self.sinks.values():
+            sink.gate.set()
+        while any(message.answer is None for message in self.messages):
+            self.changed.clear()
+            await self.changed.wait()
+
+    # The model.
+
+    def places(self, message, event):
+        """Return route number and sink of every place where the event belongs."""
+        return [
+            (number, sink)
+            for number, route in enumerate(self.routes)
+            if route.sources is None or message.source in route.sources
+            if route.matches is None or route.matches(event)
+            for sink in route.sinks
+        ]
+
+    def fate(self, number, sink, event):
+        """Return the outcome of an event at one place; None when it was never asked for."""
+        route = self.routes[number]
+        outcome = self.sent[number, sink, None, event.id].last
+        if outcome is Outcome.ACCEPTED or outcome is None or route.dead_letter_sink is None:
+            return outcome
+        dead = self.sent[number, route.dead_letter_sink, sink, event.id].last
+        return None if dead is None else dead if dead is Outcome.ACCEPTED else max(dead, outcome)
+
+    def verify(self):
+        for message in self.messages:
+            self.verify_message(message)
+        for (number, sink, dead, event_id), sent in self.sent.items():
+            most = self.routes[number].policy.retry + 1
+            place = f"{event_id} at {number} {sink} {dead}"
+            self.check(sent.attempts <= most, f"too many attempts: {place}")
+        for place, numbers in self.arrived.items():
+            self.check(numbers == sorted(numbers), f"out of order at {place}: {numbers}")
+        self.check(self.pipeline.inflight == 0, "the window is not empty")
+        self.check(not self.failed.is_set(), "a task died")
+        received = sum(source.received for source in self.metrics.sources.values())
+        settled = sum(sum(source.settled) for source in self.metrics.sources.values())
+        self.check(received == settled, f"received {received}, settled {settled}")
+
+    def verify_message(self, message):
+        if message.answer is None:
+            self.errors.append(f"never answered: {message.events}")
+            return
+        places = [
+            (number, sink, event)
+            for event in message.events
+            for number, sink in self.places(message, event)
+        ]
+        fates = [self.fate(*place) for place in places]
+        outcome = message.answer.outcome
+        if message.while_ending and message.answer.outcome is Outcome.RELEASED:
+            return
+        self.check(None not in fates, f"answered {outcome!r} before it was known: {fates}")
+        worst = max((fate for fate in fates if fate is not None), default=Outcome.ACCEPTED)
+        self.check(outcome is worst, f"answered {outcome!r}, and it is {worst!r}: {fates}")
+        filtered = message.answer.reason is Reason.FILTERED
+        self.check(filtered == (bool(message.events) and not places), "filtered or not")
+
+
+def _of_types(types):
+    return None if types is None else lambda event: event.type in types
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    configs=st.lists(routes, min_size=1, max_size=3),
+    scripts=st.tuples(outcomes, outcomes, outcomes),
+    on_cancel=st.sampled_from(["pass", "swallow", "raise"]),
+    program=steps,
+    end=ends,
+)
+def test_every_message_is_answered_once_and_as_its_events_fared(
+    configs, scripts, on_cancel, program, end
+):
+    world = World(configs, scripts, on_cancel)
+
+    async def run():
+        world.start()
+        try:
+            async with asyncio.timeout(SECONDS):
+                for step in program:
+                    await world.step(*step)
+                await world.end(end)
+        except TimeoutError:
+            world.errors.append("it hangs")
+
+    try:
+        uvloop.run(run())
+    finally:
+        Tasks.failed = None
+    world.verify()
+    assert not world.errors
