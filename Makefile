@@ -21,7 +21,7 @@ types: .venv/dev              ## strict types
 	$(BIN)/mypy
 
 unit: .venv/dev               ## tests that need no other program
-	$(BIN)/pytest -q --ignore=tests/e2e
+	$(BIN)/pytest -q -n 4 --ignore=tests/e2e
 
 e2e: .venv/dev                ## tests with real brokers and foreign clients
 	.ci/servers

@@ -18,7 +18,7 @@ routes:
   - to: [out]
     delivery: {retry: 0}
 admin: {listen: "127.0.0.1:0"}
-drain: {grace: PT5S}
+drain: {grace: PT2S}
 """
 EVENT = b'{"specversion": "1.0", "id": "1", "source": "/s", "type": "t", "data": {"a": 1.0}}'
 
