@@ -13,8 +13,6 @@ that is repeated while its first copy is still under way joins that copy.
 """
 
 import asyncio
-import logging
-import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -35,14 +33,9 @@ from bindings.wire.mqtt import (
 )
 from gateway.delivery import Delivery, Outcome, Settlement
 from gateway.interfaces import Intake
+from gateway.sources.backlog import Again, Backlog
 from gateway.sources.mqtt_message import refusal_code
-from gateway.tasks import Tasks
 
-_log = logging.getLogger(__name__)
-
-FIRST_DELAY: Final = 0.5
-"""Seconds until what was released is submitted again; doubled up to `LAST_DELAY`."""
-LAST_DELAY: Final = 30.0
 _REASON_STRING_CHARACTERS: Final = 200
 
 
@@ -56,75 +49,19 @@ class Exchange:
         queued: its PUBACK or PUBREC has yet to leave on that connection.
         code: the answer's reason code; None until settled.
         detail: the answer's reason string.
+        number: its place among all messages of the source.
     """
 
-    __slots__ = ("code", "detail", "epoch", "packet_id", "qos", "queued")
+    __slots__ = ("code", "detail", "epoch", "number", "packet_id", "qos", "queued")
 
-    def __init__(self, packet_id: int, qos: int, epoch: int) -> None:
+    def __init__(self, packet_id: int, qos: int, epoch: int, number: int) -> None:
         self.packet_id = packet_id
         self.qos = qos
         self.epoch = epoch
+        self.number = number
         self.queued = True
         self.code: int | None = None
         self.detail = ""
-
-
-class Backlog:
-    """What was released on a source's sessions: held, and submitted again with back-off.
-
-    There is one timer, and no negative acknowledgement: to MQTT that would be the end of the
-    message (section 4.3.2).
-    """
-
-    def __init__(self, tasks: Tasks) -> None:
-        self._tasks = tasks
-        self._intake: Intake | None = None
-        self._held: list[Callable[[], Delivery | None]] = []
-        self._timer: asyncio.TimerHandle | None = None
-        self._delay = FIRST_DELAY
-
-    def __len__(self) -> int:
-        return len(self._held)
-
-    def open(self, intake: Intake) -> None:
-        """Begin."""
-        self._intake = intake
-
-    def hold(self, again: Callable[[], Delivery | None], retry_after: float | None) -> None:
-        """Keep a message until its time has come.
-
-        Args:
-            again: makes its delivery anew, or None if nobody wants it any more.
-            retry_after: seconds, when the sink said so.
-        """
-        self._held.append(again)
-        if self._timer is None and self._intake is not None:
-            jitter = 1 + random.random() / 4  # noqa: S311 - no secret
-            delay = max(self._delay * jitter, retry_after or 0.0)
-            self._timer = asyncio.get_running_loop().call_later(delay, self._start)
-
-    def relieve(self) -> None:
-        """Begin with the shortest delay again, as something was accepted."""
-        self._delay = FIRST_DELAY
-
-    def close(self) -> None:
-        """Submit nothing any more; what is held stays unacknowledged."""
-        self._intake = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _start(self) -> None:
-        self._timer = None
-        self._delay = min(self._delay * 2, LAST_DELAY)
-        if self._intake is None:
-            return
-        held, self._held = self._held, []
-        deliveries = [delivery for again in held if (delivery := again()) is not None]
-        if not deliveries:
-            return
-        if not self._intake.try_submit(deliveries):
-            self._tasks.start(self._intake.submit(deliveries), "submit again")
 
 
 class Receiver:
@@ -208,28 +145,32 @@ class Receiver:
             if not packet.qos:
                 events = self._events(packet, None)
                 if events is not None:
-                    deliveries.append(Delivery(events, _forget))
+                    number = self._backlog.next_number()
+                    on_settled = partial(self._forget, events, number)
+                    self._put(deliveries, events, number, partial(Delivery, events, on_settled))
                 continue
             known = self._open.get(packet.packet_id)
             if known is not None and self._is_repetition(packet, known):
                 self._repeat(known)
                 continue
-            exchange = Exchange(packet.packet_id, packet.qos, self._epoch)
+            number = self._backlog.next_number()
+            exchange = Exchange(packet.packet_id, packet.qos, self._epoch, number)
             self._open[packet.packet_id] = exchange
             self._order.append(exchange)
             self.used_quota += 1
             events = self._events(packet, exchange)
             if events is not None:
-                deliveries.append(self._delivery(exchange, events))
+                self._put(deliveries, events, number, partial(self._again, exchange, events))
         if self._out or (self._order and self._order[0].code is not None):
             self._flush_soon()
         return deliveries
 
-    def offer(self, events: Sequence[Event]) -> Delivery:
-        """Return the delivery of a message without an answer that is repeated all the same."""
-        exchange = Exchange(0, 1, 0)
-        exchange.queued = False
-        return self._delivery(exchange, events)
+    def offer(self, events: Sequence[Event]) -> list[Delivery]:
+        """Return what to submit for a message that is repeated, though nobody waits for it."""
+        exchange = Exchange(0, 1, 0, self._backlog.next_number())
+        deliveries: list[Delivery] = []
+        self._put(deliveries, events, exchange.number, partial(self._again, exchange, events))
+        return deliveries
 
     def flush(self) -> None:
         """Write every answer whose turn has come."""
@@ -275,20 +216,41 @@ class Receiver:
         exchange.queued = True
         self._order.append(exchange)
 
-    def _delivery(self, exchange: Exchange, events: Sequence[Event]) -> Delivery:
+    def _put(
+        self, deliveries: list[Delivery], events: Sequence[Event], number: int, again: Again
+    ) -> None:
+        """Append a delivery, unless it has to wait behind one of its key that was released."""
+        backlog = self._backlog
+        if backlog.holds_any and backlog.holds(key := _key(events)):
+            backlog.hold(key, number, again)
+        elif (delivery := again()) is not None:
+            deliveries.append(delivery)
+
+    def _again(self, exchange: Exchange, events: Sequence[Event]) -> Delivery | None:
+        is_lost = exchange.packet_id and self._open.get(exchange.packet_id) is not exchange
+        if is_lost and not self._keep_lost:
+            return None
         self.submitted += 1
         return Delivery(events, partial(self._settled, exchange, events))
 
+    def _forget(self, events: Sequence[Event], number: int, _settlement: Settlement) -> None:
+        """QoS 0 has no answer; the pipeline has counted the outcome."""
+        if self._backlog.holds_any:
+            self._backlog.passed(_key(events), number)
+
     def _settled(self, exchange: Exchange, events: Sequence[Event], settlement: Settlement) -> None:
         self.submitted -= 1
+        backlog = self._backlog
         if settlement.outcome == Outcome.RELEASED:
-            self._backlog.hold(partial(self._again, exchange, events), settlement.retry_after)
+            again = partial(self._again, exchange, events)
+            backlog.hold(_key(events), exchange.number, again, settlement.retry_after)
             if not self.submitted:
                 self._flush_soon()
             return
+        if backlog.holds_any:
+            backlog.passed(_key(events), exchange.number)
         if settlement.outcome == Outcome.ACCEPTED:
             exchange.code = ReasonCode.SUCCESS
-            self._backlog.relieve()
         else:
             exchange.code = ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR
             exchange.detail = settlement.detail or settlement.reason.value
@@ -296,10 +258,6 @@ class Receiver:
                 # Its PUBACK can only say yes, so this is the only trace.
                 self._intake.rejected(settlement.reason.value, exchange.detail)
         self._flush_soon()
-
-    def _again(self, exchange: Exchange, events: Sequence[Event]) -> Delivery | None:
-        is_lost = exchange.packet_id and self._open.get(exchange.packet_id) is not exchange
-        return None if is_lost and not self._keep_lost else self._delivery(exchange, events)
 
     def _complete(self, packet_id: int) -> None:
         """Answer PUBREL."""
@@ -337,44 +295,5 @@ class Receiver:
             asyncio.get_running_loop().call_soon(self.flush)
 
 
-def _forget(_settlement: Settlement) -> None:
-    """QoS 0 has no answer; the pipeline has counted the outcome."""
-
-
-class Gate:
-    """Hands lists in, and says when the source must stop reading.
-
-    Args:
-        intake: the gateway.
-        tasks: the source's.
-    """
-
-    def __init__(self, intake: Intake, tasks: Tasks) -> None:
-        self._intake = intake
-        self._tasks = tasks
-        self._open = asyncio.Event()
-        self._open.set()
-
-    @property
-    def is_shut(self) -> bool:
-        """Whether a list still waits for room."""
-        return not self._open.is_set()
-
-    async def opened(self) -> None:
-        """Return when nothing waits for room."""
-        await self._open.wait()
-
-    def submit(self, deliveries: Sequence[Delivery], on_room: Callable[[], None]) -> None:
-        """Submit at once, or be shut until there was room; then `on_room` is called.
-
-        A shut gate must not be given more: the order would be lost.
-        """
-        if not deliveries or self._intake.try_submit(deliveries):
-            return
-        self._open.clear()
-        self._tasks.start(self._wait(deliveries, on_room), "wait for room")
-
-    async def _wait(self, deliveries: Sequence[Delivery], on_room: Callable[[], None]) -> None:
-        await self._intake.submit(deliveries)
-        self._open.set()
-        on_room()
+def _key(events: Sequence[Event]) -> str:
+    return events[0].key if events else ""

@@ -12,9 +12,10 @@ from bindings.event import Event
 from bindings.wire.mqtt import V5, V311, Ack, Publish, Version
 from bindings.wire.mqtt.reason import describe
 from gateway.interfaces import Intake
+from gateway.sources.backlog import Backlog, Gate
 from gateway.sources.mqtt.client import BrokerClient, BrokerRefusedError, dial
 from gateway.sources.mqtt.config import MqttSourceConfig
-from gateway.sources.mqtt_exchange import Backlog, Gate, Receiver
+from gateway.sources.mqtt_exchange import Receiver
 from gateway.sources.mqtt_message import MessageDecoder
 from gateway.tasks import Tasks
 from gateway.tls import client_context
@@ -40,7 +41,7 @@ class MqttSource:
         )
         self._facts = {"client_id": config.client_id} if config.client_id else {}
         self._tasks = Tasks(f"mqtt {config.name}")
-        self._backlog = Backlog(self._tasks)
+        self._backlog = Backlog(self._tasks, config.limits.inflight)
         self._context: ssl.SSLContext | None = None
         self._client: BrokerClient | None = None
         self._receiver: Receiver | None = None
@@ -59,7 +60,7 @@ class MqttSource:
         if self._config.wants_tls:
             self._context = client_context(self._config.tls)
         self._backlog.open(intake)
-        self._gate = Gate(intake, self._tasks)
+        self._gate = Gate(intake, self._backlog, self._tasks)
         self._receiver = Receiver(
             self._decode, intake, self._backlog, self._on_progress, keep_lost=True
         )

@@ -34,7 +34,8 @@ class MqttEndpointConfig(SourceConfig):
     stall_timeout: Duration = Field(
         default=60.0,
         gt=0,
-        description="a device whose messages find no room for that long is disconnected (0x97)",
+        description="a device whose messages find no room for that long, or that takes no answers, "
+        "is disconnected (0x97)",
     )
 
     @field_validator("event")

@@ -26,6 +26,7 @@ from bindings.wire.mqtt import (
     encode,
 )
 from bindings.wire.mqtt.reason import protocol_error
+from gateway.sources.backlog import Gate
 from gateway.sources.mqtt_endpoint.admission import (
     OVERHEAD_BYTES,
     client_id_of,
@@ -38,7 +39,6 @@ from gateway.sources.mqtt_endpoint.admission import (
 )
 from gateway.sources.mqtt_endpoint.alias import TopicAliases
 from gateway.sources.mqtt_endpoint.session import Host, Session
-from gateway.sources.mqtt_exchange import Gate
 
 _CONNECT: Final = b"\x10"
 _PINGRESP: Final = b"\xd0\x00"
@@ -57,7 +57,7 @@ class Connection(asyncio.Protocol):
         self._host = host
         limit = host.config.limits.max_event_bytes + OVERHEAD_BYTES
         self._reader = PacketReader(Peer.CLIENT, V311, limit)
-        self._gate = Gate(host.intake, host.tasks)
+        self._gate: Gate | None = None
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._session: Session | None = None
@@ -90,7 +90,8 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - why is of no matter
         self._closing = True
         self._detach()
-        self._host.connections.discard(self)
+        if not self._is_shut:
+            self._host.connections.discard(self)
         for timer in (self._deadline, self._stall, self._linger):
             if timer is not None:
                 timer.cancel()
@@ -196,7 +197,7 @@ class Connection(asyncio.Protocol):
             return
         self._batch = []
         receiver, limit = session.receiver, self._host.config.receive_maximum
-        self._gate.submit(receiver.take(batch), self._on_room)
+        session.gate.submit(receiver.take(batch), self._on_room)
         if receiver.used_quota > limit and session.version == V5:
             self._fail(
                 PacketError(ReasonCode.RECEIVE_MAXIMUM_EXCEEDED, f"more than {limit} messages")
@@ -227,6 +228,8 @@ class Connection(asyncio.Protocol):
         session.expires_after = expiry_of(connect, config)
         session.facts = self._facts(connect, client_id)
         session.on_progress = self._progress
+        self._gate = session.gate
+        self._gate.submit((), self._on_room)
         session.receiver.connect(
             self._write,
             connect.version,
@@ -331,7 +334,7 @@ class Connection(asyncio.Protocol):
         except CloudEventError as error:
             host.intake.rejected(error.reason, str(error))
             return
-        Gate(host.intake, host.tasks).submit([session.receiver.offer(events)], _nothing)
+        session.gate.submit(session.receiver.offer(events), self._on_room)
 
     # Flow
 
@@ -339,16 +342,19 @@ class Connection(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
 
+    @property
+    def _is_shut(self) -> bool:
+        return self._gate is not None and self._gate.is_shut
+
     def _on_room(self) -> None:
-        if self._stall is not None:
-            self._stall.cancel()
-            self._stall = None
+        if self.closed.done():
+            self._host.connections.discard(self)  # what it brought took up its place until now
         self._update_reading()
 
     def _progress(self) -> None:
         session = self._session
         if self._host.draining and (
-            session is None or (session.receiver.is_idle and not self._gate.is_shut)
+            session is None or (session.receiver.is_idle and not self._is_shut)
         ):
             self._will = None
             self._detach()
@@ -360,11 +366,15 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if transport is None or self._closing or transport.is_closing():
             return
-        pause = self._gate.is_shut or self._write_blocked or self._host.draining or self._is_full()
+        stalls = self._is_shut or self._write_blocked
+        if stalls and self._stall is None:
+            self._stall = self._loop.call_later(self._host.config.stall_timeout, self._give_up)
+        elif not stalls and self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+        pause = stalls or self._host.draining or self._is_full()
         if pause and not self._reading_paused:
             transport.pause_reading()
-            if self._gate.is_shut and self._stall is None:
-                self._stall = self._loop.call_later(self._host.config.stall_timeout, self._give_up)
         elif not pause and self._reading_paused:
             self._last_heard = self._loop.time()
             transport.resume_reading()

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from bindings.event import Event
 from bindings.wire.mqtt import V5, Publish, Version
 from gateway.interfaces import Intake
+from gateway.sources.backlog import Backlog, Gate
 from gateway.sources.mqtt_endpoint.config import MqttEndpointConfig
-from gateway.sources.mqtt_exchange import Backlog, Receiver
+from gateway.sources.mqtt_exchange import Receiver
 from gateway.sources.mqtt_message import MessageDecoder
 from gateway.tasks import Tasks
 
@@ -27,7 +28,8 @@ class Session:
     Attributes:
         client_id: its name.
         receiver: its open packet identifiers.
-        close: ends the connection it has, if any, since another took over.
+        gate: where its messages go in, those of its last connection before those of the next.
+        connection: what it has, if any.
         on_progress: called when answers have left.
         version: of the connection it has.
         facts: what templates may say of the connection.
@@ -39,6 +41,7 @@ class Session:
         self.client_id = client_id
         self._decoder = host.decoder
         self.receiver = Receiver(self._decode, host.intake, host.backlog, self._progress)
+        self.gate = Gate(host.intake, host.backlog, host.tasks)
         self.connection: Connection | None = None
         self.on_progress: Callable[[], None] = _nothing
         self.version: Version = V5
@@ -61,7 +64,7 @@ class Host:
         self.intake = intake
         self.decoder = MessageDecoder(config.event, config.limits.max_event_bytes)
         self.tasks = Tasks(f"mqtt-endpoint {config.name}")
-        self.backlog = Backlog(self.tasks)
+        self.backlog = Backlog(self.tasks, config.limits.inflight)
         self.backlog.open(intake)
         self.connections: set[Connection] = set()
         self.draining = False
@@ -73,9 +76,10 @@ class Host:
         session = self._sessions.pop(client_id, None)
         present = session is not None and not clean and not _is_over(session, now)
         if session is None or not present:
-            if session is not None:
-                session.receiver.lose()
-            session = Session(client_id, self)
+            older, session = session, Session(client_id, self)
+            if older is not None:
+                older.receiver.lose()
+                session.gate = older.gate
         session.expires_at = None
         self._sessions[client_id] = session
         self._bound(now)

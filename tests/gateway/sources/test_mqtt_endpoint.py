@@ -15,8 +15,8 @@ from tests.helpers import RecordingIntake
 
 REFUSED = Settlement(Outcome.REJECTED, Reason.SINK_REFUSED, detail="400")
 WRAP = {"type": "t", "source": "/{client_id}", "subject": "{topic}"}
-# Session expiry: none. Receive maximum 100, retain available (absent), packet size 131072, topic aliases 16,
-# wildcards, subscription identifiers and shared subscriptions 0.
+# Session expiry: none. Receive maximum 100, packet size 131072, topic aliases 16, wildcards,
+# subscription identifiers and shared subscriptions 0; retaining is available, so absent.
 FEATURES = "21 0064  27 00020000  22 0010  28 00  29 00  2a 00"
 
 
@@ -608,6 +608,52 @@ async def test_a_stall_that_lasts_ends_the_connection_with_0x97(bench, intake):
     assert await device.read() == bytes.fromhex("e0 01 97")
     assert await device.ended()
     intake.room.set()
+
+
+async def test_a_device_that_takes_no_answers_is_cut_off(bench, intake, monkeypatch):
+    monkeypatch.setattr("gateway.sources.mqtt_endpoint.connection._LINGER_SECONDS", 0.1)
+    source = await bench.open(intake, stall_timeout=0.2)
+    device = await bench.connected(source)
+    device.writer.transport.set_write_buffer_limits(1 << 30)
+    device.reader._transport.pause_reading()
+    (connection,) = source._host.connections
+    async with asyncio.timeout(20):
+        while not connection._write_blocked:
+            device.send(b"\xc0\x00" * 100_000)
+            await asyncio.sleep(0.01)
+        await connection.closed
+
+
+async def test_a_device_that_comes_back_in_a_stall_goes_on_in_order(bench, intake):
+    source = await bench.open(intake)
+    expiry = bytes.fromhex("11 0000ffff")
+    device = await bench.connected(source, flags=0, properties=expiry)
+    intake.room.clear()
+    device.send(publish("1", qos=1, mid=1))
+    await device.close()
+    again = await bench.connected(source, flags=0, properties=expiry)
+    again.send(publish("1", qos=1, mid=1, flags=8), publish("2", qos=1, mid=2))
+    other = await bench.connected(source, "other")  # by then the gateway has read, or has not
+    other.send(bytes.fromhex("c000"))
+    await other.read()
+    intake.room.set()
+    assert [await again.read() for _ in range(2)] == [
+        bytes.fromhex("40 02 0001"), bytes.fromhex("40 02 0002"),
+    ]  # fmt: skip
+    assert [event.subject for event in intake.events] == ["1", "2"]
+
+
+async def test_what_a_lost_device_left_waiting_takes_up_its_place(bench, intake):
+    """Else devices that come and go in a stall would fill the memory."""
+    source = await bench.open(intake, max_connections=1)
+    device = await bench.connected(source)
+    intake.room.clear()
+    device.send(publish("1"))
+    await device.close()
+    assert await (await bench.dial(source)).ended()
+    intake.room.set()
+    await intake.wait_for(lambda i: i.events)
+    await bench.connected(source, "next")
 
 
 async def test_drain_answers_what_is_under_way_and_refuses_what_comes(bench):
