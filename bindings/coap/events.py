@@ -47,7 +47,8 @@ class Peer(msgspec.Struct, frozen=True):
     """Who sent a request.
 
     Attributes:
-        endpoint: transport, address, port and security context, as bytes that differ when they do.
+        endpoint: transport, address, port and security context, as bytes that differ when they do;
+            over a stream, where nothing is retransmitted, random for each request (section 7.3).
         source: the source of its events when they name none (section 9.1).
         is_authenticated: whether it has shown credentials.
     """

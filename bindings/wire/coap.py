@@ -246,12 +246,17 @@ class Block(NamedTuple):
     """SZX: the size is 2 ** (SZX + 4) bytes; 7 is reserved on UDP."""
 
     @property
+    def is_bert(self) -> bool:
+        """Whether it stands for several blocks of 1024 bytes, as over TCP (RFC 8323 6)."""
+        return self.size_exponent == 7
+
+    @property
     def size(self) -> int:
-        return 16 << self.size_exponent
+        return 16 << min(self.size_exponent, 6)
 
     @property
     def offset(self) -> int:
-        return self.number << (self.size_exponent + 4)
+        return self.number * self.size
 
     def to_bytes(self) -> bytes:
         return from_uint(self.number << 4 | self.more << 3 | self.size_exponent)

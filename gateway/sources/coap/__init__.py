@@ -1,7 +1,7 @@
-"""The CoAP source: a UDP server that accepts events (docs/coap-binding.md).
+"""The CoAP source: a server over UDP, TCP and TLS that accepts events (docs/coap-binding.md).
 
 config      the source's table in the configuration
-listener    the socket
+listener    the sockets
 resources   routes, and what /.well-known/core says of them
 peers       who sends, and what is kept for each
 duplicates  answers that are given again
@@ -9,7 +9,10 @@ assembly    payloads that arrive in blocks
 exchange    one request under way, and its answer
 separate    answers sent on their own, until they are acknowledged
 requests    from a datagram to an exchange: all checks, in their order
-source      reads, submits, answers, and keeps the time
+handover    from exchanges to the gateway
+source      reads datagrams, submits, answers, and keeps the time
+streams     the listeners for connections, with aiocoap
+connection  reads what a connection brings, submits and answers
 """
 
 from gateway.sources.coap.config import CoapRoute, CoapSourceConfig

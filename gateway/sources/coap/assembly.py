@@ -65,9 +65,7 @@ class Assemblies:
                 not follow what is there.
             TooLargeError: the payload is larger than the limit.
         """
-        if block.size_exponent == 7 or (
-            len(payload) != block.size if block.more else len(payload) > block.size
-        ):
+        if not _fits(block, len(payload)):
             raise RequestError("wrong block size", Code.BAD_REQUEST, reason="block")
         key = (address, options)
         if block.number == 0:
@@ -99,6 +97,11 @@ class Assemblies:
         if not keys:
             del self._keys[address]
 
+    def drop_all(self, address: SocketAddress) -> None:
+        """Give up what a sender has begun, as it is gone."""
+        for options in list(self._keys.get(address, ())):
+            self.drop(address, options)
+
     def expire(self, now: float) -> None:
         """Give up what has waited too long for its next block."""
         while self._assemblies:
@@ -125,3 +128,10 @@ class Assemblies:
         assembly = self._assemblies[key] = _Assembly()
         self._used_bytes += len(options) + _COST
         return assembly
+
+
+def _fits(block: Block, size: int) -> bool:
+    """Whether a payload has a size that its block may have."""
+    if block.is_bert:  # several blocks at once (RFC 8323 6)
+        return not block.more or (size > 0 and size % block.size == 0)
+    return size == block.size if block.more else size <= block.size

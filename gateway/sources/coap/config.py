@@ -29,8 +29,8 @@ class CoapRoute(Record):
     type: str | None = Field(None, description="type of events that name none; templates allowed")
     source: str | None = Field(
         None,
-        description="source of events that name none, such as /devices/{device}; "
-        "default: coap://{device}, which is the sender's IP address",
+        description="source of events that name none, such as /devices/{device}; default: "
+        "/devices/{device}, the name in its certificate, or else coap://{device}, its IP address",
     )
     subject: str | None = Field(
         None, description="subject of events that name none; templates allowed"
@@ -91,12 +91,29 @@ DEFAULT_ROUTES: Final = {
 
 
 class CoapSourceConfig(SourceConfig):
-    """A CoAP server over UDP."""
+    """A CoAP server over UDP, and by choice over TCP and TLS (RFC 8323)."""
 
-    listen: Listen = Field(
+    listen: Listen | None = Field(
         Address("0.0.0.0", 5683),  # noqa: S104 - devices are elsewhere
-        description="where to listen; on a host with several addresses name one, "
-        "since answers leave from the address that the system chooses",
+        description="where to listen (UDP); null for none; on a host with several addresses name "
+        "one, since answers leave from the address that the system chooses",
+    )
+    listen_tcp: Listen | None = Field(
+        None, description="where to listen for connections (coap+tcp), usually port 5683"
+    )
+    listen_tls: Listen | None = Field(
+        None,
+        description="where to listen for TLS connections (coaps+tcp), usually port 5684; "
+        "needs `tls`, and with `tls.ca` a client's certificate says which source is its own",
+    )
+    max_connections: int = Field(
+        10_000, ge=1, description="connections at once; one more is closed unanswered"
+    )
+    message_timeout: Duration = Field(
+        30.0,
+        gt=0,
+        description="how long a connection may be silent before its first message, "
+        "and how long a message may take to arrive; then it is aborted",
     )
     routes: dict[str, CoapRoute] = Field(
         DEFAULT_ROUTES,
@@ -122,7 +139,10 @@ class CoapSourceConfig(SourceConfig):
         "never in production (RFC 7252 12.3)",
     )
     inflight_per_endpoint: int = Field(
-        16, ge=1, description="requests of one address and port under way; beyond it: 5.03"
+        16,
+        ge=1,
+        description="requests of one address and port under way; beyond it: 5.03, "
+        "or the connection is read no further",
     )
     duplicates_max_bytes: Size = Field(
         64 * 2**20,
@@ -164,4 +184,17 @@ class CoapSourceConfig(SourceConfig):
     def _in_order(self) -> "CoapSourceConfig":
         if self.sink_timeout <= self.ack_after:
             raise ValueError("sink_timeout must be longer than ack_after")
+        return self
+
+    @model_validator(mode="after")
+    def _listens(self) -> "CoapSourceConfig":
+        if self.listen is None and self.listen_tcp is None and self.listen_tls is None:
+            raise ValueError("listen, listen_tcp or listen_tls is needed")
+        if self.tls is not None and self.listen_tls is None:
+            raise ValueError(
+                "tls serves listen_tls only, as CoAP over DTLS is not available yet: "
+                "add listen_tls, or remove tls"
+            )
+        if self.listen_tls is not None and (self.tls is None or self.tls.cert is None):
+            raise ValueError("listen_tls needs a tls table with cert")
         return self

@@ -1,5 +1,7 @@
 """One request under way: what is needed to answer it, and to answer it again."""
 
+import math
+import secrets
 from collections.abc import Sequence
 from typing import Final
 
@@ -13,6 +15,7 @@ from bindings.wire.coap import (
     from_uint,
     serialise_options,
 )
+from gateway.delivery import Outcome, Reason, Settlement
 from gateway.sources.coap.peers import Endpoint
 
 NO_ANSWER: Final = b""
@@ -24,6 +27,9 @@ CHANGED: Final = bytes((Code.CHANGED,))
 
 AMPLIFICATION: Final = 3
 """An answer has at most so many times the bytes of its request (binding section 9.4)."""
+
+_MAX_AGE_SECONDS: Final = (30, 90)
+"""Random, so that a fleet does not come back at once (binding section 8.3)."""
 
 
 class Exchange:
@@ -92,6 +98,24 @@ class Exchange:
         whole = bytes((code,)) + serialise_options(every) + b"\xff" + payload
         return whole if len(whole) + 3 + len(self.token) <= self.max_answer_bytes else plain
 
+    def settled(self, settlement: Settlement) -> bytes:
+        """Return the answer for what became of the events (binding section 8.3)."""
+        if settlement.outcome == Outcome.ACCEPTED and self.block1 is None:
+            return CHANGED
+        code = _code_of(settlement)
+        options: tuple[Option, ...] = ()
+        if code in {Code.SERVICE_UNAVAILABLE, Code.TOO_MANY_REQUESTS}:
+            options = (_max_age(settlement.retry_after),)
+        return self.answer(code, options)
+
+    def unavailable(self) -> bytes:
+        """Return the answer to a request that finds no room."""
+        return self.answer(Code.SERVICE_UNAVAILABLE, (_max_age(None),))
+
+    def timed_out(self) -> bytes:
+        """Return the answer when nothing was settled in time."""
+        return self.answer(Code.GATEWAY_TIMEOUT, (), "outcome unknown")
+
 
 def piggybacked(mid: int, token: bytes, answer: bytes) -> bytes:
     """Return the ACK that carries an answer, or the bare one."""
@@ -110,3 +134,24 @@ def _problem_details(text: bytes) -> bytes:
     """Return concise problem details (RFC 9290) with a title, which is at most 64 bytes."""
     length = bytes((0x60 | len(text),)) if len(text) < 24 else bytes((0x78, len(text)))
     return b"\xa1\x20" + length + text
+
+
+def _code_of(settlement: Settlement) -> Code:
+    """Return the response code for what became of the events (binding section 8.3)."""
+    if settlement.outcome == Outcome.ACCEPTED:
+        return Code.CHANGED
+    if settlement.outcome == Outcome.REJECTED:
+        return Code.BAD_REQUEST if settlement.reason == Reason.INVALID else Code.BAD_GATEWAY
+    if settlement.reason == Reason.SINK_BUSY:
+        return Code.TOO_MANY_REQUESTS
+    if settlement.reason == Reason.TIMEOUT:
+        return Code.GATEWAY_TIMEOUT
+    return Code.SERVICE_UNAVAILABLE
+
+
+def _max_age(seconds: float | None) -> Option:
+    """Return the option that says when to come back."""
+    if seconds is None:
+        first, last = _MAX_AGE_SECONDS
+        return (Number.MAX_AGE, from_uint(first + secrets.randbelow(last - first + 1)))
+    return (Number.MAX_AGE, from_uint(max(1, min(math.ceil(seconds), 0xFFFFFFFF))))

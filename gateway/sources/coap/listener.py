@@ -1,4 +1,4 @@
-"""The UDP socket of the CoAP source."""
+"""The sockets of the CoAP source."""
 
 import asyncio
 import contextlib
@@ -15,6 +15,8 @@ SocketAddress = tuple[str, int] | tuple[str, int, int, int]
 _SO_RCVBUFFORCE: Final = 33
 _IP_MULTICAST_ALL: Final = 49
 _IPV6_MULTICAST_ALL: Final = 29
+
+_KEEPALIVE_SECONDS: Final = 120
 
 
 async def open_socket(listen: Address, receive_buffer_bytes: int) -> socket.socket:
@@ -36,6 +38,37 @@ async def open_socket(listen: Address, receive_buffer_bytes: int) -> socket.sock
             result.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         _ignore_multicast(result, family)
         _grow_buffer(result, receive_buffer_bytes)
+        result.bind(address)
+    except OSError as error:
+        result.close()
+        raise GatewayError(f"coap can't listen on {listen}: {error}") from error
+    return result
+
+
+async def open_stream_socket(listen: Address) -> socket.socket:
+    """Return a bound TCP socket that finds out dead peers; `[::]` takes IPv4 too.
+
+    Raises:
+        GatewayError: the host is unknown or the port is taken.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(listen.host, listen.port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise GatewayError(f"coap can't listen on {listen}: {error}") from error
+    family, kind, protocol, _, address = found[0]
+    result = socket.socket(family, kind, protocol)
+    try:
+        result.settimeout(0)
+        result.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            result.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        # What it accepts inherits these; a device that lost its power says no goodbye.
+        result.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        with contextlib.suppress(AttributeError, OSError):  # not Linux
+            result.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEPALIVE_SECONDS)
+            result.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _KEEPALIVE_SECONDS // 4)
+            result.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
         result.bind(address)
     except OSError as error:
         result.close()

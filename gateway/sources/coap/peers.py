@@ -11,23 +11,25 @@ MAX_IDLE_PEERS: Final = 16384
 
 
 class Endpoint:
-    """One address and port (RFC 7252 1.2).
+    """One address and port (RFC 7252 1.2), or one connection.
 
     Attributes:
         address: as the socket has it.
-        device: its IP address; templates call it so.
+        device: the name in its certificate, or else its IP address; templates call it so.
         peer: what the binding wants to know of it.
+        is_stream: whether it is a connection, which has no datagrams (RFC 8323).
         in_flight: requests of it that have no answer yet.
         routes: event resources with the templates filled in for it, by path.
     """
 
-    __slots__ = ("_next_mid", "address", "device", "in_flight", "peer", "routes")
+    __slots__ = ("_next_mid", "address", "device", "in_flight", "is_stream", "peer", "routes")
 
     def __init__(self, address: SocketAddress) -> None:
         self.address = address
         self.device = ip_of(address)
         host = f"[{self.device}]" if ":" in self.device else self.device
         self.peer = Peer(f"udp {self.device} {address[1]}".encode(), f"coap://{host}")
+        self.is_stream = False
         self.in_flight = 0
         self.routes: dict[tuple[bytes, ...], Route] = {}
         self._next_mid = secrets.randbelow(0x10000)

@@ -85,6 +85,8 @@ class Requests:
             self.assemblies.drop(address, options)
             raise TooLargeError(f"more than {limit} bytes", limit=limit)
         payload = request.message.payload
+        if block.is_bert and not exchange.endpoint.is_stream:
+            raise RequestError("wrong block size", Code.BAD_REQUEST, reason="block")
         whole = self.assemblies.add(address, options, block, payload, limit, now)
         exchange.block1 = block.to_bytes()
         return whole

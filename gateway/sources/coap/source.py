@@ -6,14 +6,11 @@ everything: empty ACKs, sink timeouts, repetitions of separate answers and what 
 
 import asyncio
 import logging
-import math
-import secrets
 import socket
-import time
 from collections import deque
-from datetime import UTC, datetime
+from collections.abc import Mapping
 from functools import partial
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from bindings.coap import Moment
 from bindings.errors import CloudEventError
@@ -21,31 +18,31 @@ from bindings.wire.coap import (
     Code,
     Message,
     MessageFormatError,
-    Number,
-    Option,
     Type,
-    from_uint,
     parse,
     reset,
 )
 from gateway.config.records import Address
-from gateway.delivery import Delivery, Outcome, Reason, Settlement
+from gateway.delivery import Delivery, Settlement
 from gateway.errors import GatewayError
 from gateway.interfaces import Intake
 from gateway.sources.coap.config import CoapSourceConfig
 from gateway.sources.coap.duplicates import CON_SECONDS, NON_SECONDS, Duplicates, key_of
 from gateway.sources.coap.exchange import (
     BARE_ACK,
-    CHANGED,
     NO_ANSWER,
     Exchange,
     piggybacked,
     separate,
 )
+from gateway.sources.coap.handover import Batch, hand_in, moment
 from gateway.sources.coap.listener import SocketAddress, bound_address, open_socket
 from gateway.sources.coap.peers import Peers
 from gateway.sources.coap.requests import Requests, refusal
 from gateway.sources.coap.separate import SeparateAnswers
+
+if TYPE_CHECKING:
+    from gateway.sources.coap.streams import Streams
 
 _log = logging.getLogger(__name__)
 
@@ -53,10 +50,6 @@ _READS_PER_WAKE_UP: Final = 256
 """Enough to share the cost of a submit; few enough (8 ms) not to hold up other sources."""
 _DATAGRAM_BYTES: Final = 65536
 _HOUSEKEEPING_SECONDS: Final = 30.0
-_MAX_AGE_SECONDS: Final = (30, 90)
-"""Random, so that a fleet does not come back at once (binding section 8.3)."""
-
-_Batch = list[tuple[Delivery, Exchange]]
 
 
 class CoapSource:
@@ -75,27 +68,53 @@ class CoapSource:
         self._unsettled: deque[tuple[float, Exchange]] = deque()
         self._buffer = bytearray(_DATAGRAM_BYTES)
         self._socket: socket.socket | None = None
+        self._streams: Streams | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._draining = False
 
     @property
     def address(self) -> Address:
-        """Where it listens, with the port that the system chose."""
-        if self._socket is None:
-            raise RuntimeError("the source is not open")
-        return bound_address(self._socket)
+        """Where it listens, with the port that the system chose: UDP, or the first stream."""
+        if self._socket is not None:
+            return bound_address(self._socket)
+        for address in self.stream_addresses.values():
+            return address
+        raise RuntimeError("the source is not open")
+
+    @property
+    def stream_addresses(self) -> Mapping[str, Address]:
+        """Where it listens for connections, by URI scheme: coap+tcp, coaps+tcp."""
+        return {} if self._streams is None else self._streams.addresses
 
     async def open(self, intake: Intake) -> None:
-        if self._config.tls is not None:
-            raise GatewayError(f"source {self._config.name!r}: CoAP over DTLS is not available yet")
         self._intake = intake
         self._loop = asyncio.get_running_loop()
-        self._socket = await open_socket(self._config.listen, self._config.receive_buffer_bytes)
-        self._loop.add_reader(self._socket.fileno(), self._on_readable)
-        _log.info("listening", extra={"source": self._config.name, "address": str(self.address)})
+        config = self._config
+        try:
+            if config.listen is not None:
+                self._socket = await open_socket(config.listen, config.receive_buffer_bytes)
+                self._loop.add_reader(self._socket.fileno(), self._on_readable)
+                self._say_listening("coap", bound_address(self._socket))
+            if config.listen_tcp is not None or config.listen_tls is not None:
+                # Only here, as aiocoap takes 2 MB.
+                from gateway.sources.coap.streams import Streams  # noqa: PLC0415 - see above
+
+                self._streams = Streams(config, self._requests, intake)
+                await self._streams.open()
+                for scheme, address in self._streams.addresses.items():
+                    self._say_listening(scheme, address)
+        except GatewayError:
+            await self.close()
+            raise
+
+    def _say_listening(self, scheme: str, address: Address) -> None:
+        where = {"source": self._config.name, "address": f"{scheme}://{address}"}
+        _log.info("listening", extra=where)
 
     async def drain(self) -> None:
         self._draining = True
+        if self._streams is not None:
+            self._streams.drain()
 
     async def close(self) -> None:
         if self._timer is not None:
@@ -105,6 +124,9 @@ class CoapSource:
             self._loop.remove_reader(self._socket.fileno())
             self._socket.close()
             self._socket = None
+        if self._streams is not None:
+            await self._streams.close()
+            self._streams = None
 
     # --- in -----------------------------------------------------------------------------------
 
@@ -113,10 +135,10 @@ class CoapSource:
         if listener is None:
             return
         now = self._loop.time()
-        moment = _moment()
+        received = moment()
         self._duplicates.expire(now)
         self._requests.assemblies.expire(now)
-        batch: _Batch = []
+        batch: Batch = []
         view = memoryview(self._buffer)
         for _ in range(_READS_PER_WAKE_UP):
             try:
@@ -126,15 +148,15 @@ class CoapSource:
             except OSError as error:  # what an ICMP message said of an earlier answer
                 _log.debug("can't receive: %s", error)
                 continue
-            self._receive(bytes(view[:size]), address, batch, moment, now)
+            self._receive(bytes(view[:size]), address, batch, received, now)
         if batch:
-            self._submit(batch)
+            hand_in(self._intake, batch, self._refuse_for_now)
             self._wait_for(batch, now)
         if self._timer is None:
             self._arm(now)
 
     def _receive(
-        self, datagram: bytes, address: SocketAddress, batch: _Batch, moment: Moment, now: float
+        self, datagram: bytes, address: SocketAddress, batch: Batch, received: Moment, now: float
     ) -> None:
         """Take one datagram: answer it, or add what it brings to the batch."""
         try:
@@ -159,7 +181,7 @@ class CoapSource:
             self._refuse_for_now(exchange)
             return
         try:
-            found = self._requests.judge(message, exchange, moment, now)
+            found = self._requests.judge(message, exchange, received, now)
         except CloudEventError as error:
             self._intake.rejected(error.reason, str(error))
             self._finish(exchange, refusal(exchange, error))
@@ -191,23 +213,11 @@ class CoapSource:
         elif known:
             self._send(piggybacked(message.mid, message.token, known), address)
 
-    def _submit(self, batch: _Batch) -> None:
-        """Hand a batch in; where there is no room for all of it, as many as there is room for."""
-        if self._intake.try_submit([delivery for delivery, _ in batch]):
-            return
-        if len(batch) == 1:
-            self._refuse_for_now(batch[0][1])
-            return
-        middle = len(batch) // 2
-        self._submit(batch[:middle])
-        self._submit(batch[middle:])
-
     def _refuse_for_now(self, exchange: Exchange) -> None:
         """Say that there is no room: 5.03 with Max-Age for CON, silence for NON (section 8.5)."""
         self._intake.rejected("busy", "no room for more events")
         if exchange.confirmable or self._draining:
-            options = (_max_age(None),)
-            self._finish(exchange, exchange.answer(Code.SERVICE_UNAVAILABLE, options))
+            self._finish(exchange, exchange.unavailable())
         else:
             self._finish(exchange, NO_ANSWER)
             self._duplicates.forget(exchange.key)
@@ -217,14 +227,7 @@ class CoapSource:
     def _settled(self, exchange: Exchange, settlement: Settlement) -> None:
         if not exchange.pending:
             return  # it was answered 5.04 before
-        if settlement.outcome == Outcome.ACCEPTED and exchange.block1 is None:
-            self._finish(exchange, CHANGED)
-            return
-        code = _code_of(settlement)
-        options: tuple[Option, ...] = ()
-        if code in {Code.SERVICE_UNAVAILABLE, Code.TOO_MANY_REQUESTS}:
-            options = (_max_age(settlement.retry_after),)
-        self._finish(exchange, exchange.answer(code, options))
+        self._finish(exchange, exchange.settled(settlement))
 
     def _finish(self, exchange: Exchange, answer: bytes) -> None:
         """Send the answer in the way that is still open, and keep it for a repetition."""
@@ -263,7 +266,7 @@ class CoapSource:
 
     # --- time ---------------------------------------------------------------------------------
 
-    def _wait_for(self, batch: _Batch, now: float) -> None:
+    def _wait_for(self, batch: Batch, now: float) -> None:
         deadline = now + self._config.ack_after
         waiting = [(deadline, exchange) for _, exchange in batch if exchange.pending]
         if waiting:
@@ -291,7 +294,7 @@ class CoapSource:
         now = self._loop.time()
         self._acknowledge(now)
         for exchange in _take_due(self._unsettled, now):
-            self._finish(exchange, exchange.answer(Code.GATEWAY_TIMEOUT, (), "outcome unknown"))
+            self._finish(exchange, exchange.timed_out())
         for datagram, address in self._separate.take_due(now):
             self._send(datagram, address)
         self._duplicates.expire(now)
@@ -321,30 +324,3 @@ def _take_due(queue: "deque[tuple[float, Exchange]]", now: float) -> list[Exchan
         if exchange.pending:
             due.append(exchange)
     return due
-
-
-def _moment() -> Moment:
-    seconds = time.time()
-    text = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
-    return Moment(seconds, text.removesuffix("+00:00") + "Z")
-
-
-def _code_of(settlement: Settlement) -> Code:
-    """Return the response code for what became of the events (binding section 8.3)."""
-    if settlement.outcome == Outcome.ACCEPTED:
-        return Code.CHANGED
-    if settlement.outcome == Outcome.REJECTED:
-        return Code.BAD_REQUEST if settlement.reason == Reason.INVALID else Code.BAD_GATEWAY
-    if settlement.reason == Reason.SINK_BUSY:
-        return Code.TOO_MANY_REQUESTS
-    if settlement.reason == Reason.TIMEOUT:
-        return Code.GATEWAY_TIMEOUT
-    return Code.SERVICE_UNAVAILABLE
-
-
-def _max_age(seconds: float | None) -> Option:
-    """Return the option that says when to come back."""
-    if seconds is None:
-        first, last = _MAX_AGE_SECONDS
-        return (Number.MAX_AGE, from_uint(first + secrets.randbelow(last - first + 1)))
-    return (Number.MAX_AGE, from_uint(max(1, min(math.ceil(seconds), 0xFFFFFFFF))))

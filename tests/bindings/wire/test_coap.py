@@ -176,6 +176,7 @@ def test_numbers_are_as_short_as_they_can_be(number, value):
         ("", Block(0, more=False, size_exponent=0), 16, 0),
         ("0e", Block(0, more=True, size_exponent=6), 1024, 0),
         ("26", Block(2, more=False, size_exponent=6), 1024, 2048),
+        ("2f", Block(2, more=True, size_exponent=7), 1024, 2048),
         ("0438", Block(67, more=True, size_exponent=0), 16, 1072),
     ],
 )

@@ -31,3 +31,16 @@ def test_one_endpoint_has_at_most_four_assemblies_and_the_oldest_goes():
     with pytest.raises(RequestError):
         assemblies.add(address, b"1", last, b"x", 65536, now=0)
     assert assemblies.add(address, b"2", last, b"x", 65536, now=0) is not None
+
+
+def test_a_sender_that_is_gone_leaves_nothing():
+    assemblies = Assemblies(max_bytes=2**20)
+    block = Block(0, more=True, size_exponent=0)
+    for port in (1, 2):
+        for options in (b"1", b"2"):
+            assemblies.add(("192.0.2.1", port), options, block, bytes(16), 65536, now=0)
+    assemblies.drop_all(("192.0.2.1", 1))
+    assert len(assemblies) == 2
+    assemblies.drop_all(("192.0.2.1", 2))
+    assemblies.drop_all(("192.0.2.1", 2))
+    assert (len(assemblies), assemblies.used_bytes) == (0, 0)

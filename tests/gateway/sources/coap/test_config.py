@@ -20,8 +20,22 @@ from tests.gateway.sources.coap.device import config
         {"ack_after": 2},
         {"ack_after": 1, "sink_timeout": 1},
         {"sink_timeout": 93},
+        {"listen": None},
+        {"listen_tls": "127.0.0.1:0"},
+        {"listen_tls": "127.0.0.1:0", "tls": {"ca": "ca.pem"}},
+        {"message_timeout": 0},
+        {"max_connections": 0},
     ],
 )
 def test_a_wrong_configuration_is_refused(changes):
     with pytest.raises(ValidationError):
         config(**changes)
+
+
+def test_tls_without_its_listener_says_what_to_do():
+    with pytest.raises(ValidationError, match="DTLS is not available yet: add listen_tls"):
+        config(tls={"cert": "cert.pem"})
+
+
+def test_streams_alone_are_enough():
+    assert config(listen=None, listen_tcp="127.0.0.1:0").listen is None

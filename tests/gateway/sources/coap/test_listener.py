@@ -5,18 +5,11 @@ import socket
 
 import pytest
 
-from gateway.config.records import Address, TlsConfig
+from gateway.config.records import Address
 from gateway.errors import GatewayError
 from gateway.sources.coap import CoapSource
 from tests.gateway.sources.coap.device import POST_T, config, running
 from tests.helpers import RecordingIntake
-
-
-async def test_dtls_is_refused_at_the_start():
-    source = CoapSource(config(tls=TlsConfig()))
-    with pytest.raises(GatewayError, match="DTLS"):
-        await source.open(RecordingIntake())
-    await source.close()
 
 
 async def test_a_taken_port_stops_the_start():

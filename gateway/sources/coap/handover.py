@@ -1,0 +1,38 @@
+"""Handing requests in: when they came, and what to do where there is no room for all of them."""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from bindings.coap import Moment
+from gateway.delivery import Delivery
+from gateway.interfaces import Intake
+from gateway.sources.coap.exchange import Exchange
+
+Batch = list[tuple[Delivery, Exchange]]
+"""What one read brought."""
+
+
+def hand_in(intake: Intake, batch: Batch, refuse: Callable[[Exchange], None]) -> None:
+    """Hand a batch in; where there is no room for all of it, as many as there is room for.
+
+    Args:
+        intake: the gateway.
+        batch: at least one delivery, with the request it answers.
+        refuse: called for each request that finds no room.
+    """
+    if intake.try_submit([delivery for delivery, _ in batch]):
+        return
+    if len(batch) == 1:
+        refuse(batch[0][1])
+        return
+    middle = len(batch) // 2
+    hand_in(intake, batch[:middle], refuse)
+    hand_in(intake, batch[middle:], refuse)
+
+
+def moment() -> Moment:
+    """Return now as events have it: UTC, milliseconds."""
+    seconds = time.time()
+    text = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    return Moment(seconds, text.removesuffix("+00:00") + "Z")
