@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 import ssl
 import struct
 
@@ -614,9 +615,13 @@ async def test_a_device_that_takes_no_answers_is_cut_off(bench, intake, monkeypa
     monkeypatch.setattr("gateway.sources.mqtt_endpoint.connection._LINGER_SECONDS", 0.1)
     source = await bench.open(intake, stall_timeout=0.2)
     device = await bench.connected(source)
-    device.writer.transport.set_write_buffer_limits(1 << 30)
-    device.reader._transport.pause_reading()
+    device.writer.transport.pause_reading()
     (connection,) = source._host.connections
+    for transport, option in (
+        (device.writer.transport, socket.SO_RCVBUF),
+        (connection._transport, socket.SO_SNDBUF),
+    ):
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, option, 4096)
     async with asyncio.timeout(20):
         while not connection._write_blocked:
             device.send(b"\xc0\x00" * 100_000)
