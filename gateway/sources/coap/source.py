@@ -108,8 +108,7 @@ class CoapSource:
             raise
 
     def _say_listening(self, scheme: str, address: Address) -> None:
-        where = {"source": self._config.name, "address": f"{scheme}://{address}"}
-        _log.info("listening", extra=where)
+        _log.info("listening on %s://%s", scheme, address, extra={"source": self._config.name})
 
     async def drain(self) -> None:
         self._draining = True
