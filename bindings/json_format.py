@@ -259,7 +259,7 @@ def _attribute(name: str, text: str) -> AttributeValue | None:
     if _INTEGER.fullmatch(text):
         return int(text)
     raise InvalidEventError(
-        f"{name[:50]} must be a string, boolean or 32-bit integer, not {excerpt(text)}",
+        f"{excerpt(name[:50])} must be a string, boolean or 32-bit integer, not {excerpt(text)}",
         attribute=name[:50],
         reason="attribute_type",
     )

@@ -173,13 +173,17 @@ class _ParserAdapter:
     async def _pass_on(self, messages: Sequence[NatsMessage]) -> None:
         """Give the client what is its own: answers to JetStream management."""
         for message in messages:
-            await self._client._process_msg(  # noqa: SLF001 - see ListClient
-                message.sid,
-                message.subject.encode("utf-8", "surrogateescape"),
-                message.reply,
-                message.payload,
-                message.header,
-            )
+            try:
+                await self._client._process_msg(  # noqa: SLF001 - see ListClient
+                    message.sid,
+                    message.subject.encode("utf-8", "surrogateescape"),
+                    message.reply,
+                    message.payload,
+                    message.header,
+                )
+            except (ValueError, IndexError) as error:
+                # Anybody may publish to its inbox, and nothing would be read after an exception.
+                _log.debug("%s: no answer: %r", self._client.peer, error)
 
     async def _control(self, line: bytes) -> None:
         client = self._client

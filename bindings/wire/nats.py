@@ -183,6 +183,14 @@ def _arguments(line: bytes) -> tuple[int, str, bytes, int, int]:
     return number, subject.decode("utf-8", "surrogateescape"), reply, header_size, body_size
 
 
+def parse_number(word: str) -> int | None:
+    """Return the number that a word of a subject or a header is, None if it is none.
+
+    Others may write such words too: `int` takes blanks and signs, and fails on 5000 digits.
+    """
+    return int(word) if word.isascii() and word.isdigit() and len(word) < 20 else None
+
+
 def _number(text: bytes) -> int:
     if not text.isdigit() or len(text) > 10:  # int() would take blanks, signs and underscores too
         raise ValueError("no number")

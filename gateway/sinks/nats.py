@@ -23,7 +23,13 @@ from bindings.binding import ContentMode, percent_encode
 from bindings.errors import CloudEventError
 from bindings.event import CORE_ATTRIBUTES, Event, canonical_text, is_valid_name
 from bindings.nats import NATS
-from bindings.wire.nats import NatsMessage, encode_headers, encode_publish, parse_headers
+from bindings.wire.nats import (
+    NatsMessage,
+    encode_headers,
+    encode_publish,
+    parse_headers,
+    parse_number,
+)
 from gateway.config.records import Duration, SinkConfig
 from gateway.delivery import Failure, Outcome, Reason
 from gateway.nats_connection import ClientCallbacks, NatsConnection, NatsServerConfig
@@ -215,10 +221,11 @@ class NatsSink:
 
     def _received(self, messages: list[NatsMessage]) -> None:
         for message in messages:
-            _, number, position = message.subject.rsplit(".", 2)
-            call = self._calls.get(int(number))
-            if call is not None:
-                self._take_answer(call, int(position), message)
+            _, *words = message.subject.rsplit(".", 2)
+            number, position = map(parse_number, words)
+            call = None if number is None else self._calls.get(number)
+            if call is not None and position is not None:
+                self._take_answer(call, position, message)
 
     def _take_answer(self, call: _Call, position: int, message: NatsMessage) -> None:
         if position not in call.waiting:
@@ -284,7 +291,7 @@ def _read_answer(message: NatsMessage) -> tuple[tuple[Outcome, Reason] | None, i
                 text = headers.description or "nobody listens: no stream has this subject"
                 return _RELEASED, headers.status, text
         answer = _decode_ack(message.payload)
-    except (CloudEventError, msgspec.MsgspecError) as error:
+    except (CloudEventError, ValueError, RecursionError) as error:  # msgspec's are ValueErrors
         return _RELEASED, 0, f"no JetStream acknowledgement: {error}"
     if answer.error is not None:
         kind = _OUTCOMES.get(answer.error.code, _RELEASED)

@@ -67,6 +67,20 @@ async def test_requests_of_nats_py_itself_still_work(server, connected):
     assert (await request).data == b"hi"
 
 
+@pytest.mark.parametrize(
+    "header", [b"\xff", b"NATS/1.0 \xff\r\n\r\n", b"NATS/1.0 503 \xff\r\n\r\n", b"x" * 50]
+)
+async def test_an_answer_with_a_strange_header_does_not_stop_the_reading(server, connected, header):
+    client, _ = connected
+    request = asyncio.ensure_future(client.request("svc", b"", timeout=5))
+    line = await server.heard(b"PUB svc ")
+    sid, reply = (await server.heard(b"SUB ")).split()[-1], line.split()[2]
+    size = len(header)
+    server.say(b"HMSG %b.x %b %d %d\r\n%b\r\n" % (reply[:-1], sid, size, size, header))
+    server.say(b"MSG %b %b 2\r\nhi\r\n" % (reply, sid))
+    assert (await request).data == b"hi"
+
+
 async def test_a_ping_is_answered(server, connected):
     server.say(b"PING\r\n")
     assert await server.heard(b"PONG")

@@ -17,7 +17,7 @@ import nats.js.errors
 from nats.js import JetStreamManager
 
 from bindings.errors import CloudEventError
-from bindings.wire.nats import NatsMessage, encode_publish, parse_headers
+from bindings.wire.nats import NatsMessage, encode_publish, parse_headers, parse_number
 from gateway.delivery import Outcome, Settlement
 from gateway.errors import GatewayError
 from gateway.interfaces import Intake
@@ -203,14 +203,13 @@ class JetStreamConsumer:
         except CloudEventError as error:
             self._intake.rejected(error.reason, str(error))
             return
-        number = message.subject.rpartition(".")[2]
-        if headers.status in {0, 100} or int(number) < self._first_request:
-            return  # a heartbeat, or the end of a request that we have forgotten
+        number = parse_number(message.subject.rpartition(".")[2])
+        if headers.status in {0, 100} or number is None or number < self._first_request:
+            return  # a heartbeat, the end of a request that we have forgotten, or not for us
         if headers.status in {404, 408}:
-            missing = headers.get("nats-pending-messages")
-            known = missing.isascii() and missing.isdigit()
+            missing = parse_number(headers.get("nats-pending-messages"))
             self._outstanding -= min(
-                self._outstanding, int(missing) if known else self._outstanding
+                self._outstanding, self._outstanding if missing is None else missing
             )
         else:
             self._trouble(f"{headers.status} {headers.description}")
@@ -271,11 +270,11 @@ def _stream_sequence(reply: bytes) -> int | None:
     """
     if not reply.startswith(_ACK_PREFIX):
         return None
-    words = reply.split(b".")
+    words = reply.decode("latin-1").split(".")
     if len(words) == 9:
-        word = words[5]
+        sequence, moment = words[5], words[7]
     elif len(words) >= 11:
-        word = words[7]
+        sequence, moment = words[7], words[9]
     else:
         return None
-    return int(word) if word.isdigit() else None
+    return None if parse_number(moment) is None else parse_number(sequence)

@@ -17,6 +17,7 @@ from bindings.wire.nats import (
     encode_headers,
     encode_publish,
     parse_headers,
+    parse_number,
 )
 
 # docs.nats.io, "Client Protocol", the examples of MSG and HMSG.
@@ -269,3 +270,12 @@ def test_the_bytes_of_pitfall_58_are_an_event():
         "text/plain",
         b"hi",
     )
+
+
+@pytest.mark.parametrize(
+    ("word", "number"),
+    [("0", 0), ("007", 7), ("9" * 19, 10**19 - 1), ("9" * 20, None), ("", None), ("-1", None),
+     (" 1", None), ("1_0", None), ("\u00b2", None), ("\u0661", None), ("1" * 5000, None)],
+)  # fmt: skip
+def test_a_word_is_a_number_or_none(word, number):
+    assert parse_number(word) == number

@@ -75,7 +75,18 @@ async def test_an_error_of_jetstream_has_its_outcome(server, sink, error, outcom
 
 @pytest.mark.parametrize(
     "answer",
-    [b"{}", b'{"stream":"S","seq":0}', b'{"seq":1}', b"[1]", b"\xff", b"", b"+ACK", b'{"seq":"1"}'],
+    [
+        b"{}",
+        b'{"stream":"S","seq":0}',
+        b'{"seq":1}',
+        b"[1]",
+        b"\xff",
+        b"",
+        b"+ACK",
+        b'{"seq":"1"}',
+        b'{"stream":"\xff"}',
+        b'{"x":' + b"[" * 100_000,
+    ],
 )
 async def test_an_answer_that_is_no_acknowledgement_is_released(server, sink, answer):
     sending = asyncio.ensure_future(sink.send([event(1)]))
@@ -106,7 +117,8 @@ async def test_an_answer_twice_or_to_nobody_does_no_harm(server, sink):
     sid = (await server.heard(b"SUB ")).split()[-1]
     inbox = line.split()[2].rsplit(b".", 2)[0]
     ack = b'{"stream":"S","seq":1}'
-    for token in (b"1.0", b"1.0", b"1.9", b"99.0", b"1.1"):
+    strange = (b"x.0", b"1.x", b"+1.0", "1.\u00b2".encode(), b"\xff.0", b"1." + b"1" * 5000)
+    for token in (b"1.0", b"1.0", b"1.9", b"99.0", *strange, b"1.1"):
         server.say(b"MSG %b.%b %b %d\r\n%b\r\n" % (inbox, token, sid, len(ack), ack))
     assert list(await sending) == []
 

@@ -141,6 +141,27 @@ async def test_a_status_without_a_count_ends_the_whole_request(server):
         assert (await script.request(2))[1]["batch"] == 100
 
 
+@pytest.mark.parametrize(
+    ("suffix", "headers"),
+    [
+        (b"x", []),
+        ("\u00b2".encode(), []),
+        (b"\xff", []),
+        (b"1" * 5000, []),
+        (b"1", [b"Nats-Pending-Messages: " + b"1" * 5000]),
+    ],
+    ids=["letter", "superscript", "no UTF-8", "5000 digits", "count of 5000 digits"],
+)
+async def test_what_others_send_to_the_inbox_ends_nothing(server, suffix, headers):
+    intake = RecordingIntake()
+    async with JetStreamScript(server, intake) as script:
+        reply, _ = await script.request(1)
+        script.status(reply.rpartition(b".")[0] + b"." + suffix, b"408 Request Timeout", *headers)
+        script.deliver("$JS.ACK.S.gw.1.2.3.x.0")  # no time
+        script.deliver(ACK_9.format(delivered=1, sequence=7))
+        assert await server.heard(b"PUB " + ACK_9.format(delivered=1, sequence=7).encode())
+
+
 async def test_a_heartbeat_is_no_end(server):
     async with JetStreamScript(server, RecordingIntake()) as script:
         reply, _ = await script.request(1)
