@@ -10,11 +10,13 @@ import itertools
 from collections import defaultdict
 from dataclasses import dataclass, field
 
+import pytest
 import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bindings.event import Event
+from gateway import lane
 from gateway.delivery import Delivery, Failure, Outcome, Reason
 from gateway.lane import Target
 from gateway.metrics import Metrics
@@ -37,19 +39,19 @@ routes = st.builds(
     sources=st.sampled_from([None, None, frozenset({"field"})]),
     types=st.sampled_from([None, None, ("x",), ("x", "y")]),
     retry=st.integers(0, 2),
-    delay=st.sampled_from([0.0, 0.0, 0.001]),
+    delay=st.sampled_from([0.0, 0.001]),
     dead_letter_sink=st.sampled_from([None, None, *SINKS]),
-    inflight=st.integers(1, 6),
+    inflight=st.sampled_from([1, 2, 5, 30]),
 )
 messages = st.lists(  # events of a message: key and type
-    st.tuples(st.integers(0, 2), st.sampled_from(TYPES)), max_size=4
+    st.tuples(st.sampled_from([0, 0, 1, 2]), st.sampled_from(TYPES)), max_size=3
 )
 steps = st.lists(
     st.one_of(
         st.tuples(
             st.sampled_from(["submit", "submit", "try"]),
             st.sampled_from(SOURCES),
-            st.lists(messages, min_size=1, max_size=5),
+            st.lists(messages, min_size=1, max_size=6),
         ),
         st.tuples(st.sampled_from(["shut", "open"]), st.sampled_from(SINKS), st.none()),
         st.tuples(st.just("turn"), st.integers(1, 6), st.none()),
@@ -78,8 +80,8 @@ class Message:
 class Sink:
     """A sink that does what the script says and checks what it is promised."""
 
-    def __init__(self, world, name, script, on_cancel):
-        self.world, self.name, self.on_cancel = world, name, on_cancel
+    def __init__(self, world, name, script, turns):
+        self.world, self.name, self.turns = world, name, turns
         self.script = itertools.chain(script, itertools.repeat(OK))
         self.gate = asyncio.Event()
         self.gate.set()
@@ -93,25 +95,28 @@ class Sink:
         route = int(timeout)
         dead = {event.extensions.get("knativeerrordest") is not None for event in events}
         # The lane that this list comes by; a route's dead letters have one of their own.
-        lane = (route, *dead)
+        way = (route, *dead)
         keys = {event.key for event in events}
         self.world.check(len(dead) == 1, "an empty list, or dead letters among events")
-        self.world.check(not keys & self.under_way[lane], "a key twice under way")
-        self.under_way[lane] |= keys
+        self.world.check_window(route)
+        self.world.check(not keys & self.under_way[way], "a key twice under way")
+        self.under_way[way] |= keys
         try:
             try:
                 await self.gate.wait()
+                for _ in range(self.turns):
+                    await asyncio.sleep(0)
             except asyncio.CancelledError:
-                if self.on_cancel == "swallow":
+                if self.world.on_cancel == "swallow":
                     return [
                         Failure(n, Outcome.RELEASED, Reason.SINK_DOWN) for n in range(len(events))
                     ]
-                if self.on_cancel == "raise":
+                if self.world.on_cancel == "raise":
                     raise RuntimeError("cancelled") from None
                 raise
             return self.answer(route, events)
         finally:
-            self.under_way[lane] -= keys
+            self.under_way[way] -= keys
 
     def answer(self, route, events):
         outcomes, failed, error = [], set(), None
@@ -139,12 +144,12 @@ class Sink:
         ]
 
     def note(self, route, event, outcome):
-        lane = route, self.name, event.extensions.get("knativeerrordest")
-        sent = self.world.sent[*lane, event.id]
+        way = route, self.name, event.extensions.get("knativeerrordest")
+        sent = self.world.sent[*way, event.id]
         sent.attempts += 1
         sent.last = outcome
         if outcome is Outcome.ACCEPTED:
-            self.world.arrived[*lane, event.key].append(int(event.id))
+            self.world.arrived[*way, event.key].append(int(event.id))
 
 
 @dataclass
@@ -153,20 +158,25 @@ class World:
 
     configs: list[dict]
     scripts: list[list[str]]
+    turns: list[int]
     on_cancel: str
     errors: list[str] = field(default_factory=list)
     messages: list[Message] = field(default_factory=list)
     sent: dict = field(default_factory=lambda: defaultdict(Sent))
     arrived: dict = field(default_factory=lambda: defaultdict(list))
     ending: bool = False
+    largest: int = 0
 
     def start(self):
         self.failed = Tasks.failed = asyncio.Event()
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: self.errors.append(f"in a callback: {context}")
+        )
         self.numbers = itertools.count(1)
         self.changed = asyncio.Event()
         self.sinks = {
-            name: Sink(self, name, script, self.on_cancel)
-            for name, script in zip(SINKS, self.scripts, strict=True)
+            name: Sink(self, name, script, turns)
+            for name, script, turns in zip(SINKS, self.scripts, self.turns, strict=True)
         }
         self.routes = [
             Route(
@@ -193,6 +203,13 @@ class World:
     def check(self, holds, text):
         if not holds:
             self.errors.append(text)
+
+    def check_window(self, number):
+        """Check that no more is under way than the window holds, or one message alone."""
+        route = self.routes[number]
+        largest = max((len(message.events) for message in self.messages), default=0)
+        inflight = self.metrics.routes[route.name].inflight
+        self.check(inflight <= max(route.inflight, largest, self.largest), f"{inflight} under way")
 
     def delivery(self, source, shapes):
         events = [
@@ -230,6 +247,9 @@ class World:
             self.messages += [message for message, _ in made]
             self.submitting[source] = asyncio.ensure_future(intake.submit(deliveries))
         elif intake.try_submit(deliveries):
+            # A list is one whole to try_submit, and goes in alone if it is larger than the window.
+            events = [event for message, _ in made for event in message.events]
+            self.largest = max(self.largest, len(events))
             self.messages += [message for message, _ in made]
         else:
             self.check(self.pipeline.inflight == before, "refused, and taken in part")
@@ -284,8 +304,10 @@ class World:
             self.verify_message(message)
         for (number, sink, dead, event_id), sent in self.sent.items():
             most = self.routes[number].policy.retry + 1
-            place = f"{event_id} at {number} {sink} {dead}"
+            place = f"{event_id} at {number} {sink} {dead}: {sent}"
             self.check(sent.attempts <= most, f"too many attempts: {place}")
+            given_up = sent.last is Outcome.RELEASED and not self.ending
+            self.check(not given_up or sent.attempts == most, f"too few attempts: {place}")
         for place, numbers in self.arrived.items():
             self.check(numbers == sorted(numbers), f"out of order at {place}: {numbers}")
         self.check(self.pipeline.inflight == 0, "the window is not empty")
@@ -318,18 +340,20 @@ def _of_types(types):
     return None if types is None else lambda event: event.type in types
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(
     configs=st.lists(routes, min_size=1, max_size=3),
     scripts=st.tuples(outcomes, outcomes, outcomes),
+    turns=st.tuples(*[st.sampled_from([0, 1, 4])] * 3),
+    longest_list=st.sampled_from([2, 512]),
     on_cancel=st.sampled_from(["pass", "swallow", "raise"]),
     program=steps,
     end=ends,
 )
 def test_every_message_is_answered_once_and_as_its_events_fared(
-    configs, scripts, on_cancel, program, end
+    *, configs, scripts, turns, longest_list, on_cancel, program, end
 ):
-    world = World(configs, scripts, on_cancel)
+    world = World(configs, scripts, turns, on_cancel)
 
     async def run():
         world.start()
@@ -342,7 +366,9 @@ def test_every_message_is_answered_once_and_as_its_events_fared(
             world.errors.append("it hangs")
 
     try:
-        uvloop.run(run())
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(lane, "MAX_LIST", longest_list)
+            uvloop.run(run())
     finally:
         Tasks.failed = None
     world.verify()
