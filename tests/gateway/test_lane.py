@@ -344,7 +344,9 @@ async def test_a_sink_that_goes_up_and_down_is_not_logged_each_time(lanes, caplo
 async def test_what_one_list_does_not_hold_is_sent_at_the_same_time_by_another_worker(lanes):
     sink, answers = ScriptedSink(), Answers()
     sink.gate.clear()
-    lanes(sink).put([answers.delivery(make_event(n, source=f"/{n}")) for n in range(MAX_LIST + 1)])
+    lane = lanes(sink)
+    await asyncio.sleep(0)  # the workers have found nothing to do
+    lane.put([answers.delivery(make_event(n, source=f"/{n}")) for n in range(MAX_LIST + 1)])
     await sink.called.wait()
     await asyncio.sleep(0)
     assert [len(events) for events in sink.lists] == [MAX_LIST, 1]
