@@ -4,6 +4,7 @@ Nothing here comes from the product: a mistake that both sides make would not sh
 """
 
 import json
+import select
 import socket
 from collections.abc import Sequence
 from typing import NamedTuple, Self
@@ -11,6 +12,15 @@ from typing import NamedTuple, Self
 from tests.e2e.servers import HOST
 
 SECONDS = 10
+
+
+def event(event_id: str, members: bytes = b"") -> bytes:
+    """Return the JSON format of an event; `members` goes in as it is, with its comma in front."""
+    return (
+        b'{"specversion":"1.0","id":"%b","source":"/s","type":"t.x"' % event_id.encode()
+        + members
+        + b"}"
+    )
 
 
 class TcpPeer:
@@ -246,6 +256,11 @@ class NatsPeer(TcpPeer):
         options = {"verbose": False, "pedantic": False, "headers": True, "protocol": 1}
         self.send(b"CONNECT " + json.dumps(options).encode() + b"\r\nSUB peer.* 1\r\nPING\r\n")
         assert self.line() == b"PONG\r\n"
+
+    def poll_line(self) -> bytes:
+        """Return the next line, or b"" if there is none within a while."""
+        readable, _, _ = select.select([self.socket], [], [], 0.2)
+        return self.line() if readable else b""
 
     def answer(self) -> bytes:
         """Return the body of the next message."""
