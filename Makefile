@@ -25,7 +25,7 @@ unit: .venv/dev               ## tests that need no other program
 
 e2e: .venv/dev                ## tests with real brokers and foreign clients
 	.ci/servers
-	$(BIN)/pytest -q tests/e2e
+	$(BIN)/pytest -q -n 3 --dist loadfile tests/e2e
 
 bench: .venv/dev              ## figures for docs/performance.md
 	.ci/servers

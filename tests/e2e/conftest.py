@@ -45,6 +45,24 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.e2e)
 
 
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"):  # a worker of xdist: the controller prints
+        session.config.workeroutput["served"] = _served
+
+
+class _Workers:
+    """Collects what xdist's workers used."""
+
+    @staticmethod
+    def pytest_testnodedown(node):
+        _served.update(getattr(node, "workeroutput", {}).get("served", {}))
+
+
+def pytest_configure(config):
+    if config.pluginmanager.hasplugin("xdist") and not hasattr(config, "workeroutput"):
+        config.pluginmanager.register(_Workers())
+
+
 def pytest_terminal_summary(terminalreporter):
     skipped = terminalreporter.stats.get("skipped", [])
     terminalreporter.section("end to end")
