@@ -1,5 +1,7 @@
 """Whether a request may bring an event, judged by its head alone."""
 
+import re
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from gateway.sources.http import answers
@@ -17,6 +19,20 @@ SINGLE_FIELDS: Final = frozenset(
     {b"authorization", b"content-type", b"host", b"webhook-request-origin"}
 )
 """Fields that must not stand there twice: two parties could read two different requests."""
+
+
+# RFC 9110 7.2: uri-host [ ":" port ], with the characters of RFC 3986 3.2.2.
+_HOST = re.compile(
+    rb"(?:\[[0-9A-Fa-f:.%vV~!$&'()*+,;=\-_G-Zg-z]+\]|(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})*)"
+    rb"(?::[0-9]*)?"
+)
+_MAX_HOST: Final = 512
+"""A name in DNS has 253 bytes at most; with escapes, and a bound on what is remembered."""
+
+
+@lru_cache(maxsize=256)
+def _is_host(value: bytes) -> bool:
+    return _HOST.fullmatch(value) is not None
 
 
 class Head(NamedTuple):
@@ -45,8 +61,11 @@ def _refuse_form(head: Head) -> Refusal | None:
     fields = head.fields
     if head.version not in ("1.1", "1.0"):
         return Refusal(answers.VERSION, "malformed", "not HTTP/1.1")
-    if b"host" not in fields and head.version == "1.1":  # RFC 9112 3.2
+    host = fields.get(b"host")
+    if host is None and head.version == "1.1":  # RFC 9112 3.2
         return Refusal(answers.MALFORMED, "malformed", "no Host field")
+    if host and (len(host) > _MAX_HOST or not _is_host(host)):
+        return Refusal(answers.MALFORMED, "malformed", "the Host field names no host")
     if fields.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
         return Refusal(answers.CODING, "unknown_encoding", "a transfer coding but chunked")
     return None

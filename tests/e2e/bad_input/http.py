@@ -74,6 +74,9 @@ HTTP_REQUESTS: dict[str, tuple[bytes, int, str]] = {
         http_post(b"{}", STRUCTURED, b"Content-Type: text/plain"), 400, "malformed",
     ),
     "no Host": (b"POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n", 400, "malformed"),
+    "Host no host": (
+        http_post(b"x").replace(b"Host: x", b"Host: \xff/@"), 400, "malformed",
+    ),
     "Host twice": (http_post(b"x", b"Host: y"), 400, "malformed"),
 }  # fmt: skip
 
