@@ -160,6 +160,7 @@ class AdminServer:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             self._socket.bind(self._listen)
+            self._socket.listen()  # from here on nobody who connects is refused
         except OSError as error:
             self._socket.close()
             raise GatewayError(f"admin can't listen on {self._listen}: {error.strerror}") from error

@@ -1,7 +1,9 @@
 """From the configuration to adapters and routes: what is named is imported, and nothing else."""
 
 import logging
+import re
 from collections.abc import Callable
+from typing import Any, Final
 
 from bindings.event import Event
 from gateway import registry
@@ -13,6 +15,10 @@ from gateway.router import Route
 from gateway.throttle import Throttle
 
 _log = logging.getLogger(__name__)
+
+_USER_INFO: Final = re.compile(r"(?<=://)[^/?#\s]*@")
+_FREE_TABLES: Final = frozenset({"headers", "properties"})
+"""Tables whose values may be credentials: nobody but the receiver knows."""
 
 
 def make_sources(config: GatewayConfig) -> dict[str, Source]:
@@ -39,14 +45,30 @@ def make_sinks(config: GatewayConfig) -> dict[str, Sink]:
 
 
 def address_of(name: str, sink: SinkConfig) -> str:
-    """Return a sink's URL, or the nearest thing to one that its protocol has."""
+    """Return a sink's URL without credentials, or the nearest thing that its protocol has."""
     url = getattr(sink, "url", None)
     if url:
-        return str(url)
+        return _USER_INFO.sub("", str(url))
     servers = getattr(sink, "bootstrap_servers", None)
     if servers:
         return f"kafka://{servers}/{getattr(sink, 'topic', '')}"
     return name
+
+
+def masked(configuration: Any) -> Any:
+    """Return a dumped configuration without what the types of its fields can't tell is secret."""
+    if isinstance(configuration, dict):
+        return {
+            name: dict.fromkeys(value, "**********")
+            if name in _FREE_TABLES and isinstance(value, dict)
+            else masked(value)
+            for name, value in configuration.items()
+        }
+    if isinstance(configuration, list):
+        return [masked(value) for value in configuration]
+    if isinstance(configuration, str):
+        return _USER_INFO.sub("**********@", configuration)
+    return configuration
 
 
 def make_routes(config: GatewayConfig) -> list[Route]:

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -76,7 +76,7 @@ class Service:
         return {
             "ready": not self._unready,
             "unready": self._unready,
-            "configuration": self._config.model_dump(mode="json", by_alias=True),
+            "configuration": assembly.masked(self._config.model_dump(mode="json", by_alias=True)),
             "inflight": self._pipeline.inflight if self._pipeline else 0,
         }
 
@@ -103,10 +103,7 @@ class Service:
             _log.warning("%s; no source is opened", self._unready)
             await self._stopped()
             return
-        await self._open_sinks()
-        assert self._pipeline is not None  # noqa: S101 - for the type checker
-        self._sources = assembly.make_sources(self._config)
-        opening = asyncio.gather(*(self._open(name) for name in self._sources))
+        opening = asyncio.ensure_future(self._open_adapters())
         stopped = asyncio.ensure_future(self._stopped())
         try:
             await asyncio.wait((opening, stopped), return_when=asyncio.FIRST_COMPLETED)
@@ -131,10 +128,13 @@ class Service:
         await self._embedded.start()
         self._listeners[name] = Address("127.0.0.1", port)
 
-    async def _open_sinks(self) -> None:
+    async def _open_adapters(self) -> None:
+        """Open sinks, then sources; when one can't be opened, the others are not waited for."""
         self._sinks = assembly.make_sinks(self._config)
         self.logs = {name: sink for name, sink in self._sinks.items() if isinstance(sink, LogSink)}
-        await asyncio.gather(*(sink.open() for sink in self._sinks.values()))
+        async with asyncio.TaskGroup() as group:
+            for sink in self._sinks.values():
+                group.create_task(sink.open())
         targets = {
             name: Target(
                 name=name, sink=sink, address=assembly.address_of(name, self._config.sinks[name])
@@ -143,6 +143,10 @@ class Service:
         }
         self._pipeline = Pipeline(assembly.make_routes(self._config), targets, self.metrics)
         self._pipeline.start()
+        self._sources = assembly.make_sources(self._config)
+        async with asyncio.TaskGroup() as group:
+            for name, source in self._sources.items():
+                group.create_task(self._open_source(name, source, self._pipeline))
 
     def _sinks_known(self) -> bool:
         return all(
@@ -150,9 +154,8 @@ class Service:
             for sink in self._config.sinks.values()
         )
 
-    async def _open(self, name: str) -> None:
-        assert self._pipeline is not None  # noqa: S101 - for the type checker
-        await self._sources[name].open(self._pipeline.intake(name))
+    async def _open_source(self, name: str, source: Source, pipeline: Pipeline) -> None:
+        await source.open(pipeline.intake(name))
         _log.info("source %s is open", name, extra={"source": name})
 
     def _say_ready(self) -> None:
@@ -167,8 +170,9 @@ class Service:
             self._on_ready(listeners)
 
     async def _drain(self) -> None:
-        assert self._pipeline is not None  # noqa: S101 - for the type checker
         self._unready = "draining"
+        if self._pipeline is None:
+            return
         grace = self._config.drain.grace
         started = time.monotonic()
         _log.info("draining, for at most %.0f s", grace)
@@ -187,12 +191,10 @@ class Service:
         draining.cancel()
 
     async def _close(self) -> None:
-        for source in self._sources.values():
-            await _briefly(source.close())
+        await _close_all(self._sources)
         if self._pipeline is not None:
             await self._pipeline.close()
-        for sink in self._sinks.values():
-            await _briefly(sink.close())
+        await _close_all(self._sinks)
         if self._embedded is not None:
             await self._embedded.stop()
         await self._admin.close()
@@ -220,11 +222,21 @@ class Service:
             loop.add_signal_handler(number, on_signal, number)
 
 
-async def _briefly(closing: Coroutine[Any, Any, None]) -> None:
-    try:
-        await asyncio.wait_for(closing, _CLOSE_SECONDS)
-    except TimeoutError:
-        _log.warning("an adapter did not close in %.0f s", _CLOSE_SECONDS)
+async def _close_all(adapters: Mapping[str, Source | Sink]) -> None:
+    """Close adapters at the same time; one that can't does not keep the others from it."""
+
+    async def close(name: str, adapter: Source | Sink) -> None:
+        try:
+            await asyncio.wait_for(adapter.close(), _CLOSE_SECONDS)
+        except TimeoutError:
+            _log.warning("%s did not close in %.0f s", name, _CLOSE_SECONDS)
+
+    results = await asyncio.gather(
+        *(close(name, adapter) for name, adapter in adapters.items()), return_exceptions=True
+    )
+    for name, result in zip(adapters, results, strict=True):
+        if isinstance(result, Exception):
+            _log.error("%s failed to close", name, exc_info=result)
 
 
 def _leaves(group: BaseExceptionGroup[GatewayError]) -> list[GatewayError]:

@@ -60,3 +60,24 @@ def test_a_sinks_address_is_its_url_or_the_nearest_thing(config):
         "far": "http://sink.example/x",
         "topic": "kafka://k:9092/events",
     }
+
+
+def test_what_may_be_a_credential_is_shown_to_nobody():
+    config = load(
+        """
+        sinks:
+          far: {protocol: http, url: "https://user:pa%40ss@sink.example/x", headers: {X-Key: pass}}
+          topic: {protocol: kafka, bootstrap_servers: "k:9092", topic: events,
+                  properties: {ssl.key.password: pass}, username: u, password: pass}
+        sources:
+          web: {protocol: http, listen: "127.0.0.1:0", token: pass}
+        routes: [{to: [far, topic]}]
+        """,
+        {},
+    )
+    assert assembly.address_of("far", config.sinks["far"]) == "https://sink.example/x"
+    shown = assembly.masked(config.model_dump(mode="json", by_alias=True))
+    assert shown["sinks"]["far"]["url"] == "https://**********@sink.example/x"
+    assert shown["sinks"]["far"]["headers"] == {"X-Key": "**********"}
+    assert "pass" not in str(shown).replace("password", "")
+    assert shown["routes"][0]["to"] == ["far", "topic"]

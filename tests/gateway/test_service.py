@@ -75,14 +75,22 @@ class Process:
     def post(self):
         return self.request("web", "POST", "/", EVENT, "application/cloudevents+json")
 
+    async def says(self, text):
+        """Return when it has written `text` to stderr."""
+        async with asyncio.timeout(20):
+            line = b"..."
+            while line and text not in line.decode():
+                line = await self._process.stderr.readline()
+        assert line, f"it ended and never said {text}"
+
 
 @pytest.fixture
 async def start(tmp_path):
     processes = []
 
-    async def start_process(sink, environ=None):
+    async def start_process(sink, environ=None, config=CONFIG):
         file = tmp_path / "gateway.yaml"
-        file.write_text(CONFIG % sink)
+        file.write_text(config % sink)
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-c",
@@ -207,10 +215,153 @@ async def test_a_port_that_is_taken_is_exit_1_and_one_line(start, tmp_path):
 
 async def test_without_k_sink_it_stays_alive_and_unready_and_opens_no_source(start):
     gateway = await start('{protocol: http, url: "${K_SINK}"}', {"K_SINK": ""})
-    async with asyncio.timeout(10):
-        line = b""
-        while b"no source is opened" not in line:
-            line = await gateway._process.stderr.readline()
-            assert line, "it ended"
+    await gateway.says("no source is opened")
     gateway.signal(signal.SIGTERM)
     assert (await gateway.ended())[0] == 0
+
+
+ODD = """
+import asyncio, sys
+from gateway.config.records import SinkConfig, SourceConfig
+from gateway.errors import GatewayError
+from gateway.tasks import Tasks
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+
+class OddSourceConfig(SourceConfig):
+    behaviour: str
+
+class OddSinkConfig(SinkConfig):
+    pass
+
+class OddSource:
+    config_type = OddSourceConfig
+    opening, closing = [], asyncio.Event()
+
+    def __init__(self, config):
+        self.name, self.behaviour = config.name, config.behaviour
+        self.tasks = Tasks(f"source {self.name}")
+
+    async def open(self, intake):
+        if self.behaviour == "never opens":
+            self.opening.append(self.name)
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await asyncio.sleep(0.01)
+                say(f"{self.name} gave up")
+        elif self.behaviour == "can't be opened":
+            while not self.opening:
+                await asyncio.sleep(0)
+            raise GatewayError(f"{self.name} can't be opened")
+        elif self.behaviour == "dies":
+            self.tasks.start(self.die(), "reader")
+
+    async def die(self):
+        raise LookupError("no such topic")
+
+    async def drain(self):
+        pass
+
+    async def close(self):
+        say(f"{self.name} closes")
+        if self.behaviour == "closes after another":
+            await self.closing.wait()
+        elif self.behaviour == "can't be closed":
+            self.closing.set()
+            raise LookupError("what connection?")
+
+class OddSink:
+    config_type = OddSinkConfig
+
+    def __init__(self, config):
+        pass
+
+    async def open(self):
+        say("the sink opens")
+        await asyncio.Event().wait()
+
+    async def close(self):
+        say("the sink closes")
+"""
+ODD_CONFIG = """
+sources: {%s}
+sinks: {out: {protocol: log}}
+routes: [{to: [out]}]
+admin: {listen: "127.0.0.1:0"}
+drain: {grace: PT5S}
+"""
+
+
+@pytest.fixture
+def odd(tmp_path):
+    """A stranger's adapters, installed; returns the environment in which they are found."""
+    folder = tmp_path / "odd-1.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: odd\nVersion: 1\n")
+    (folder / "entry_points.txt").write_text(
+        "[cloudevents_gateway.sources]\nodd = odd:OddSource\n"
+        "[cloudevents_gateway.sinks]\nodd = odd:OddSink\n"
+    )
+    (tmp_path / "odd.py").write_text(ODD)
+    return {"PYTHONPATH": str(tmp_path)}
+
+
+async def test_a_source_that_cannot_be_opened_ends_the_opening_of_the_others(start, odd):
+    sources = (
+        "a: {protocol: odd, behaviour: never opens}, b: {protocol: odd, behaviour: can't be opened}"
+    )
+    gateway = await start(sources, odd, ODD_CONFIG)
+    code, stderr = await gateway.ended()
+    assert code == 1
+    lines = stderr.splitlines()
+    assert lines.index("a gave up") < lines.index("a closes")
+    assert "b can't be opened" in stderr
+    assert "Traceback" not in stderr
+
+
+async def test_a_task_that_dies_ends_the_gateway_with_1(start, odd):
+    gateway = await start("a: {protocol: odd, behaviour: dies}", odd, ODD_CONFIG)
+    code, stderr = await gateway.ended()
+    assert code == 1
+    assert "no such topic" in stderr
+    assert "a closes" in stderr
+
+
+async def test_an_adapter_that_cannot_be_closed_does_not_keep_the_others_open(start, odd):
+    sources = (
+        "a: {protocol: odd, behaviour: closes after another},"
+        " b: {protocol: odd, behaviour: can't be closed}"
+    )
+    gateway = await start(sources, odd, ODD_CONFIG)
+    await gateway.ready()
+    gateway.signal(signal.SIGTERM)
+    code, stderr = await gateway.ended()
+    assert code == 0
+    assert "b failed to close" in stderr
+    assert "did not close" not in stderr
+
+
+async def test_sigterm_ends_a_gateway_whose_sink_never_opens(start, odd):
+    gateway = await start("{protocol: odd}", odd)
+    await gateway.says("the sink opens")
+    gateway.signal(signal.SIGTERM)
+    code, stderr = await gateway.ended()
+    assert code == 0
+    assert "the sink closes" in stderr
+
+
+async def test_an_open_event_stream_does_not_hold_up_the_end(start):
+    gateway = await start("{protocol: log}")
+    await gateway.ready()
+    reader, writer = await asyncio.open_connection(*gateway.addresses["admin"])
+    writer.write(b"GET /api/v1/events/stream HTTP/1.1\r\nHost: x\r\n\r\n")
+    await reader.readuntil(b"connected")
+    gateway.signal(signal.SIGTERM)
+    code, stderr = await gateway.ended()
+    assert code == 0
+    assert "Traceback" not in stderr
+    await reader.read()
+    writer.close()
+    await writer.wait_closed()
