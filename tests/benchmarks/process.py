@@ -282,10 +282,7 @@ def _paths(servers: Mapping[str, int], sinks: Mapping[str, Mapping[str, object]]
                     resident.append(memory_mib(running.pid))
             rows.append((source_name, sink_name, spread(cpu), spread(rate, 0), spread(resident)))
             print(f"  {source_name} -> {sink_name}", file=sys.stderr)
-    print(
-        f"\n{COUNT} binary events of 200 B of JSON and eight attributes, {ROUNDS} rounds; the load"
-    )
-    print("generator's start-up is part of the rate.")
+    print(f"\n{COUNT} binary events of 200 B of JSON and eight attributes, {ROUNDS} rounds.")
     header = ("source", "sink", "CPU us per event", "events per second", "resident, MiB")
     table(header, rows)
 
