@@ -78,7 +78,7 @@ def make_routes(config: GatewayConfig) -> list[Route]:
             name=name,
             sources=None if route.from_ is None else frozenset(route.from_),
             matches=_filter(route, name),
-            sinks=tuple(route.to),
+            sinks=tuple(dict.fromkeys(route.to)),  # one named twice gets an event once
             policy=policy_of(route.delivery),
             timeout=route.delivery.timeout,
             dead_letter_sink=route.delivery.dead_letter_sink,

@@ -80,7 +80,8 @@ class Sink(Protocol):
 
         Events of one `Event.key` arrive in the order of the list. When one of them fails RELEASED,
         the later ones of its key are not attempted and reported with reason HELD. It may be called
-        again while an earlier call runs, never with a key that is still under way.
+        again while an earlier call runs; a route never does that with a key that is still under
+        way. Routes that share a sink know nothing of each other, nor does a route's dead letter.
 
         Args:
             events: at least one.

@@ -200,7 +200,7 @@ class _Reader:
         routes = self._root.get("routes")
         if not isinstance(routes, list):
             return
-        taken: dict[object, int] = {}
+        taken: dict[str, int] = {}
         for position, route in enumerate(routes):
             if not isinstance(route, dict):
                 continue
@@ -209,7 +209,7 @@ class _Reader:
             self._check_names("sinks", (*keys, "to"), route.get("to"))
             self._check_filter((*keys, "filter"), route.get("filter"))
             name = route.get("name")
-            if name is not None and taken.setdefault(name, position) != position:
+            if isinstance(name, str) and taken.setdefault(name, position) != position:
                 self._report((*keys, "name"), f"routes[{taken[name]}] has the name {name!r} too")
 
     def _check_names(self, group: AdapterGroup, keys: Keys, names: object) -> None:

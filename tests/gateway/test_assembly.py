@@ -23,7 +23,7 @@ routes:
     to: [a]
     delivery: {retry: 3, backoffPolicy: linear, backoffDelay: PT1S, backoffCap: PT9S,
                jitter: 0.5, timeout: PT4S, retryAfterMax: PT2S, deadLetterSink: far}
-  - {name: rest, to: [a, topic]}
+  - {name: rest, to: [a, topic, a]}
 """
 
 
@@ -43,6 +43,7 @@ def test_a_route_has_what_its_table_says(config):
     assert first.matches(make_event(type="com.example"))
     assert not first.matches(make_event(type="org.example"))
     assert (second.name, second.sources, second.matches) == ("rest", None, None)
+    assert second.sinks == ("a", "topic")
     assert second.policy == RetryPolicy()
 
 

@@ -214,6 +214,12 @@ def test_routes_name_sources_and_sinks_that_exist():
     ]
 
 
+def test_a_name_that_is_no_text_is_reported_and_no_crash():
+    assert wrong(SOURCES + SINKS + "routes: [{name: [a], to: [out]}]\n") == [
+        "3:17: routes[0].name: expected text, not a list"
+    ]
+
+
 def test_a_given_name_that_a_route_without_one_would_get_is_taken():
     text = SOURCES + SINKS + "routes: [{to: [out]}, {name: route-1, to: [out]}]\n"
     assert [route.name for route in load(text, {}).routes] == ["route-2", "route-1"]
