@@ -12,13 +12,13 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 import nats.errors
-import nkeys  # type: ignore[import-untyped]  # it has no stubs
 from nats.aio.client import Client
 from pydantic import Field, SecretStr, field_validator
 
 from gateway.config.records import AdapterConfig
 from gateway.errors import GatewayError
 from gateway.nats_client import CLIENT_ERRORS, Handler, ListClient, Pause, Refused
+from gateway.nats_secrets import check_credentials, check_nkey
 from gateway.tasks import Tasks
 from gateway.tls import client_context
 
@@ -92,6 +92,8 @@ class NatsConnection:
         self._opened = asyncio.Event()
         self._fatal: GatewayError | None = None
         self._complaints: set[str] = set()
+        self._tells_refusals = False
+        self._closed = False
 
     @property
     def client(self) -> Client:
@@ -115,7 +117,8 @@ class NatsConnection:
         Raises:
             GatewayError: the certificate or the credentials can't be read.
         """
-        self._tasks.start(self._keep_up(self._connect_options()), "connection")
+        self._connect_options()
+        self._tasks.start(self._keep_up(), "connection")
 
     async def open(self) -> None:
         """Connect and attach; waits for a server that is down.
@@ -138,6 +141,7 @@ class NatsConnection:
 
     async def close(self) -> None:
         """Close for good; what was written before is flushed."""
+        self._closed = True
         await self._tasks.close()
         client, self._client = self._client, None
         if client is not None:
@@ -195,32 +199,36 @@ class NatsConnection:
         if client.refusal:
             raise nats.errors.Error(client.refusal)
 
-    async def _keep_up(self, options: dict[str, Any]) -> None:
+    async def _keep_up(self) -> None:
         attempt = 0
-        while True:
-            client = await self._connect(options)
+        loop = asyncio.get_running_loop()
+        while not self._closed:  # nats-py swallows some cancellations, so one is not enough
+            client = await self._connect()
             if client is not None:
-                attempt = 0
+                began = loop.time()
                 await self._serve(client)
+                if loop.time() - began > BACKOFF_SECONDS[-1]:
+                    attempt = 0  # it held; one that is lost at once must not be hammered
             if self._fatal is not None:
                 self._opened.set()
                 return
             await asyncio.sleep(BACKOFF_SECONDS[min(attempt, len(BACKOFF_SECONDS) - 1)])
             attempt += 1
 
-    async def _connect(self, options: dict[str, Any]) -> ListClient | None:
+    async def _connect(self) -> ListClient | None:
         """Return a client whose subscriptions are made, or None."""
         client = ListClient(
             wants_tls=self._config.wants_tls,
-            refused=self.callbacks.refused,
+            refused=self._refused,
             pause=self.callbacks.pause,
         )
         attached = False
         try:
-            await client.connect(error_cb=client.on_error, **options)
+            # Read each time, as mounted secrets change.
+            await client.connect(error_cb=client.on_error, **self._connect_options())
             self._client = client
             await self.callbacks.attach()
-            attached = True
+            attached = not self._closed
         except CLIENT_ERRORS as error:
             cause = client.last_error or error
             self._complain(cause, client.last_text or str(cause) or type(cause).__name__)
@@ -237,14 +245,22 @@ class NatsConnection:
     async def _serve(self, client: ListClient) -> None:
         _log.info("%s: connected to %s", self._config.name, client.peer)
         self._complaints.clear()
+        self._tells_refusals = True
         self._opened.set()
         await asyncio.shield(client.gone)
         self._client = None
+        self._tells_refusals = False
         text = client.last_text or "connection closed"
         _log.warning("%s: lost %s: %s", self._config.name, client.peer, text)
         self._complaints.add(text)
         self.callbacks.lost()
         await client.discard()
+
+    def _refused(self, text: str) -> None:
+        if self._tells_refusals:  # once for a connection: it may come for each message
+            self._tells_refusals = False
+            _log.warning("%s: refused by the server: %s", self._config.name, text)
+        self.callbacks.refused(text)
 
     def _complain(self, error: Exception, text: str) -> None:
         """Log why there is no connection: once, and again if the server itself says why."""
@@ -271,26 +287,12 @@ class NatsConnection:
         if config.wants_tls:
             options["tls"] = client_context(config.tls)
         if config.credentials is not None:
-            content = _read_secret(config.credentials)
-            # nats-py reads for ever if a marker is missing.
-            for marker in (b"BEGIN NATS USER JWT", b"BEGIN USER NKEY SEED"):
-                if marker not in content:
-                    raise GatewayError(f"{config.credentials} holds no {marker.decode()!r}")
+            check_credentials(config.credentials)
             options["user_credentials"] = str(config.credentials)
         if config.nkey is not None:
-            try:
-                nkeys.from_seed(bytearray(_read_secret(config.nkey).strip())).wipe()
-            except nkeys.NkeysError as error:
-                raise GatewayError(f"{config.nkey} holds no nkey seed: {error}") from error
+            check_nkey(config.nkey)
             options["nkeys_seed"] = str(config.nkey)
         return options
-
-
-def _read_secret(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise GatewayError(f"can't read {path}: {error.strerror}") from error
 
 
 def _host(url: str) -> str:

@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import logging
 
 import pytest
@@ -8,6 +9,9 @@ from gateway.config.records import TlsConfig
 from gateway.errors import GatewayError
 from gateway.nats_connection import ClientCallbacks, NatsConnection, NatsServerConfig
 from tests.gateway.scripted_nats import ScriptedNats
+
+# Of the bytes 0 to 31.
+SEED = "SUAAAAICAMCAKBQHBAEQUCYMBUHA6EARCIJRIFIWC4MBSGQ3DQOR4H776Y"
 
 
 async def nothing():
@@ -58,6 +62,59 @@ async def test_an_attach_that_fails_is_tried_again_and_logged_once(caplog):
         await connection.close()
     assert len(attempts) == 4
     assert len([r for r in caplog.records if "not yet" in r.getMessage()]) == 1
+
+
+async def test_closing_ends_though_a_cancellation_was_swallowed():
+    """As nats-py does while it writes a request, or closes."""
+    attaching = asyncio.Event()
+
+    async def attach():
+        attaching.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+
+    async with ScriptedNats() as server, asyncio.timeout(10):
+        connection, _ = make(server.url, attach)
+        connection.start()
+        await attaching.wait()
+        await connection.close()
+        assert not connection.is_up
+
+
+async def test_a_connection_that_never_lasts_is_made_less_and_less_often():
+    moments = []
+
+    async def attach():
+        moments.append(asyncio.get_running_loop().time())
+        server.hang_up()
+
+    async with ScriptedNats() as server, asyncio.timeout(10):
+        connection, _ = make(server.url, attach)
+        connection.start()
+        while len(moments) < 4:
+            await asyncio.sleep(0.01)
+        await connection.close()
+    assert moments[3] - moments[2] > 0.45  # the third of the back-off's steps
+
+
+async def test_a_seed_that_is_replaced_by_a_wrong_one_is_no_connection(tmp_path, caplog):
+    """A mounted secret changes while we run, and is read at each connection."""
+    path = tmp_path / "user.creds"
+    text = "-----BEGIN NATS USER JWT-----\njwt\n------END NATS USER JWT------\n"
+    text += "-----BEGIN USER NKEY SEED-----\n{}\n------END USER NKEY SEED------\n"
+    path.write_text(text.format(SEED))
+    async with ScriptedNats(nonce="n", auth_required=True) as server, asyncio.timeout(10):
+        connection, _ = make(server.url, credentials=path)
+        await connection.open()
+        path.write_text(text.format("SUwrong"))
+        server.hang_up()
+        while "no connection" not in caplog.text:
+            await asyncio.sleep(0.01)
+        path.write_text(text.format(SEED))
+        await server.heard(b"CONNECT", 2)
+        await connection.close()
+    assert "died" not in caplog.text
+    assert "SUwrong" not in caplog.text
 
 
 async def test_an_attach_that_never_can_fails_open():

@@ -10,7 +10,8 @@ from bindings.nats import NATS
 from gateway.cli.senders import Plain, SendError, SendOptions
 from gateway.config.records import TlsConfig
 from gateway.errors import GatewayError
-from gateway.nats_client import TlsClient
+from gateway.nats_client import CLIENT_ERRORS, TlsClient
+from gateway.nats_secrets import check_credentials
 from gateway.tls import client_context
 
 
@@ -32,6 +33,7 @@ class NatsSender:
         self._user = options.username or (parts.username and unquote(parts.username))
         self._password = options.password or (parts.password and unquote(parts.password))
         self._options = options
+        self._words = ""
         self._client: TlsClient | None = None
 
     async def open(self) -> None:
@@ -41,9 +43,10 @@ class NatsSender:
             arguments = {"token": self._user}
         if options.token:
             arguments = {"token": options.token}
-        if options.credentials is not None:
-            arguments["user_credentials"] = str(options.credentials)
         try:
+            if options.credentials is not None:
+                check_credentials(options.credentials)
+                arguments["user_credentials"] = str(options.credentials)
             if self._server.startswith("tls:") or options.ca or options.cert or options.insecure:
                 arguments["tls"] = client_context(
                     TlsConfig(
@@ -52,12 +55,11 @@ class NatsSender:
                     )
                 )  # fmt: skip
             self._client = await self._connect(arguments)
-        except (OSError, TimeoutError, nats.errors.Error, GatewayError) as error:
+        except (*CLIENT_ERRORS, GatewayError) as error:
             text = self._words or str(error) or type(error).__name__
             raise SendError(f"no connection to {self._server}: {text}") from error
 
     async def _connect(self, arguments: dict[str, Any]) -> TlsClient:
-        self._words = ""
         client = TlsClient(wants_tls="tls" in arguments)
         try:
             await client.connect(

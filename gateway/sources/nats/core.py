@@ -39,6 +39,7 @@ class CoreSubscriber:
         self._answers = Answers(self._connection)
         self._draining = False
         self._refusing = False
+        self._sids: list[int] = []
         self._count = 0
 
     async def open(self, intake: Intake) -> None:
@@ -79,12 +80,8 @@ class CoreSubscriber:
         else:
             self._intake.rejected(settlement.reason.value, settlement.detail)
 
-    @property
-    def _may_hold(self) -> bool:
-        return not (self._draining or self._feed.is_full)
-
     async def _attach(self) -> None:
-        self._sids: list[int] = []
+        self._sids = []
         if not self._draining:
             for subject in self._config.subjects:
                 self._sids.append(

@@ -43,6 +43,7 @@ class Item(msgspec.Struct):
         message: as it came; forgotten when it has been decoded.
         reply: where the answer goes; a redelivery brings a newer one.
         number: order of arrival, or the stream's sequence.
+        moment: when the stream stored it, in nanoseconds since 1970; 0 without a stream.
         events: what it brought.
         size: bytes it takes.
         attempt: how often it was released.
@@ -52,6 +53,7 @@ class Item(msgspec.Struct):
     message: NatsMessage | None
     reply: bytes
     number: int
+    moment: int = 0
     events: Sequence[Event] = ()
     size: int = 0
     attempt: int = 0
@@ -251,6 +253,10 @@ class Answers:
         if not self._scheduled:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self.flush)
+
+    def clear(self) -> None:
+        """Forget what waits."""
+        self._waiting.clear()
 
     def flush(self) -> None:
         """Write what waits, if there is a connection."""

@@ -10,6 +10,7 @@ with `+WPI`, and one that the server gives us again meanwhile only renews the ad
 import asyncio
 import contextlib
 import logging
+from datetime import datetime
 from typing import Any, Final
 
 import nats.js.api as js_api
@@ -44,7 +45,9 @@ class JetStreamConsumer:
             config, ClientCallbacks(attach=self._attach, lost=self._stop_pulling)
         )
         self._answers = Answers(self._connection)
-        self._pending: dict[int, Item] = {}  # by the stream's sequence
+        # By the stream's sequence and time: a stream that is made anew counts from 1 again.
+        self._pending: dict[tuple[int, int], Item] = {}
+        self._created: datetime | None = None  # when the consumer was; tokens are its own
         self._window = config.max_ack_pending
         self._ack_wait = config.ack_wait
         self._inbox = ""
@@ -72,6 +75,7 @@ class JetStreamConsumer:
         await self._settle_writes()
 
     async def close(self) -> None:
+        self._draining = True
         self._stop_pulling()
         await self._tasks.close()
         self._answers.flush()
@@ -81,9 +85,7 @@ class JetStreamConsumer:
     # What the feed asks for.
 
     def identify(self, item: Item) -> tuple[str, str]:
-        words = item.reply.split(b".")
-        moment = int(words[-2] if len(words) == 9 else words[9])
-        return f"{self._config.stream}-{item.number}", utc_text(moment)
+        return f"{self._config.stream}-{item.number}", utc_text(item.moment)
 
     def refused(self, item: Item, reason: str, text: str) -> None:
         self._intake.rejected(reason, text)
@@ -97,13 +99,14 @@ class JetStreamConsumer:
             self._done(item, b"+TERM")
         elif self._draining:
             # It stays unacknowledged; the server gives it to somebody after ack_wait.
-            self._pending.pop(item.number, None)
+            self._pending.pop((item.number, item.moment), None)
         else:
             self._feed.hold(item, settlement.retry_after)
 
     def _done(self, item: Item, answer: bytes) -> None:
-        self._pending.pop(item.number, None)
-        self._answers.add(item.reply, answer)
+        self._pending.pop((item.number, item.moment), None)
+        if item.reply:
+            self._answers.add(item.reply, answer)
         if not self._outstanding:
             self._request_more()
 
@@ -135,6 +138,9 @@ class JetStreamConsumer:
                 max_ack_pending=config.max_ack_pending,
                 **_filter(config.subjects),
             )
+        if self._created not in {None, info.created}:
+            self._forget_tokens()
+        self._created = info.created
         found = info.config
         if found.ack_policy != js_api.AckPolicy.EXPLICIT or found.deliver_subject:
             raise GatewayError(
@@ -149,6 +155,16 @@ class JetStreamConsumer:
         self._ack_wait = found.ack_wait or config.ack_wait
         limit = found.max_ack_pending or 0
         self._window = min(config.max_ack_pending, limit) if limit > 0 else config.max_ack_pending
+
+    def _forget_tokens(self) -> None:
+        """The consumer was made anew, perhaps with its stream, whose sequence begins at 1 again.
+
+        What we owe to the old one would acknowledge other messages of the new one. A message that
+        is still the same comes again, with a new token.
+        """
+        self._answers.clear()
+        for item in self._pending.values():
+            item.reply = b""
 
     def _start_pulling(self) -> None:
         self._pulling = not self._draining
@@ -179,19 +195,20 @@ class JetStreamConsumer:
         now = self._heard = asyncio.get_running_loop().time()
         items = []
         for message in messages:
-            number = _stream_sequence(message.reply)
-            if number is None:
+            place = _stream_place(message.reply)
+            if place is None:
                 self._take_status(message)
                 continue
             if self._outstanding:
                 self._outstanding -= 1
-            known = self._pending.get(number)
+            known = self._pending.get(place)
             if known is not None:
                 known.reply = message.reply
                 known.touched = now
                 continue
-            item = Item(message, message.reply, number, touched=now)
-            self._pending[number] = item
+            number, moment = place
+            item = Item(message, message.reply, number, moment=moment, touched=now)
+            self._pending[place] = item
             items.append(item)
         if items:
             self._feed.put(items)
@@ -244,8 +261,10 @@ class JetStreamConsumer:
         while True:
             await asyncio.sleep(min(HEARTBEAT_SECONDS, self._ack_wait / 4))
             now = loop.time()
+            if not self._connection.is_up:
+                continue
             for item in self._pending.values():
-                if now - item.touched >= self._ack_wait / 4:
+                if item.reply and now - item.touched >= self._ack_wait / 4:
                     item.touched = now
                     self._answers.add(item.reply, b"+WPI")
             if self._outstanding and now - self._heard > 3 * HEARTBEAT_SECONDS:
@@ -262,8 +281,8 @@ def _filter(subjects: list[str]) -> dict[str, Any]:
     return {"filter_subjects": subjects} if subjects else {}
 
 
-def _stream_sequence(reply: bytes) -> int | None:
-    """Return the stream's sequence of an acknowledgement subject (ADR-15), None if it is none.
+def _stream_place(reply: bytes) -> tuple[int, int] | None:
+    """Return sequence and time of an acknowledgement subject (ADR-15), None if it is none.
 
     `$JS.ACK.stream.consumer.delivered.sequence.consumer-sequence.time.pending`, or with domain and
     account behind `$JS.ACK`, and perhaps with a random word at the end.
@@ -272,9 +291,10 @@ def _stream_sequence(reply: bytes) -> int | None:
         return None
     words = reply.decode("latin-1").split(".")
     if len(words) == 9:
-        sequence, moment = words[5], words[7]
+        words = words[5:8:2]
     elif len(words) >= 11:
-        sequence, moment = words[7], words[9]
+        words = words[7:10:2]
     else:
         return None
-    return None if parse_number(moment) is None else parse_number(sequence)
+    sequence, moment = parse_number(words[0]), parse_number(words[1])
+    return None if sequence is None or moment is None else (sequence, moment)

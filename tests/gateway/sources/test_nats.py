@@ -66,7 +66,7 @@ class JetStreamScript:
         await self.source.drain()
         await self.source.close()
 
-    async def answer_info(self, **config):
+    async def answer_info(self, created="2026-01-01T00:00:00Z", **config):
         self.infos += 1
         line = await self.server.heard(b"PUB $JS.API.CONSUMER.INFO.S.gw ", self.infos)
         sid = next(found for found in self.server.lines if found.startswith(b"SUB ")).split()[-1]
@@ -74,7 +74,7 @@ class JetStreamScript:
         body = {
             "name": "gw",
             "stream_name": "S",
-            "created": "2026-01-01T00:00:00Z",
+            "created": created,
             "config": settings | config,
         }
         payload = json.dumps(body).encode()
@@ -222,6 +222,91 @@ async def test_an_acknowledgement_made_while_offline_goes_out_afterwards(server)
         script.infos = 0
         await script.answer_info()
         await server.heard(b"PUB " + reply.encode())
+
+
+async def test_a_long_outage_does_not_pile_up_signs_of_life(server, monkeypatch):
+    monkeypatch.setattr("gateway.sources.nats.jetstream.HEARTBEAT_SECONDS", 0.01)
+    intake = RecordingIntake(lambda _: None)
+    async with JetStreamScript(server, intake) as script:
+        script.source._way._ack_wait = 0.01
+        script.deliver(ACK_9.format(delivered=1, sequence=1))
+        await server.heard(b"+WPI")
+        server._server.close()
+        server.hang_up()
+        connection = script.source._way._connection
+        while connection.is_up:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.1)
+        assert script.source._way._answers._waiting == []
+
+
+async def test_a_stream_that_began_anew_is_not_taken_for_the_old_one(server):
+    """Its sequence counts from 1 again: old tokens would acknowledge what is new."""
+    intake = RecordingIntake(lambda _: None)
+    async with JetStreamScript(server, intake, event={"type": "t", "source": "/s"}) as script:
+        old = ACK_9.format(delivered=1, sequence=1)
+        script.deliver(old)
+        script.deliver(ACK_9.format(delivered=1, sequence=2))
+        await intake.wait_for(lambda i: len(i.deliveries) == 2)
+        server.hang_up()
+        while script.source._way._connection.is_up:
+            await asyncio.sleep(0)
+        intake.deliveries[1].settle(ACCEPTED)  # while there is no connection
+        await asyncio.sleep(0)
+        server.lines.clear()
+        script.infos = 0
+        await script.answer_info(created="2026-01-02T00:00:00Z")
+        script.inbox_sid = (await server.heard(b"SUB ", 2)).split()[-1]
+        new = old.replace("1700000000", "1800000000")
+        script.deliver(new, b"new")
+        await intake.wait_for(lambda i: len(i.deliveries) == 3)
+        intake.deliveries[0].settle(ACCEPTED)
+        intake.deliveries[2].settle(ACCEPTED)
+        assert (await server.heard(b"PUB $JS.ACK")).split()[1].decode() == new
+    assert len([line for line in server.lines if b"$JS.ACK" in line]) == 1
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "$JS.ACK.S.gw.1.x.3.1700000000123456789.0",
+        "$JS.ACK.S.gw.1.1.3.x.0",
+        "$JS.ACK.S.gw.1.1.3.99999999999999999999999.0",
+        "$JS.ACK.S.gw",
+        "strange",
+    ],
+)
+async def test_what_a_stranger_sends_to_our_inbox_does_no_harm(server, reply, caplog):
+    intake = RecordingIntake()
+    async with JetStreamScript(server, intake, event={"type": "t", "source": "/s"}) as script:
+        first, _ = await script.request(1)
+        script.deliver(reply, b"strange")
+        script.status(first.rpartition(b".")[0] + b".x", b"408 Request Timeout")
+        script.deliver(ACK_9.format(delivered=1, sequence=1), b"good")
+        await intake.wait_for(lambda i: i.deliveries)
+    assert [event.data for event in intake.events] == [b"good"]
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+async def test_acknowledgements_that_the_server_refuses_are_told_once(server, caplog):
+    async with JetStreamScript(server, RecordingIntake()) as script:
+        for number in (1, 2):
+            script.deliver(ACK_9.format(delivered=1, sequence=number))
+            await server.heard(b"+ACK", number)
+            server.say(b"-ERR 'Permissions Violation for Publish to \"$JS.ACK.S.gw.1\"'\r\n")
+        script.deliver(ACK_9.format(delivered=1, sequence=3))
+        await server.heard(b"+ACK", 3)
+    assert caplog.text.count("Permissions Violation") == 1
+
+
+@pytest.mark.parametrize("options", [{"subjects": ["a"]}, {"stream": "S", "durable": "gw"}])
+async def test_a_source_that_never_was_connected_can_be_drained(options):
+    source = NatsSource(NatsSourceConfig(url="nats://127.0.0.1:1", protocol="nats", **options))
+    opening = asyncio.ensure_future(source.open(RecordingIntake()))
+    await asyncio.sleep(0)
+    await source.drain()
+    opening.cancel()
+    await source.close()
 
 
 async def test_answers_of_one_turn_leave_in_one_write(server):
