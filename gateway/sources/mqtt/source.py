@@ -89,14 +89,18 @@ class MqttSource:
     async def _run(self) -> None:
         """Connect, and connect again whenever the connection is lost."""
         delay = _FIRST_DELAY
+        loop = asyncio.get_running_loop()
         while not self._draining:
             try:
                 client = await self._connect()
-            except (OSError, BrokerRefusedError) as error:
-                self._complain(str(error) or "no answer in time")
+            except (OSError, UnicodeError, BrokerRefusedError) as error:
+                if not self._draining:
+                    self._complain(str(error) or "no answer in time")
             else:
-                delay = _FIRST_DELAY
+                began = loop.time()
                 await self._stay(client)
+                if loop.time() - began > _LAST_DELAY:
+                    delay = _FIRST_DELAY  # else two with one client_id take turns for ever
             if self._draining:
                 return
             await asyncio.sleep(delay * (1 + random.random() / 2))  # noqa: S311 - no secret
@@ -127,6 +131,8 @@ class MqttSource:
             except BaseException:
                 client.abort()
                 raise
+        if self._draining and not client.lost.done():
+            client.leave()
         if client.lost.done():
             client.abort()
             raise BrokerRefusedError(client.lost.result())

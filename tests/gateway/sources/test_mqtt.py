@@ -349,6 +349,19 @@ async def test_a_broker_that_breaks_the_protocol_is_left_and_tried_again(wrong, 
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
+async def test_a_connection_that_never_lasts_is_made_less_and_less_often():
+    """As when two gateways have one client_id, and each takes the session from the other."""
+    intake = RecordingIntake()
+    async with running(intake) as (broker, _, _):
+        moments = []
+        for number in range(4):
+            broker.connections[number].send(b"\xe0\x01\x8e")
+            await broker.connections[number].ended()
+            await (await broker.connection()).accept(present=True)
+            moments.append(asyncio.get_running_loop().time())
+    assert moments[3] - moments[2] > 0.75  # 0.2, 0.4 and 0.8 s before it
+
+
 async def test_the_keep_alive_survives_a_long_stall():
     intake = RecordingIntake(lambda _: None)
     async with running(intake, keep_alive=1) as (_, _, connection):
@@ -492,6 +505,21 @@ def test_a_configuration_that_can_not_work_is_an_error(changes, text):
     }
     with pytest.raises(ValidationError, match=text):
         MqttSourceConfig(**{**fields, **changes})
+
+
+async def test_a_host_that_can_not_be_a_name_is_told(caplog):
+    source = MqttSource(
+        MqttSourceConfig(
+            protocol="mqtt", url="mqtt://a..b", client_id="c", subscribe=[{"topic": "a"}]
+        )
+    )
+    opening = asyncio.ensure_future(source.open(RecordingIntake()))
+    async with asyncio.timeout(5):
+        while "no connection" not in caplog.text:
+            await asyncio.sleep(0.01)
+    opening.cancel()
+    await source.close()
+    assert "died" not in caplog.text
 
 
 def test_the_version_may_be_written_as_a_number():
