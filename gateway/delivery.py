@@ -40,7 +40,7 @@ class Reason(Enum):
     SINK_DOWN = "sink_down"
     """No answer, no connection, 5xx."""
     SINK_BUSY = "sink_busy"
-    """429 or 503 with Retry-After."""
+    """Too much was sent: 429, a quota."""
     TIMEOUT = "timeout"
     """An attempt took longer than `timeout`; the outcome at the sink is unknown."""
     BUSY = "busy"

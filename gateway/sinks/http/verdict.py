@@ -40,8 +40,6 @@ def failure(position: int, answer: Answer, *, token_may_change: bool, now: float
     retry_after = None
     if status in (429, 503) and answer.retry_after:
         retry_after = parse_retry_after(answer.retry_after, now)
-        if retry_after is not None:
-            reason = Reason.SINK_BUSY
     detail = f"{status} {reason_phrase(status)}".rstrip()
     return Failure(position, outcome, reason, status, retry_after, detail, answer.body)
 
@@ -49,6 +47,6 @@ def failure(position: int, answer: Answer, *, token_may_change: bool, now: float
 def _judge(status: int, *, token_may_change: bool) -> tuple[Outcome, Reason]:
     if status == 429:
         return Outcome.RELEASED, Reason.SINK_BUSY
-    if status in _RETRIED or status >= 500 or (status == 401 and token_may_change):
+    if status in _RETRIED or not 100 <= status < 500 or (status == 401 and token_may_change):
         return Outcome.RELEASED, Reason.SINK_DOWN
     return Outcome.REJECTED, Reason.SINK_REFUSED
