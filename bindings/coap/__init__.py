@@ -73,7 +73,8 @@ class CoapBinding:
 
     def encode(self, event: Event, mode: ContentMode) -> Message:
         content_type = event.datacontenttype or ""
-        if mode == "structured":
+        # A reader could not tell a nested event from structured mode, so the envelope has to.
+        if mode == "structured" or claims_structured(content_type):
             return Message(encode_event(event), EVENT_MEDIA_TYPE, address=STRUCTURED_PATH)
         return Message(event.data or b"", content_type, write_attributes(event), address=AUTO_PATH)
 

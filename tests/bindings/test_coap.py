@@ -313,6 +313,7 @@ def test_a_generated_id_depends_on_what_the_binding_lists_and_on_nothing_else():
 
 # --- the binding as other protocols have it -------------------------------------------------------
 
+NESTED = "application/cloudevents+json"
 FULL = Event(
     id="1", source="/s", type="t", subject="a=b&c%20d €", time="2026-01-02T03:04:05+02:00",
     datacontenttype="application/json", dataschema="urn:x", data=b"{}",
@@ -364,6 +365,13 @@ def test_a_value_too_long_for_a_query_is_refused():
     with pytest.raises(InvalidEventError, match="structured"):
         COAP.encode(FULL.replace(subject="x" * 254), "binary")
     COAP.encode(FULL.replace(subject="x" * 253), "binary")
+
+
+def test_an_event_in_an_event_goes_in_an_envelope():
+    nested = Event(id="1", source="/s", type="t", datacontenttype=NESTED, data=b'{"x":1}')
+    message = COAP.encode(nested, "binary")
+    assert message.address == "/ce/s"
+    assert COAP.decode(message) == (nested,)
 
 
 def test_a_message_without_attributes_is_no_event():
