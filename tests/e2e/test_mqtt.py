@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import subprocess
 
 import paho.mqtt.client as paho
@@ -13,7 +14,8 @@ from gateway.cli.senders.mqtt import MqttSender
 from gateway.delivery import ACCEPTED, BUSY, Outcome, Reason, Settlement
 from gateway.sources.mqtt import MqttSource, MqttSourceConfig
 from gateway.sources.mqtt_endpoint import MqttEndpointConfig, MqttEndpointSource
-from tests.e2e.servers import Mosquitto
+from tests.e2e.servers import Gateway, Mosquitto
+from tests.e2e.servers.recorder import Answer
 from tests.helpers import RecordingIntake
 
 WRAP = {"type": "com.acme.temp.v1", "source": "/plant/{topic[1]}", "subject": "{topic}"}
@@ -150,6 +152,83 @@ async def test_a_broker_that_is_killed_and_comes_back_loses_nothing(start, subsc
     # Redeliveries joined what was under way: no event came twice, none got another id.
     assert [event.id for event in intake.events[:5]] == before
     assert len(intake.events) == 6
+
+
+async def publish_events(broker, ids, qos):
+    """Publish structured events with the foreign client; returns when the broker has them all."""
+    process = await asyncio.create_subprocess_exec(
+        "mosquitto_pub", "-h", "localhost", "-p", str(broker.port), "-t", "plant/1/temp", "-l",
+        "-q", str(qos), "-V", "5", "-D", "publish", "content-type", "application/cloudevents+json",
+        stdin=subprocess.PIPE,
+    )  # fmt: skip
+    lines = [
+        json.dumps({"specversion": "1.0", "id": id_, "source": "/s", "type": "t"}) for id_ in ids
+    ]
+    async with asyncio.timeout(30):
+        await process.communicate("\n".join([*lines, ""]).encode())
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+async def test_a_broker_that_is_killed_at_once_loses_nothing_it_acknowledged(
+    start, subscribed, qos
+):
+    """SIGKILL, with some messages under way to us and some queued; it saves at each change."""
+    broker = start(Mosquitto)
+    intake = RecordingIntake(lambda _: None)
+    await subscribed(broker, intake, event=None, receive_maximum=5)
+    ids = [str(number) for number in range(40)]
+    await publish_events(broker, ids, qos)
+    await intake.wait_for(lambda i: len(i.deliveries) == 5)
+    await asyncio.to_thread(broker.kill)
+    intake.deliveries[0].settle(ACCEPTED)
+    await asyncio.to_thread(broker.start)
+    intake.answer = lambda _: ACCEPTED
+    for delivery in intake.deliveries[1:5]:
+        delivery.settle(ACCEPTED)
+    await intake.wait_for(lambda i: {event.id for event in i.events} == set(ids), 20)
+    assert list(dict.fromkeys(event.id for event in intake.events)) == ids
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+async def test_a_gateway_that_is_killed_loses_nothing(start, http_recorder, qos):
+    """SIGKILL, with some events at the sink, some under way and some still at the broker."""
+    accepted, bodies, is_down = [], [], True
+
+    def answer(request):
+        bodies.append(request.body)
+        id_ = json.loads(request.body)["id"]
+        if is_down and len(set(accepted)) >= 10:
+            return Answer(503)
+        accepted.append(id_)
+        return Answer(202)
+
+    http_recorder.answer = answer
+    broker = start(Mosquitto)
+    config = {
+        "sources": {
+            "plant": {
+                "protocol": "mqtt", "url": broker.url, "client_id": "gw", "receive_maximum": 20,
+                "subscribe": [{"topic": "plant/#", "qos": qos}],
+            }
+        },
+        "sinks": {"out": {"protocol": "http", "url": http_recorder.url}},
+        "routes": [{"from": ["plant"], "to": ["out"]}],
+    }  # fmt: skip
+    first = start(Gateway, config)
+    ids = [str(number) for number in range(100)]
+    await publish_events(broker, ids, qos)
+    async with asyncio.timeout(20):
+        while len(accepted) < 10 or len(bodies) <= 10:
+            await asyncio.sleep(0.01)
+    await asyncio.to_thread(first.kill)
+    is_down = False
+    start(Gateway, config)
+    async with asyncio.timeout(20):
+        while len(set(accepted)) < 100:
+            await asyncio.sleep(0.01)
+    assert list(dict.fromkeys(accepted)) == ids
+    assert len(accepted) <= 100 + 10  # only what was accepted and not acknowledged comes twice
 
 
 async def test_a_broker_that_is_killed_is_found_again(start, subscribed, caplog):
