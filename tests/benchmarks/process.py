@@ -6,6 +6,7 @@ are processes of their own too. With two cores shared by all of them, events per
 than CPU per event.
 """
 
+import asyncio
 import contextlib
 import json
 import os
@@ -20,6 +21,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import nats
 import yaml
 
 from tests.benchmarks.machine import spread, table
@@ -147,6 +149,12 @@ def run() -> None:
             path = Path(folder, server_class.name)
             path.mkdir()
             servers[server_class.name] = stack.enter_context(server_class(path)).port
+        asyncio.run(_make_streams(servers["nats-server"]))
+        sinks["JetStream, structured"] = {
+            "protocol": "nats",
+            "url": f"nats://127.0.0.1:{servers['nats-server']}",
+            "subject": "out.events",
+        }
         try:
             path = Path(folder, "kafka")
             path.mkdir()
@@ -160,6 +168,14 @@ def run() -> None:
         except MissingError as missing:
             print(f"\nWithout Kafka: {missing}")
         _paths(servers, sinks)
+
+
+async def _make_streams(port: int) -> None:
+    connection = await nats.connect(f"nats://127.0.0.1:{port}")
+    streams = connection.jetstream()
+    for name in ("IN", "OUT"):
+        await streams.add_stream(name=name, subjects=[f"{name.lower()}.>"], storage="memory")
+    await connection.close()
 
 
 def _memory() -> None:
@@ -227,7 +243,7 @@ def _memory() -> None:
 
 def _paths(servers: Mapping[str, int], sinks: Mapping[str, Mapping[str, object]]) -> None:
     http, mqtt, coap = free_port(), free_port(), free_port(socket.SOCK_DGRAM)
-    broker, nats = servers["mosquitto"], servers["nats-server"]
+    broker, bus = servers["mosquitto"], servers["nats-server"]
     ways: dict[str, tuple[Mapping[str, object], Sequence[str]]] = {
         "HTTP": (
             {"protocol": "http", "listen": f"127.0.0.1:{http}"},
@@ -257,11 +273,21 @@ def _paths(servers: Mapping[str, int], sinks: Mapping[str, Mapping[str, object]]
         "NATS core with reply": (
             {
                 "protocol": "nats",
-                "url": f"nats://127.0.0.1:{nats}",
+                "url": f"nats://127.0.0.1:{bus}",
                 "subjects": ["events.>"],
                 "queue": "bench",
             },
-            (f"nats://127.0.0.1:{nats}/events.temp", "--concurrency", "256"),
+            (f"nats://127.0.0.1:{bus}/events.temp", "--concurrency", "256"),
+        ),
+        "JetStream pull consumer": (
+            {
+                "protocol": "nats",
+                "url": f"nats://127.0.0.1:{bus}",
+                "subjects": ["in.>"],
+                "stream": "IN",
+                "durable": "bench",
+            },
+            (f"nats://127.0.0.1:{bus}/in.temp", "--jetstream", "--concurrency", "256"),
         ),
     }
     rows = []
