@@ -70,7 +70,9 @@ def decode_bare_event(payload: bytes) -> Event:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             members = {}
         if "specversion" in members:
-            return decode_event(payload)
+            _check_utf8(payload)
+            _check_each_once(members, payload)
+            return _event(members, payload)
     raise NotAnEventError("the payload is no JSON object with a specversion")
 
 
@@ -191,21 +193,30 @@ def _members(payload: bytes) -> dict[str, msgspec.Raw]:
     _check_utf8(payload)
     try:
         members = _MEMBERS.decode(payload)
-        # msgspec keeps the last of two equal members; the bytes of the other are then missing in
-        # the sum. Only where escapes make names longer have the members to be counted one by one.
-        values = b"".join(members.values())
-        rest = 1 + 4 * len(members) + len("".join(members))
-        if (
-            len(payload) - len(values) != rest
-            and len(payload.translate(None, _BLANKS)) - len(values.translate(None, _BLANKS)) != rest
-            and len(_PAIRS.decode(payload)) != len(members)
-        ):
-            raise InvalidEventError(
-                "a member stands in the JSON object twice", reason="duplicate_attribute"
-            )
     except (msgspec.DecodeError, RecursionError) as error:
         raise _malformed(error) from None
+    _check_each_once(members, payload)
     return members
+
+
+def _check_each_once(members: dict[str, msgspec.Raw], payload: bytes) -> None:
+    # msgspec keeps the last of two equal members; the bytes of the other are then missing in
+    # the sum. Only where escapes make names longer have the members to be counted one by one.
+    values = b"".join(members.values())
+    rest = 1 + 4 * len(members) + len("".join(members))
+    if (
+        len(payload) - len(values) == rest
+        or len(payload.translate(None, _BLANKS)) - len(values.translate(None, _BLANKS)) == rest
+    ):
+        return
+    try:
+        count = len(_PAIRS.decode(payload))
+    except RecursionError as error:  # one frame deeper than where `members` came from
+        raise _malformed(error) from None
+    if count != len(members):
+        raise InvalidEventError(
+            "a member stands in the JSON object twice", reason="duplicate_attribute"
+        )
 
 
 class _Name:
