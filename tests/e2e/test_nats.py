@@ -1,6 +1,7 @@
 """The NATS source and sink against a real nats-server; nats-py and raw sockets are the others."""
 
 import asyncio
+import base64
 import contextlib
 import itertools
 import json
@@ -11,6 +12,8 @@ import nats.js.errors
 import pytest
 
 from bindings.event import Event
+from gateway.cli.senders import SendOptions
+from gateway.cli.senders.nats import NatsSender
 from gateway.config.records import EventTemplate, LimitsConfig, TlsConfig
 from gateway.delivery import ACCEPTED, Outcome, Reason, Settlement
 from gateway.sinks.nats import NatsSink, NatsSinkConfig
@@ -558,6 +561,106 @@ async def test_nkey(start, tmp_path):
     intake = RecordingIntake()
     async with source(server, intake, subjects=["a"], nkey=tmp_path / "user.nk"):
         pass
+
+
+class Identity:
+    """An nkey that signs JWTs as nsc does (JWT version 2, algorithm ed25519-nkey)."""
+
+    def __init__(self, prefix):
+        import nkeys
+        from nacl.signing import SigningKey
+
+        self.seed = nkeys.encode_seed(bytes(SigningKey.generate()), prefix)
+        self._pair = nkeys.from_seed(bytearray(self.seed))
+        self.public = self._pair.public_key.decode()
+
+    def sign(self, subject, **claims):
+        def part(content):
+            text = content if isinstance(content, bytes) else json.dumps(content).encode()
+            return base64.urlsafe_b64encode(text).rstrip(b"=")
+
+        token = part({"typ": "JWT", "alg": "ed25519-nkey"}) + b"." + part({
+            "jti": "x", "iat": 1700000000, "iss": self.public, "sub": subject.public, "name": "x",
+            "nats": {**claims, "version": 2},
+        })  # fmt: skip
+        return (token + b"." + part(self._pair.sign(token))).decode()
+
+
+@pytest.fixture
+def operator(tmp_path):
+    """The configuration of a server in operator mode, and credentials of a user and a stranger."""
+    import nkeys
+
+    operator = Identity(nkeys.PREFIX_BYTE_OPERATOR)
+    accounts = [Identity(nkeys.PREFIX_BYTE_ACCOUNT) for _ in range(2)]
+    limits = {"subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "conn": -1}
+    preload = [
+        f"{each.public}: {operator.sign(each, type='account', limits=limits)}"
+        for each in accounts
+    ]  # fmt: skip
+    config = (
+        f"operator: {operator.sign(operator, type='operator')}\n"
+        f"system_account: {accounts[1].public}\n"
+        "resolver: MEMORY\nresolver_preload: {\n" + "\n".join(preload) + "\n}\n"
+    )
+    user = Identity(nkeys.PREFIX_BYTE_USER)
+    paths = []
+    for signer in (accounts[0], Identity(nkeys.PREFIX_BYTE_ACCOUNT)):
+        token = signer.sign(user, type="user", subs=-1, data=-1, payload=-1)
+        paths.append(tmp_path / f"{len(paths)}.creds")
+        paths[-1].write_text(
+            f"-----BEGIN NATS USER JWT-----\n{token}\n------END NATS USER JWT------\n\n"
+            f"-----BEGIN USER NKEY SEED-----\n{user.seed.decode()}\n"
+            "------END USER NKEY SEED------\n"
+        )
+    return config, *paths
+
+
+async def test_credentials_with_a_jwt(start, operator, caplog):
+    config, good, strange = operator
+    server = start(NatsServer, config)
+    intake = RecordingIntake()
+    async with source(server, intake, subjects=["a"], credentials=good):
+        async with sink(server, subject="a", timeout=0.2, credentials=good) as out:
+            await out.send([event(1)])
+        sender = NatsSender(f"{server.url}/a", SendOptions(credentials=good))
+        await sender.open()
+        assert await sender.send(event(2)) == "+ACK"
+        await sender.close()
+        async with sink(server, subject="a", credentials=strange) as out:
+            (failure,) = await out.send([event(3)])
+    assert intake.events == [event(1), event(2)]
+    assert failure.outcome is Outcome.RELEASED
+    assert "authorization violation" in caplog.text.lower()
+
+
+async def test_a_stream_that_is_made_anew_is_not_taken_for_the_old_one(start):
+    """With what the old one left under way: the sequence numbers are the same."""
+    server = start(NatsServer)
+    client = await nats.connect(server.url)
+    js = client.jetstream()
+    intake = RecordingIntake(lambda _: None)
+    await js.add_stream(name="S", subjects=["s.>"])
+    async with source(server, intake, stream="S", durable="gw") as adapter:
+        for number in range(3):
+            await js.publish("s.a", b"", headers={**HEADERS, "ce-id": f"old {number}"})
+        await intake.wait_for(lambda i: len(i.deliveries) == 3)
+        await js.delete_stream("S")
+        await js.add_stream(name="S", subjects=["s.>"])
+        for number in range(3):
+            await js.publish("s.a", b"", headers={**HEADERS, "ce-id": f"new {number}"})
+        await intake.wait_for(lambda i: len(i.deliveries) == 6)
+        for delivery in intake.deliveries[:3]:
+            delivery.settle(ACCEPTED)
+        await asyncio.sleep(0)
+        await adapter._way._connection.flush()  # the server has handled what answers there are
+        info = await js.consumer_info("S", "gw")
+        assert info.num_ack_pending == 3
+        for delivery in intake.deliveries[3:]:
+            delivery.settle(ACCEPTED)
+        await until_settled(client, "S")
+    await client.close()
+    assert [e.id.split()[0] for e in intake.events] == ["old"] * 3 + ["new"] * 3
 
 
 async def test_a_subscription_that_is_refused_is_no_success(start, caplog):
