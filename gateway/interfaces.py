@@ -79,9 +79,11 @@ class Sink(Protocol):
         """Deliver the events; returns the failures, when all have an outcome.
 
         Events of one `Event.key` arrive in the order of the list. When one of them fails RELEASED,
-        the later ones of its key are not attempted and reported with reason HELD. It may be called
-        again while an earlier call runs; a route never does that with a key that is still under
-        way. Routes that share a sink know nothing of each other, nor does a route's dead letter.
+        the later ones of its key are not attempted and reported with reason HELD; the JetStream
+        sink, which writes a list at once, may have stored them already and says so. It may be
+        called again while an earlier call runs; a route never does that with a key that is still
+        under way. Routes that share a sink know nothing of each other, nor does a route's dead
+        letter.
 
         Args:
             events: at least one.
