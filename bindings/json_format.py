@@ -16,7 +16,6 @@ Three choices that the specification leaves open:
 import binascii
 import codecs
 import re
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -114,11 +113,6 @@ def encode_event(event: Event) -> bytes:
         else:
             members["data"] = value
     return _ENCODER.encode(members)
-
-
-def encode_batch(events: Sequence[Event]) -> bytes:
-    """Encode events as one batch, in their order."""
-    return b"[" + b",".join([encode_event(event) for event in events]) + b"]"
 
 
 def is_json(data: bytes) -> bool:

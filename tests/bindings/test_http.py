@@ -14,7 +14,10 @@ def test_a_batch_is_one_message_that_reads_back():
     message = encode_batch(events)
     assert message.content_type == "application/cloudevents-batch+json"
     assert message.payload.startswith(b'[{"specversion":"1.0","id":"0",')
-    assert list(HTTP.decode(message)) == events
+    back = HTTP.decode(message)
+    assert list(back) == events
+    assert encode_batch(back).payload == message.payload
+    assert encode_batch([]).payload == b"[]"
 
 
 # What the SDK gets right, see pitfalls: it neither unquotes nor checks, and it invents ids.

@@ -19,7 +19,7 @@ from typing import ClassVar
 import msgspec
 
 from bindings.event import Event
-from bindings.http import HTTP, encode_batch
+from bindings.http import HTTP, join_batch
 from bindings.json_format import encode_event
 from gateway.delivery import Failure, Outcome, Reason
 from gateway.sinks.http.config import HttpSinkConfig
@@ -202,22 +202,20 @@ class HttpSink:
         """Take as many events as one batch holds."""
         config = self._config
         taken: list[int] = []
-        events: list[Event] = []
+        payloads: list[bytes] = []
         size = 2
         most = 1 if chain.alone else config.batch_events
         while chain.positions and len(taken) < most:
-            event = target.prepare(job.events[chain.positions[0]])
-            payload = encode_event(event)
+            payload = encode_event(target.prepare(job.events[chain.positions[0]]))
             size += len(payload) + 1
             if taken and size > config.batch_bytes:
                 break
             taken.append(chain.positions.popleft())
-            # The batch's encoder then copies it.
-            events.append(event if event.encoded else event.replace(encoded=payload))
+            payloads.append(payload)
         chain.under_way = taken
         if chain.alone:
             chain.alone -= 1
-        return target.request(encode_batch(events))
+        return target.request(join_batch(payloads))
 
     def _answered(self, job: Job, chain: Chain, answer: Answer) -> None:
         target = self._target

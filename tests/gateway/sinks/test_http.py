@@ -13,6 +13,7 @@ from email.utils import formatdate
 import pytest
 
 from bindings.event import Event
+from bindings.http import HTTP
 from gateway.config.records import TlsConfig
 from gateway.delivery import Outcome, Reason
 from gateway.errors import GatewayError
@@ -772,6 +773,15 @@ class TestCredentials:
         assert file.token(5.0) == ""
         path.unlink()
         assert file.token(7.0) == ""
+
+    async def test_the_token_of_knative_is_for_its_own_sink_only(self, server, tmp_path):
+        (tmp_path / "token").write_text("abc.def")
+        message = HTTP.encode(event(1), "structured")
+        for is_k_sink in (True, False):
+            config = HttpSinkConfig(url=server.url, is_k_sink=is_k_sink)
+            target = Target(config, {}, token_file=tmp_path / "token")
+            shown = b"\r\nAuthorization: Bearer abc.def\r\n" in target.request(message)
+            assert shown is target.token_may_change is is_k_sink
 
     def test_two_kinds_of_credentials_are_refused(self):
         with pytest.raises(ValueError, match="one of these"):
