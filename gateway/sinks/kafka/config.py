@@ -37,7 +37,8 @@ class TopicTemplate:
     def __init__(self, text: str) -> None:
         pieces = list(string.Formatter().parse(text))
         self._text = text
-        self._names = tuple(name for _, name, _, _ in pieces if name is not None)
+        self._pieces = [(literal, name) for literal, name, _, _ in pieces]
+        self._names = tuple(name for _, name in self._pieces if name is not None)
         for literal, name, form, conversion in pieces:
             if literal and not _TOPIC.fullmatch(literal):
                 raise ValueError("a topic's name has 1 to 249 letters, digits, '.', '_' and '-'")
@@ -58,7 +59,10 @@ class TopicTemplate:
         missing = [name for name in self._names if name not in attributes]
         if missing:
             raise ValueError(f"the event has no {missing[0]} for the topic's name")
-        topic = self._text.format_map({n: canonical_text(attributes[n]) for n in self._names})
+        topic = "".join(
+            literal + ("" if name is None else canonical_text(attributes[name]))
+            for literal, name in self._pieces
+        )
         if not _TOPIC.fullmatch(topic):
             raise ValueError(f"no topic can be named {topic[:200]!r}")
         return topic

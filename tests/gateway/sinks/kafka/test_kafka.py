@@ -13,6 +13,7 @@ from gateway.config.records import TlsConfig
 from gateway.delivery import Outcome, Reason
 from gateway.errors import GatewayError
 from gateway.sinks.kafka import KafkaSink, KafkaSinkConfig
+from gateway.sinks.kafka.config import TopicTemplate
 from tests.mock_kafka import PRODUCE, MockCluster
 
 # Error codes of the protocol (kafka.apache.org/protocol, "Error Codes").
@@ -168,6 +169,10 @@ async def test_topic_is_made_of_attributes(cluster, make_sink):
     assert failure.reason is Reason.SINK_REFUSED
     assert "events.no blanks" in failure.detail
     assert [message.value() for message in read(cluster, "events.com.acme")] == [b"1", b"3"]
+
+
+def test_topic_may_be_made_of_an_attribute_whose_name_is_a_number():
+    assert TopicTemplate("a.{1}.{type}.b").fill(event(1, extensions={"1": 5})) == "a.5.t.b"
 
 
 async def test_topic_lacks_an_attribute(make_sink, caplog):
