@@ -9,6 +9,7 @@ not. What is held is never forgotten; when it is too much, the source stops read
 import asyncio
 import heapq
 import itertools
+import math
 import random
 from bisect import insort
 from collections.abc import Callable, Sequence
@@ -46,12 +47,12 @@ class Backlog:
 
     Args:
         tasks: the source's.
-        limit: messages; `is_full` from there on.
+        limit: messages; `is_full` from there on. None if the source counts in its own way.
     """
 
-    def __init__(self, tasks: Tasks, limit: int) -> None:
+    def __init__(self, tasks: Tasks, limit: int | None) -> None:
         self._tasks = tasks
-        self._limit = limit
+        self._limit = math.inf if limit is None else limit
         self._intake: Intake | None = None
         self._held: dict[str, _Held] = {}
         self._count = 0
@@ -102,7 +103,7 @@ class Backlog:
         return key in self._held
 
     def hold(self, key: str, number: int, again: Again, retry_after: float | None = None) -> None:
-        """Keep a message until its time has come.
+        """Keep a message that was released until its time has come.
 
         Args:
             key: `Event.key`; those of one key are submitted one after the other.
@@ -110,18 +111,21 @@ class Backlog:
             again: what to submit.
             retry_after: seconds, when the sink said so.
         """
-        self._count += 1
         held = self._held.get(key)
-        is_new = held is None
+        is_first = held is None or held.is_through or held.probe == number
         if held is None:
             held = self._held[key] = _Held()
-        insort(held.messages, (number, again), key=_number)
-        if is_new or held.is_through or held.probe == number:
+        self._insert(held, number, again)
+        if is_first:
             held.is_through, held.probe = False, None
             delay = min(FIRST_DELAY * 2 ** min(held.attempt, 16), LAST_DELAY)
             delay *= 1 + random.random() / 4  # noqa: S311 - no secret
             held.attempt += 1
             self._park(key, held, max(delay, min(retry_after or 0.0, LONGEST_WAIT)))
+
+    def follow(self, key: str, number: int, again: Again) -> None:
+        """Keep a new message behind the one of its key that `holds` told of."""
+        self._insert(self._held[key], number, again)
 
     def passed(self, key: str, number: int) -> None:
         """Take note that a message was settled for good; if it was the first, all may follow."""
@@ -129,6 +133,10 @@ class Backlog:
         if held is not None and held.probe == number:
             held.probe, held.is_through, held.attempt = None, True, 0
             self._park(key, held, 0.0)
+
+    def _insert(self, held: _Held, number: int, again: Again) -> None:
+        self._count += 1
+        insort(held.messages, (number, again), key=_number)
 
     def _park(self, key: str, held: _Held, delay: float) -> None:
         held.serial = next(self._serials)

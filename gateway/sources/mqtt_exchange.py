@@ -222,7 +222,7 @@ class Receiver:
         """Append a delivery, unless it has to wait behind one of its key that was released."""
         backlog = self._backlog
         if backlog.holds_any and backlog.holds(key := _key(events)):
-            backlog.hold(key, number, again)
+            backlog.follow(key, number, again)
         elif (delivery := again()) is not None:
             deliveries.append(delivery)
 

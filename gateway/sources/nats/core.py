@@ -37,6 +37,7 @@ class CoreSubscriber:
             config, ClientCallbacks(attach=self._attach, pause=self._pause)
         )
         self._answers = Answers(self._connection)
+        self._feed = Feed(config, self, self._tasks)
         self._draining = False
         self._refusing = False
         self._sids: list[int] = []
@@ -44,8 +45,7 @@ class CoreSubscriber:
 
     async def open(self, intake: Intake) -> None:
         self._intake = intake
-        self._feed = Feed(self._config, intake, self)
-        self._tasks.start(self._feed.run(), "feed")
+        self._feed.open(intake)
         await self._connection.open()
 
     async def drain(self) -> None:
@@ -55,6 +55,7 @@ class CoreSubscriber:
         await self._settle_writes()
 
     async def close(self) -> None:
+        self._feed.close()
         await self._tasks.close()
         self._answers.flush()
         await self._settle_writes()

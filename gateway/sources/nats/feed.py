@@ -1,15 +1,13 @@
 """Between the socket and the intake: decode what came, submit lists, hold what was released.
 
-A released message is submitted again after a while. Until it has been settled for good, later
-messages of its key wait behind it, and those of other keys do not.
+A released message is submitted again after a while, later ones of its key behind it (`Backlog`).
 """
 
 import asyncio
 import contextlib
-import math
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final, Protocol
@@ -25,15 +23,13 @@ from bindings.wrap import Wrapper
 from gateway.delivery import Delivery, Settlement
 from gateway.interfaces import Intake
 from gateway.nats_connection import NatsConnection
+from gateway.sources.backlog import Backlog
 from gateway.sources.nats.config import NatsSourceConfig
+from gateway.tasks import Tasks
 
 MAX_LIST: Final = 500
 """Messages submitted at once; one read of the socket brings about a hundred."""
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-_HOLD_SECONDS: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-
-
-Settled = Callable[["Item", Settlement], None]
 
 
 class Item(msgspec.Struct):
@@ -46,7 +42,6 @@ class Item(msgspec.Struct):
         moment: when the stream stored it, in nanoseconds since 1970; 0 without a stream.
         events: what it brought.
         size: bytes it takes.
-        attempt: how often it was released.
         touched: monotonic seconds of the last sign to the server.
     """
 
@@ -56,7 +51,6 @@ class Item(msgspec.Struct):
     moment: int = 0
     events: Sequence[Event] = ()
     size: int = 0
-    attempt: int = 0
     touched: float = 0.0
 
 
@@ -73,29 +67,29 @@ class Owner(Protocol):
         """Answer a message, or hold it."""
 
 
-class _Held(msgspec.Struct):
-    """What waits of one key; `probe` is the first of it, submitted alone to see how it fares."""
-
-    due: float
-    items: list[Item]
-    probe: Item | None = None
-    is_through: bool = False
-
-
 class Feed:
     """Takes items in the order of arrival and submits their events."""
 
-    def __init__(self, config: NatsSourceConfig, intake: Intake, owner: Owner) -> None:
-        self._intake = intake
+    def __init__(self, config: NatsSourceConfig, owner: Owner, tasks: Tasks) -> None:
+        self._tasks = tasks
+        self._backlog = Backlog(tasks, None)
         self._owner = owner
         self._max_event_bytes = config.limits.max_event_bytes
         self._max_bytes = config.max_pending_bytes
         self._wrapper = _wrapper(config)
         self._queue: list[Item] = []
-        self._held: dict[str, _Held] = {}
         self._bytes = 0
         self._changed = asyncio.Event()
         self._room = asyncio.Event()
+
+    def open(self, intake: Intake) -> None:
+        """Begin to submit."""
+        self._backlog.open(intake)
+        self._tasks.start(self._run(intake), "feed")
+
+    def close(self) -> None:
+        """Submit nothing again any more."""
+        self._backlog.close()
 
     @property
     def is_full(self) -> bool:
@@ -103,7 +97,7 @@ class Feed:
         return self._bytes >= self._max_bytes
 
     def put(self, items: list[Item]) -> None:
-        """Take new items; `run` submits them."""
+        """Take new items; they are submitted soon."""
         for item in items:
             message = item.message
             if message is not None:
@@ -117,15 +111,8 @@ class Feed:
 
     def hold(self, item: Item, retry_after: float | None) -> None:
         """Submit an item again after a while."""
-        delay = _HOLD_SECONDS[min(item.attempt, len(_HOLD_SECONDS) - 1)]
-        due = asyncio.get_running_loop().time() + max(delay, retry_after or 0.0)
-        item.attempt += 1
         self._bytes += item.size
-        held = self._held.setdefault(_key(item), _Held(due, []))
-        held.items.append(item)
-        if held.probe is item:
-            held.probe, held.due = None, due
-        self._changed.set()
+        self._backlog.hold(_key(item), item.number, partial(self._again, item), retry_after)
 
     async def wait_for_room(self, seconds: float) -> None:
         """Return when it is no longer full, or after `seconds`."""
@@ -134,74 +121,45 @@ class Feed:
             async with asyncio.timeout(seconds):
                 await self._room.wait()
 
-    async def run(self) -> None:
+    async def _run(self, intake: Intake) -> None:
         """Decode and submit for ever."""
         while True:
-            await self._wait()
-            for items, settled in self._due():
-                await self._submit(items, settled)
+            await self._changed.wait()
+            self._changed.clear()
             while self._queue:
                 items, self._queue = self._queue[:MAX_LIST], self._queue[MAX_LIST:]
                 ready = self._decode(items)
-                if self._held:
+                if self._backlog.holds_any:
                     ready = [item for item in ready if not self._waits_behind(item)]
-                await self._submit(ready, self._owner.settled)
+                if ready:
+                    await intake.submit([self._delivery(item) for item in ready])
                 self._released(items)
 
-    async def _wait(self) -> None:
-        if not self._queue:
-            due = min((held.due for held in self._held.values()), default=None)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(due):
-                    await self._changed.wait()
-        self._changed.clear()
+    def _delivery(self, item: Item) -> Delivery:
+        return Delivery(item.events, partial(self._settled, item))
 
-    def _due(self) -> list[tuple[list[Item], Settled]]:
-        """Return what is to be submitted again now: the first of a key, or all once that went."""
-        if not self._held:
-            return []
-        now = asyncio.get_running_loop().time()
-        result: list[tuple[list[Item], Settled]] = []
-        for key in [key for key, held in self._held.items() if held.due <= now]:
-            held = self._held[key]
-            held.items.sort(key=_number)
-            if held.is_through:
-                del self._held[key]
-                items, settled = held.items, self._owner.settled
-            else:
-                held.probe = held.items.pop(0)
-                held.due = math.inf
-                items, settled = [held.probe], partial(self._probe_settled, key)
-            self._released(items)
-            result.append((items, settled))
-        return result
-
-    def _probe_settled(self, key: str, item: Item, settlement: Settlement) -> None:
+    def _settled(self, item: Item, settlement: Settlement) -> None:
         self._owner.settled(item, settlement)
-        held = self._held.get(key)
-        if held is not None and held.probe is item:  # it was not held again
-            held.probe, held.due, held.is_through = None, 0.0, True
-            self._changed.set()
+        if self._backlog.holds_any:
+            self._backlog.passed(_key(item), item.number)  # of no effect if it is held again
 
     def _waits_behind(self, item: Item) -> bool:
-        held = self._held.get(_key(item))
-        if held is None:
+        key = _key(item)
+        if not self._backlog.holds(key):
             return False
-        held.items.append(item)
         self._bytes += item.size
+        self._backlog.follow(key, item.number, partial(self._again, item))
         return True
+
+    def _again(self, item: Item) -> Delivery:
+        self._released([item])
+        return self._delivery(item)
 
     def _released(self, items: list[Item]) -> None:
         was_full = self.is_full
         self._bytes -= sum([item.size for item in items])
         if was_full and not self.is_full:
             self._room.set()
-
-    async def _submit(self, items: list[Item], settled: Settled) -> None:
-        if items:
-            await self._intake.submit(
-                [Delivery(item.events, partial(settled, item)) for item in items]
-            )
 
     def _decode(self, items: list[Item]) -> list[Item]:
         ready = []
@@ -274,10 +232,6 @@ def utc_text(nanoseconds: int | None = None) -> str:
 
 def _key(item: Item) -> str:
     return item.events[0].key if item.events else ""
-
-
-def _number(item: Item) -> int:
-    return item.number
 
 
 def _wrapper(config: NatsSourceConfig) -> Wrapper | None:

@@ -45,6 +45,7 @@ class JetStreamConsumer:
             config, ClientCallbacks(attach=self._attach, lost=self._stop_pulling)
         )
         self._answers = Answers(self._connection)
+        self._feed = Feed(config, self, self._tasks)
         # By the stream's sequence and time: a stream that is made anew counts from 1 again.
         self._pending: dict[tuple[int, int], Item] = {}
         self._created: datetime | None = None  # when the consumer was; tokens are its own
@@ -63,8 +64,7 @@ class JetStreamConsumer:
 
     async def open(self, intake: Intake) -> None:
         self._intake = intake
-        self._feed = Feed(self._config, intake, self)
-        self._tasks.start(self._feed.run(), "feed")
+        self._feed.open(intake)
         await self._connection.open()
         self._tasks.start(self._keep_alive(), "in progress")
 
@@ -77,6 +77,7 @@ class JetStreamConsumer:
     async def close(self) -> None:
         self._draining = True
         self._stop_pulling()
+        self._feed.close()
         await self._tasks.close()
         self._answers.flush()
         await self._settle_writes()

@@ -90,6 +90,30 @@ async def test_a_follower_that_is_released_waits_again_and_holds_back_those_behi
     assert not bench.backlog.holds_any
 
 
+async def test_one_that_comes_while_the_others_follow_is_not_delayed(bench):
+    moments = []
+
+    def answer(_):
+        if not moments:
+            bench.intake.room.clear()
+        moments.append(asyncio.get_running_loop().time())
+        return ACCEPTED
+
+    bench.intake.answer = answer
+    bench.release("a")
+    bench.release("a")
+    await bench.intake.wait_for(lambda i: i.deliveries)
+    await asyncio.sleep(0)
+    number = bench.backlog.next_number()
+    bench.backlog.follow("a", number, partial(bench._again, "a", number))
+    bench.intake.room.set()
+    await bench.intake.wait_for(lambda i: len(i.deliveries) == 3)
+    assert bench.ids == [0, 1, 2]
+    assert moments[2] - moments[0] < 0.4
+    await asyncio.sleep(0)
+    assert not bench.backlog.holds_any
+
+
 async def test_what_nobody_wants_any_more_holds_back_nothing(bench):
     bench.backlog.hold("a", bench.backlog.next_number(), lambda: None)
     number = bench.backlog.next_number()
