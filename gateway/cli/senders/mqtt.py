@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+from collections.abc import Sequence
 from typing import Final, cast
 from urllib.parse import unquote, urlsplit
 
@@ -207,10 +208,15 @@ class _Session(asyncio.Protocol):
         self._ping = self._loop.call_later(_KEEP_ALIVE_SECONDS / 2, self._keep_alive)
 
     def data_received(self, data: bytes) -> None:
+        error: PacketError | None = None
+        packets: Sequence[Packet]
         try:
-            for packet in self._reader.feed(data):
-                self._handle(packet)
-        except PacketError as error:
+            packets = self._reader.feed(data)
+        except PacketError as wrong:
+            error, packets = wrong, wrong.packets
+        for packet in packets:
+            self._handle(packet)
+        if error is not None:
             self._fail(f"the server broke the protocol: {error}")
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -238,7 +244,7 @@ class _Session(asyncio.Protocol):
     def _handle(self, packet: Packet) -> None:
         if isinstance(packet, Ack):
             self._acknowledged(packet)
-        elif isinstance(packet, Connack):
+        elif isinstance(packet, Connack) and not self.connected.done():
             self._accepted(packet)
         elif isinstance(packet, Disconnect):
             self._fail(f"DISCONNECT {describe(packet.code)}{_reason(packet)}")

@@ -171,6 +171,21 @@ async def test_a_lost_connection_is_an_error_of_all_that_wait():
             await sender.send(Plain(b"x"))
 
 
+async def test_an_answer_counts_though_nonsense_follows_it():
+    script = {0x10: CONNACK, 0x30: bytes.fromhex("40 02 0001 00 00")}
+    async with sending(script) as (sender, _):
+        assert await sender.send(EVENT) == "PUBACK 0x00 Success"
+        with pytest.raises(SendError, match="broke the protocol"):
+            await sender.send(EVENT)
+
+
+async def test_a_second_connack_breaks_the_protocol(caplog):
+    async with sending({0x10: CONNACK, 0x30: CONNACK}) as (sender, _):
+        with pytest.raises(SendError, match="CONNACK, which nobody asked for"):
+            await sender.send(EVENT)
+    assert not caplog.records
+
+
 async def test_the_servers_disconnect_is_told():
     async with sending({0x10: CONNACK, 0x30: bytes.fromhex("e0 01 8b")}) as (sender, _):
         with pytest.raises(SendError, match="DISCONNECT 0x8B Server shutting down"):
