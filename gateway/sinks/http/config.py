@@ -2,8 +2,9 @@
 
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import SplitResult, urlsplit
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 
 from bindings.binding import ContentMode
 from bindings.wire.http1 import is_field_name, is_field_value
@@ -14,6 +15,25 @@ _OURS = frozenset(
 )
 
 
+def parse_url(text: str) -> SplitResult:
+    """Return the parts of an http(s) URL.
+
+    Raises:
+        ValueError: it is none; the text does not repeat it, since it may hold a password.
+    """
+    try:
+        url = urlsplit(text)
+        port_is_valid = url.port != 0
+        (url.hostname or "").encode("idna")
+    except ValueError as error:
+        raise ValueError(f"expected a URL as http(s)://host[:port]/path ({error})") from None
+    if url.scheme not in {"http", "https"} or not url.hostname or not port_is_valid:
+        raise ValueError("expected a URL as http(s)://host[:port]/path")
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("expected a URL, in which other characters are percent-encoded")
+    return url
+
+
 class HttpSinkConfig(SinkConfig):
     """Delivers events by HTTP/1.1 POST to one URL; 2xx is delivered.
 
@@ -22,11 +42,11 @@ class HttpSinkConfig(SinkConfig):
     """
 
     protocol: Literal["http"] = Field("http", description="http")
-    url: str = Field(
-        description="where events go: http(s)://host[:port]/path; ${K_SINK} in Knative"
-    )
     is_k_sink: bool = Field(
         default=False, exclude=True, description="the url is ${K_SINK}; set by the loader"
+    )
+    url: str = Field(
+        description="where events go: http(s)://host[:port]/path; ${K_SINK} in Knative"
     )
     mode: ContentMode = Field("structured", description="structured (JSON) or binary (ce- headers)")
     batch: bool = Field(
@@ -57,6 +77,13 @@ class HttpSinkConfig(SinkConfig):
         60.0, description="an unused connection is closed after this time"
     )
     http_version: Literal["1.1"] = Field("1.1", description="1.1")
+
+    @field_validator("url")
+    @classmethod
+    def _check_url(cls, url: str, info: ValidationInfo) -> str:
+        if url or not info.data.get("is_k_sink"):  # ${K_SINK} may not be known yet
+            parse_url(url)
+        return url
 
     @field_validator("headers")
     @classmethod

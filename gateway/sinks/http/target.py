@@ -6,13 +6,13 @@ import ssl
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, unquote
 
 from bindings.binding import Message
 from bindings.event import Event
 from gateway.errors import GatewayError
 from gateway.sinks.http import knative
-from gateway.sinks.http.config import HttpSinkConfig
+from gateway.sinks.http.config import HttpSinkConfig, parse_url
 from gateway.sinks.http.knative import TokenFile, TrustedCertificates
 from gateway.sinks.http.pool import Endpoint
 from gateway.tls import client_context
@@ -46,7 +46,7 @@ class Target:
     ) -> None:
         if not config.is_k_sink:
             environ = {}
-        url = _split(config.url)
+        url = _parsed(config.url)
         self._config = config
         self._loop = asyncio.get_running_loop()
         self._certificates = (
@@ -146,18 +146,11 @@ class Target:
             raise GatewayError(f"sink {self._config.name!r}: {error}{where}") from error
 
 
-def _split(text: str) -> SplitResult:
+def _parsed(text: str) -> SplitResult:
     try:
-        url = urlsplit(text)
-        port_is_valid = url.port != 0
-        (url.hostname or "").encode("idna")
-    except ValueError as error:
-        raise GatewayError(f"{text!r} is no URL: {error}") from None
-    if url.scheme not in ("http", "https") or not url.hostname or not port_is_valid:
-        raise GatewayError(f"expected a URL as http(s)://host[:port]/path, not {text!r}")
-    if not text.isascii() or not text.isprintable() or " " in text:
-        raise GatewayError(f"{text!r} holds characters that a URL can't; percent-encode them")
-    return url
+        return parse_url(text)
+    except ValueError as error:  # `${K_SINK}` without a value
+        raise GatewayError(str(error)) from None
 
 
 def _authorization(config: HttpSinkConfig, url: SplitResult) -> bytes:

@@ -951,7 +951,14 @@ class TestTls:
         "http://" + "a" * 70 + "/",
     ],
 )
-async def test_wrong_url_stops_the_start(url):
-    sink = HttpSink(HttpSinkConfig(url=url))
-    with pytest.raises(GatewayError):
-        await sink.open()
+def test_a_wrong_url_is_refused_with_the_configuration(url):
+    with pytest.raises(ValueError, match="expected a URL"):
+        HttpSinkConfig(url=url)
+    if url:
+        with pytest.raises(ValueError, match="expected a URL"):
+            HttpSinkConfig(url=url, is_k_sink=True)
+
+
+async def test_a_k_sink_without_a_value_stops_the_start():
+    with pytest.raises(GatewayError, match="expected a URL"):
+        await HttpSink(HttpSinkConfig(url="", is_k_sink=True)).open()
