@@ -21,12 +21,13 @@ NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 """Names of sources, sinks and routes: they become metric labels and file names."""
 
 
-def _only(available: str) -> AfterValidator:
-    """Refuse the words that are documented and not built yet, so that nobody relies on them."""
+def _only(available: str | None) -> AfterValidator:
+    """Refuse the values that are documented and not built yet, so that nobody relies on them."""
 
-    def check(value: str) -> str:
+    def check(value: object) -> object:
         if value != available:
-            raise ValueError(f"{value!r} is not available yet, expected {available!r}")
+            expected = "null" if available is None else repr(available)
+            raise ValueError(f"{value!r} is not available yet, expected {expected}")
         return value
 
     return AfterValidator(check)
@@ -147,10 +148,9 @@ class DrainConfig(Record):
     """The end of the process, after SIGTERM."""
 
     grace: Duration = Field(default=20.0, description="longest time to settle what was taken")
-    rate: float | None = Field(
+    rate: Annotated[float | None, _only(None)] = Field(
         default=None,
-        gt=0,
-        description="events per second sent to the sinks meanwhile; "
+        description="events per second sent to the sinks meanwhile (not available yet); "
         "null: as fast as they take them",
     )
 

@@ -12,8 +12,8 @@ from gateway import registry
 from gateway.config.document import Document
 from gateway.config.explain import explain, keys_of, unknown_key
 from gateway.config.gateway import NAME, GatewayConfig, RouteConfig
-from gateway.config.problems import ConfigErrors, Keys, Position, Problem
-from gateway.config.records import AdapterConfig, SinkConfig, SourceConfig
+from gateway.config.problems import ConfigErrors, Keys, Position, Problem, path_text
+from gateway.config.records import AdapterConfig, Address, SinkConfig, SourceConfig
 from gateway.config.suggest import did_you_mean, one_of
 from gateway.errors import GatewayError
 
@@ -95,6 +95,8 @@ class _Reader:
         sinks = self._adapters("sinks")
         config: GatewayConfig | None = self._record((), self._rest(), GatewayConfig)
         self._check_routes()
+        if config is not None:
+            self._check_listeners(sources, config.admin.listen)
         dead_letter_sinks = self._dead_letter_sinks()
         if config is None or self._document.problems:
             return None
@@ -211,6 +213,25 @@ class _Reader:
             name = route.get("name")
             if isinstance(name, str) and taken.setdefault(name, position) != position:
                 self._report((*keys, "name"), f"routes[{taken[name]}] has the name {name!r} too")
+
+    def _check_listeners(self, sources: Mapping[str, AdapterConfig], admin: Address) -> None:
+        """Report what would fail at the start: two listeners at one address."""
+        taken: list[tuple[Keys, bool, Address]] = []  # whether UDP
+        for name, source in sources.items():
+            datagram = source.datagram_listeners if isinstance(source, SourceConfig) else ()
+            taken += [
+                (("sources", name, key), key in datagram, value)
+                for key, value in source
+                if isinstance(value, Address)
+            ]
+        # The later one is reported, so a default stands before what the file says.
+        is_default = self._document.at(("admin", "listen")) is None
+        taken.insert(0 if is_default else len(taken), (("admin", "listen"), False, admin))
+        for position, (keys, is_udp, address) in enumerate(taken):
+            for other_keys, other_is_udp, other in taken[:position]:
+                if is_udp == other_is_udp and address.overlaps(other):
+                    self._report(keys, f"{path_text(other_keys)} is {other} too")
+                    break
 
     def _check_names(self, group: AdapterGroup, keys: Keys, names: object) -> None:
         known = _table(self._root.get(group))

@@ -6,7 +6,7 @@ One record per table of the file; unknown keys are errors. An adapter subclasses
 
 import re
 from pathlib import Path
-from typing import Annotated, NamedTuple, Self
+from typing import Annotated, ClassVar, NamedTuple, Self
 
 from pydantic import (
     BaseModel,
@@ -74,6 +74,9 @@ def parse_size(value: object) -> int:
     return int(match[1]) * _UNIT_BYTES[match[2] or "B"]
 
 
+_EVERY_HOST = frozenset({"0.0.0.0", "::"})  # noqa: S104 - to compare with
+
+
 class Address(NamedTuple):
     """A host and a port; port 0 lets the system choose."""
 
@@ -82,6 +85,12 @@ class Address(NamedTuple):
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def overlaps(self, other: "Address") -> bool:
+        """Whether two listeners can't have both."""
+        if self.port == 0 or self.port != other.port:
+            return False
+        return self.host == other.host or not {self.host, other.host}.isdisjoint(_EVERY_HOST)
 
     @property
     def is_loopback(self) -> bool:
@@ -207,7 +216,13 @@ class AdapterConfig(Record):
 
 
 class SourceConfig(AdapterConfig):
-    """What every source has."""
+    """What every source has.
+
+    Attributes:
+        datagram_listeners: the keys of type `Listen` that are about UDP; the others are about TCP.
+    """
+
+    datagram_listeners: ClassVar[frozenset[str]] = frozenset()
 
     limits: LimitsConfig = Field(
         default=LimitsConfig(), description="bounds of this source; default: the file's"

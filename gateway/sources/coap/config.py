@@ -1,7 +1,7 @@
 """The CoAP source's table in the configuration."""
 
 from collections.abc import Mapping
-from typing import Final, Literal
+from typing import ClassVar, Final, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -92,6 +92,8 @@ DEFAULT_ROUTES: Final = {
 
 class CoapSourceConfig(SourceConfig):
     """A CoAP server over UDP, and by choice over TCP and TLS (RFC 8323)."""
+
+    datagram_listeners: ClassVar[frozenset[str]] = frozenset({"listen"})
 
     listen: Listen | None = Field(
         Address("0.0.0.0", 5683),  # noqa: S104 - devices are elsewhere

@@ -34,6 +34,12 @@ def test_what_is_documented_and_not_built_yet_is_refused(values):
         DeliveryConfig(**values)
 
 
+def test_a_rate_of_draining_is_not_built_yet():
+    assert DrainConfig(rate=None).rate is None
+    with pytest.raises(ValidationError, match=r"100\.0 is not available yet, expected null"):
+        DrainConfig(rate=100)
+
+
 @pytest.mark.parametrize("values", [{"retry": -1}, {"jitter": 1.5}, {"backoffDelay": "1 s"}])
 def test_numbers_outside_their_range_are_refused(values):
     with pytest.raises(ValidationError):
@@ -46,8 +52,3 @@ def test_a_route_needs_a_sink_and_a_name_that_fits_a_label():
         RouteConfig(to=[])
     with pytest.raises(ValidationError, match="expected a name"):
         RouteConfig(to=["a"], name="a/b")
-
-
-def test_a_drain_rate_of_nothing_is_refused():
-    with pytest.raises(ValidationError):
-        DrainConfig(rate=0)

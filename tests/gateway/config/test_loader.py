@@ -312,7 +312,7 @@ def test_the_limits_and_delivery_of_the_file_hold_where_nothing_else_is_said():
     text = """\
     sources:
       a: {protocol: http, limits: {max_event_bytes: 1MiB}}
-      b: {protocol: http}
+      b: {protocol: http, listen: ":0"}
     sinks: {out: {protocol: log}}
     routes:
       - {to: [out], delivery: {retry: 3}}
@@ -357,9 +357,44 @@ def test_k_sink_may_be_unset_and_is_remembered():
     assert (other.url, other.is_k_sink) == ("http://b/", False)
 
 
+def test_a_url_that_is_none_is_named_without_its_password():
+    text = SOURCES + "sinks: {out: {protocol: http, url: '%s'}}\n" + ROUTES
+    expected = "2:36: sinks.out.url: expected a URL as http(s)://host[:port]/path, not "
+    assert wrong(text % "htp:/x") == [f"{expected}'htp:/x'"]
+    assert wrong(text % "htp://u:pass@h/x") == [f"{expected}'htp://...@h/x'"]
+    assert wrong(text % "${K_SINK}", K_SINK="htp:/x") == [f"{expected}what ${{K_SINK}} stands for"]
+
+
+def test_an_address_that_two_listeners_name_is_told_beforehand():
+    text = """\
+        sources:
+          web: {protocol: http, listen: "127.0.0.1:9000"}
+          hook: {protocol: http, listen: "127.0.0.1:9000"}
+          udp: {protocol: coap, listen: "127.0.0.1:9000"}
+          any: {protocol: http, listen: "127.0.0.1:0"}
+          other: {protocol: http, listen: "127.0.0.1:0"}
+        sinks: {out: {protocol: log}}
+        routes: [{to: [out]}]
+        admin: {listen: "127.0.0.1:9001"}
+        """
+    assert wrong(text) == ["3:34: sources.hook.listen: sources.web.listen is 127.0.0.1:9000 too"]
+    without_hook = text.replace("  hook:", "  # hook:")
+    assert load(dedent(without_hook), {}).sources
+    assert wrong(without_hook.replace("9001", "9000")) == [
+        "9:17: admin.listen: sources.web.listen is 127.0.0.1:9000 too"
+    ]
+
+
+def test_every_address_takes_a_port_from_all_of_them():
+    assert wrong(RIGHT.replace("127.0.0.1:0", "0.0.0.0:8081")) == [
+        "1:41: sources.web.listen: admin.listen is 127.0.0.1:8081 too"
+    ]
+    assert load(RIGHT.replace("127.0.0.1:0", "127.0.0.2:8081"), {}).sources
+
+
 def test_unused_sources_and_sinks_are_remarked():
     text = """\
-    sources: {a: {protocol: http}, b: {protocol: http}}
+    sources: {a: {protocol: http}, b: {protocol: coap}}
     sinks: {x: {protocol: log}, y: {protocol: log}, z: {protocol: log}}
     routes: [{from: [a], to: [x], delivery: {deadLetterSink: z}}]
     """
