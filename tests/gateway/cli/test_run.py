@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+import socket
 
 import pytest
 
@@ -103,22 +104,23 @@ async def test_a_file_chooses_its_own_ports(tmp_path):
         assert gateway.returncode == 2
 
 
-async def test_a_port_that_is_taken_is_exit_1_with_one_line(tmp_path, unused_tcp_port_factory):
-    admin = unused_tcp_port_factory()
+async def test_a_port_that_is_taken_is_exit_1_with_one_line(tmp_path):
     path = tmp_path / "gateway.yaml"
-    path.write_text(
-        f'sources: {{web: {{protocol: http, listen: "127.0.0.1:{admin}"}}}}\n'
-        "sinks: {out: {protocol: log}}\n"
-        "routes: [{to: [out]}]\n"
-        f'admin: {{listen: "127.0.0.1:{admin}"}}\n'
-    )
-    async with ce_gateway("run", str(path)) as gateway:
-        _, err = await gateway.communicate()
-        assert gateway.returncode == 1
-        errors = [line for line in err.decode().splitlines() if " ERROR " in line]
-        assert len(errors) == 1
-        assert str(admin) in errors[0]
-        assert "Traceback" not in err.decode()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        path.write_text(
+            f'sources: {{web: {{protocol: http, listen: "127.0.0.1:{port}"}}}}\n'
+            "sinks: {out: {protocol: log}}\n"
+            "routes: [{to: [out]}]\n"
+            'admin: {listen: "127.0.0.1:0"}\n'
+        )
+        async with ce_gateway("run", str(path)) as gateway:
+            _, err = await gateway.communicate()
+    assert gateway.returncode == 1
+    errors = [line for line in err.decode().splitlines() if " ERROR " in line]
+    assert len(errors) == 1
+    assert str(port) in errors[0]
+    assert "Traceback" not in err.decode()
 
 
 async def printed_urls(stream) -> dict[str, str]:
