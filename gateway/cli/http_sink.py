@@ -62,7 +62,7 @@ def run_http_sink(listen: str, out: "Printer") -> None:
 
 async def _serve(listen: str, out: "Printer") -> None:
     adapter = registry.load("sources", "http")
-    source = adapter(adapter.config_type(name="listen", protocol="http", listen=listen))
+    source = adapter(adapter.config_type(name="listen", protocol="http", listen=listen, path="*"))
     intake = PrintingIntake(out)
     await source.open(intake)
     typer.echo(f"listening at http://{source.address}/", err=True)

@@ -47,7 +47,7 @@ def command(
     """Print events as they arrive, until Ctrl-C.
 
     It follows the built-in event log of a gateway (a sink with `protocol: log`), or with --serve
-    takes events over HTTP, in every content mode, and answers 202.
+    takes events over HTTP, at every path and in every content mode, and answers 202.
 
     \b
     Examples:

@@ -71,11 +71,18 @@ def _refuse_form(head: Head) -> Refusal | None:
     return None
 
 
-def _refuse_target(listener: Listener, head: Head) -> Refusal | None:
-    path, _, query = head.target.partition(b"?")
+def split_target(target: bytes) -> tuple[bytes, bytes]:
+    """Return the path and the query of a request's target."""
+    path, _, query = target.partition(b"?")
     if path[:1] != b"/" and (scheme_end := path.find(b"://")) > 0:  # absolute-form, RFC 9112 3.2.2
         path = b"/" + path[scheme_end + 3 :].partition(b"/")[2]
-    if path != listener.path and not (head.method == b"OPTIONS" and path == b"*"):
+    return path, query
+
+
+def _refuse_target(listener: Listener, head: Head) -> Refusal | None:
+    path, query = split_target(head.target)
+    is_right = path == listener.path if listener.path is not None else path[:1] == b"/"
+    if not is_right and not (head.method == b"OPTIONS" and path == b"*"):
         return Refusal(answers.NOT_FOUND, "not_found")
     if head.method == b"OPTIONS":
         return None

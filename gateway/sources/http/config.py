@@ -16,8 +16,9 @@ class HttpSourceConfig(SourceConfig):
 
     protocol: Literal["http"] = Field("http", description="http")
     listen: Listen = Field(Address("0.0.0.0", 8080), description="host:port to listen on")  # noqa: S104 - a server
-    path: Annotated[str, StringConstraints(pattern=r"^/[!-~]*$")] = Field(
-        "/", description="the one path that takes events; others are answered 404"
+    path: Annotated[str, StringConstraints(pattern=r"^(\*|/[!-~]*)$")] = Field(
+        "/",
+        description='the one path that takes events; others are answered 404; "*" for every path',
     )
     token: SecretStr | None = Field(None, description="Bearer token that senders have to show")
     allowed_origins: Literal["*"] | list[str] = Field(

@@ -8,6 +8,7 @@ timer here: `expire` is called by the listener's sweep.
 import asyncio
 from enum import IntEnum
 from typing import Final, cast
+from urllib.parse import unquote
 
 import httptools
 
@@ -15,7 +16,14 @@ from bindings.binding import Message
 from bindings.errors import CloudEventError
 from gateway.delivery import BUSY, DRAINING, Delivery
 from gateway.sources.http import answers
-from gateway.sources.http.admission import KNOWN_FIELDS, SINGLE_FIELDS, Head, Refusal, refuse
+from gateway.sources.http.admission import (
+    KNOWN_FIELDS,
+    SINGLE_FIELDS,
+    Head,
+    Refusal,
+    refuse,
+    split_target,
+)
 from gateway.sources.http.exchange import AnswerQueue, Exchange
 from gateway.sources.http.handshake import answer_options
 from gateway.sources.http.listener import Listener
@@ -337,10 +345,11 @@ class Connection(asyncio.Protocol):
         body = self._body
         payload = body[0] if len(body) == 1 else b"".join(body)
         content_type = self._fields.get(b"content-type", b"").decode("latin-1")
+        path = self._listener.config.path
+        if self._listener.path is None:
+            path = unquote(split_target(self._target)[0])
         try:
-            events = self._listener.decode(
-                Message(payload, content_type, self._headers, self._listener.config.path)
-            )
+            events = self._listener.decode(Message(payload, content_type, self._headers, path))
         except CloudEventError as error:
             self._listener.intake.rejected(error.reason, str(error))
             exchange.answer(answers.answer_error(error))

@@ -39,6 +39,7 @@ class Listener:
 
     Attributes:
         timeouts: seconds for each phase of reading: idle, head, body.
+        path: the one that takes events; None for every path.
         draining: nothing new is taken.
     """
 
@@ -48,7 +49,7 @@ class Listener:
         self.clock = Clock()
         self.credentials = Credentials.of(config)
         self._wrapper = Wrapper(**config.event.model_dump()) if config.event is not None else None
-        self.path = config.path.encode("ascii")
+        self.path = None if config.path == "*" else config.path.encode("ascii")
         self.timeouts = (config.keep_alive_timeout, config.header_timeout, config.body_timeout)
         self.draining = False
         self._connections: set[Sender] = set()

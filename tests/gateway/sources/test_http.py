@@ -478,6 +478,23 @@ async def test_absolute_target_and_query_are_understood(start, connect):
     assert len(intake.events) == 2
 
 
+async def test_a_source_of_every_path_takes_each_and_names_it_in_what_it_wraps(start, connect):
+    template = EventTemplate(type="t", source="/hooks{path}")
+    source, intake = await start(path="*", event=template)
+    client = await connect(source)
+    for target in (b"/", b"/a/7?x=1", b"http://h:1/b", b"/%C3%A9"):
+        assert (await client.ask(post(b"x", target=target))).status == 202
+    assert (await client.ask(structured(target=b"/c"))).status == 202
+    assert [event.source for event in intake.events[:4]] == [
+        "/hooks/",
+        "/hooks/a/7",
+        "/hooks/b",
+        "/hooks/%C3%A9",
+    ]
+    assert len(intake.events) == 5
+    assert (await client.ask(post(b"x", target=b"/\xff"))).status in {202, 400}
+
+
 class TestLimits:
     async def test_declared_body_above_the_limit_is_refused_without_reading_it(
         self, start, connect
