@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import re
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -9,6 +10,8 @@ from dataclasses import dataclass, field
 
 from bindings.event import Event
 from gateway.cli.senders import Plain, Sender, SendError
+
+_POSITION = re.compile(r" \d+$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +36,8 @@ class Tally:
     Attributes:
         seconds: from the first message to the last answer.
         latencies: seconds to the acknowledgement, of each message that had one.
-        answers: acknowledgements by their text.
+        answers: acknowledgements by their text; of several without the position that a log gave
+            (`events [0] offset 7`), or there would be as many as messages.
         failures: messages that were refused or unanswered, by text.
     """
 
@@ -119,7 +123,7 @@ async def run_load(
                 tally.failures[str(error)] += 1
             else:
                 tally.latencies.append(time.perf_counter() - sent)
-                tally.answers[answer] += 1
+                tally.answers[answer if plan.count == 1 else _POSITION.sub("", answer)] += 1
             tally.seconds = time.perf_counter() - started
             on_answer()
 

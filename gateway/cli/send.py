@@ -20,8 +20,6 @@ from gateway.cli.senders import Sender, SendError, SendOptions
 
 _SENDERS: Final = {
     "coap": "coap:CoapSender",
-    "coaps": "coap:CoapSender",
-    "coap+tcp": "coap:CoapSender",
     "mqtt": "mqtt:MqttSender",
     "mqtts": "mqtt:MqttSender",
     "nats": "nats:NatsSender",
@@ -88,8 +86,13 @@ def command(  # noqa: PLR0913 - the options of a command line
         username=username, password=password, token=token, credentials=credentials,
         ca=ca, cert=cert, key=key, insecure=insecure, timeout=timeout,
     )  # fmt: skip
+    if size is not None and data is not None:
+        raise typer.BadParameter("--data or --size, not both", param_hint="--size")
     _check(template)
-    sender = _sender(url)(url, options)
+    try:
+        sender = _sender(url)(url, options)
+    except (SendError, ValueError) as error:  # ValueError: no port, no IPv6 address
+        raise typer.BadParameter(str(error), param_hint="URL") from None
     tally = _run(sender, template, Plan(count=count, rate=rate, concurrency=concurrency))
     _report(tally, count, as_json=as_json)
 

@@ -55,6 +55,8 @@ class Sender(Protocol):
     async def send(self, message: Event | Plain) -> str:
         """Send one message and return the answer in the protocol's words, such as `2.04 Changed`.
 
+        A position in a log stands at its end (`events [0] offset 7`): a load leaves it out.
+
         Raises:
             SendError: refused, or no answer within `options.timeout`.
         """

@@ -171,7 +171,6 @@ class CoapSender:
 
     def __init__(self, url: str, options: SendOptions) -> None:
         parts = urlsplit(url)
-        self._scheme = parts.scheme.lower()
         self._host = parts.hostname or "127.0.0.1"
         self._port = parts.port or DEFAULT_PORT
         path = parts.path if parts.path not in {"", "/"} else "/ce"
@@ -182,8 +181,6 @@ class CoapSender:
         self._room = asyncio.Semaphore(MAX_UNDER_WAY)
 
     async def open(self) -> None:
-        if self._scheme != "coap":
-            raise SendError(f"{self._scheme}:// is not available yet; use coap://")
         loop = asyncio.get_running_loop()
         try:
             _, self._client = await loop.create_datagram_endpoint(

@@ -3,6 +3,8 @@
 import asyncio
 from collections import deque
 
+from pydantic import ValidationError
+
 from bindings.binding import Message
 from bindings.event import Event
 from bindings.http import HTTP
@@ -40,8 +42,9 @@ class HttpSender:
                     "timeout": options.timeout,
                 }
             )
-        except ValueError as error:
-            raise SendError(str(error)) from None
+        except ValidationError as error:
+            text = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise SendError(f"{text}, not {url!r}") from None
 
     async def open(self) -> None:
         try:

@@ -54,6 +54,13 @@ async def test_failures_are_counted_by_text_and_the_rest_goes_on():
     assert "2 x failure: 4.00 no" in tally.as_text()
 
 
+async def test_answers_that_differ_in_their_position_alone_are_counted_together():
+    sender = ScriptedSender(lambda event_id: f"events [0] offset {event_id}")
+    tally = await run_load(sender, message, Plan(count=5))
+    assert tally.answers == {"events [0] offset": 5}
+    assert (await run_load(sender, message, Plan(count=1))).answers == {"events [0] offset 0": 1}
+
+
 async def test_a_rate_is_not_exceeded():
     tally = await run_load(ScriptedSender(), message, Plan(count=21, rate=200, concurrency=4))
     assert tally.seconds >= 20 / 200 - 0.002  # timers of uvloop are exact to a millisecond

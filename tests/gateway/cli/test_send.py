@@ -122,6 +122,13 @@ async def test_nobody_there_is_a_failure_without_a_traceback():
     [
         ["ftp://127.0.0.1/"],
         ["127.0.0.1"],
+        ["http://"],
+        ["nats://127.0.0.1"],
+        ["nats://127.0.0.1:port/a"],
+        ["mqtt://127.0.0.1"],
+        ["kafka://127.0.0.1"],
+        ["coap+tcp://127.0.0.1/ce"],
+        ["http://127.0.0.1:1/", "--data", "1", "--size", "5"],
         ["http://127.0.0.1:1/", "-e", "novalue"],
         ["http://127.0.0.1:1/", "-e", "Big=x"],
         ["http://127.0.0.1:1/", "--data", "@/nonexistent"],

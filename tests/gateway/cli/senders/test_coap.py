@@ -156,10 +156,9 @@ async def test_nobody_listening_is_told_at_once():
     await sender.close()
 
 
-@pytest.mark.parametrize("url", ["coaps://127.0.0.1", "coap+tcp://127.0.0.1", "coap://no host"])
-async def test_what_can_t_be_opened_is_told(url):
+async def test_what_can_t_be_opened_is_told():
     with pytest.raises(SendError):
-        await CoapSender(url, SendOptions()).open()
+        await CoapSender("coap://no host", SendOptions()).open()
 
 
 async def test_what_does_not_fit_into_a_query_is_told():
