@@ -56,7 +56,7 @@ class Bench:
     def consumer(self) -> tuple[int, int, int]:
         """Return what the consumer waits for: acknowledgements, messages; and what came again."""
         stream = self._client.client.jetstream()
-        info = self._client.run(stream.consumer_info("OUT", "out"))
+        info = self._client.run(stream.consumer_info("OUTCOMES", "out"))
         return info.num_ack_pending, info.num_pending, info.num_redelivered
 
     def attempts(self, event_id: str) -> int:
@@ -69,8 +69,8 @@ def bench(tmp_path_factory, nats_server) -> Iterator[Bench]:
         sink = running.enter_context(HttpRecorder())
         client = running.enter_context(NatsReceiver(nats_server.url, "out.answers"))
         stream = client.client.jetstream()
-        client.run(stream.add_stream(name="OUT", subjects=["out.js.>"]))
-        running.callback(lambda: client.run(stream.delete_stream("OUT")))
+        client.run(stream.add_stream(name="OUTCOMES", subjects=["outcomes.js.>"]))
+        running.callback(lambda: client.run(stream.delete_stream("OUTCOMES")))
         listen, bus = f"{HOST}:0", {"protocol": "nats", "url": nats_server.url}
         config = {
             "sources": {
@@ -80,8 +80,8 @@ def bench(tmp_path_factory, nats_server) -> Iterator[Bench]:
                     "routes": {"/ce": {"source_policy": "any"}},
                 },
                 "devices": {"protocol": "mqtt-endpoint", "listen": listen},
-                "core": {**bus, "subjects": ["out.core"]},
-                "stream": {**bus, "stream": "OUT", "durable": "out"},
+                "core": {**bus, "subjects": ["outcomes.core"]},
+                "stream": {**bus, "stream": "OUTCOMES", "durable": "out"},
                 "http": {"protocol": "http", "listen": listen},
             },
             "sinks": {"out": {"protocol": "http", "url": sink.url}},
@@ -124,7 +124,7 @@ def test_the_sink_s_answer_reaches_http_coap_and_nats_in_their_words(bench, name
         found = max_age(datagram)
         assert found is None if ages is None else found in ages
     with NatsPeer(bench.ports["nats"]) as client:
-        client.send(nats_publish(b"out.core", event(f"nats {name}"), GOOD_HEADER))
+        client.send(nats_publish(b"outcomes.core", event(f"nats {name}"), GOOD_HEADER))
         assert client.answer().startswith(said)
     assert bench.attempts(f"http {name}") == 1
 
@@ -135,7 +135,7 @@ def test_what_is_refused_for_good_is_0x83_over_mqtt_and_ended_in_jetstream(bench
         device.send(publish(event("mqtt-refused"), 1, JSON_EVENT))
         assert device.acknowledgements(1) == [(1, 0x83)]
     with NatsPeer(bench.ports["nats"]) as client:
-        client.send(nats_publish(b"out.js.a", event("js-refused"), GOOD_HEADER, b""))
+        client.send(nats_publish(b"outcomes.js.a", event("js-refused"), GOOD_HEADER, b""))
     bench.sink.wait_for(lambda _: bench.attempts("js-refused"))
     poll_until(lambda: bench.consumer() == (0, 0, 0), 10, "the end of the message")
     assert bench.attempts("js-refused") == bench.attempts("mqtt-refused") == 1
@@ -148,7 +148,7 @@ def test_what_may_yet_be_is_held_for_mqtt_and_jetstream_until_the_sink_takes_it(
         NatsPeer(bench.ports["nats"]) as client,
     ):
         device.send(publish(event("mqtt-held"), 7, JSON_EVENT))
-        client.send(nats_publish(b"out.js.a", event("js-held"), GOOD_HEADER, b""))
+        client.send(nats_publish(b"outcomes.js.a", event("js-held"), GOOD_HEADER, b""))
         for name in ("mqtt-held", "js-held"):
             bench.sink.wait_for(lambda _, name=name: bench.attempts(name) >= 2)
         assert device.is_alive  # PINGRESP comes next: there was no PUBACK before it
