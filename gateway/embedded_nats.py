@@ -10,7 +10,7 @@ import re
 import shutil
 import tempfile
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from gateway.tasks import Tasks
 
 _START_SECONDS = 20
 _STOP_SECONDS = 10
+_SEVERE = re.compile(r"\[(?:FTL|ERR)\] (.*)")
 _LISTENING = re.compile(r"Listening for client connections on \S+:(\d+)")
 
 _log = logging.getLogger(__name__)
@@ -91,7 +92,7 @@ class EmbeddedNats:
             ready = False
         if not ready:
             await self.stop()
-            raise GatewayError("nats-server did not start: " + " / ".join(self._last_lines))
+            raise GatewayError("nats-server did not start: " + _reason(self._last_lines))
         self._tasks.start(self._read_on(self._process), "log")
 
     async def stop(self) -> None:
@@ -144,6 +145,12 @@ class EmbeddedNats:
                 self._last_lines.append(line)
                 return line
         return ""
+
+
+def _reason(lines: Iterable[str]) -> str:
+    """Return what its log says is wrong; the end of the log if nothing is."""
+    severe = [found[1] for line in lines if (found := _SEVERE.search(line))]
+    return " / ".join(severe or lines)
 
 
 def find_server() -> Path:

@@ -1,4 +1,6 @@
-"""The two errors that a person has to act on; `bindings.errors` is about bad messages."""
+"""The errors that a person has to act on; `bindings.errors` is about bad messages."""
+
+import os
 
 
 class ConfigError(Exception):
@@ -15,3 +17,14 @@ class ConfigError(Exception):
 
 class GatewayError(Exception):
     """The gateway can't do what it was told: a port is taken, a certificate can't be read."""
+
+
+class ListenError(GatewayError):
+    """An address can't be listened on; made of what the system said."""
+
+    def __init__(self, address: object, error: OSError) -> None:
+        # The system's own words: asyncio and uvloop put the address around them once more. An
+        # unknown host has a negative number and words of its own.
+        number = error.errno or 0
+        why = os.strerror(number) if number > 0 else error.strerror or str(error)
+        super().__init__(f"can't listen on {address}: {why}")

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -133,8 +133,8 @@ class Service:
         self._sinks = assembly.make_sinks(self._config)
         self.logs = {name: sink for name, sink in self._sinks.items() if isinstance(sink, LogSink)}
         async with asyncio.TaskGroup() as group:
-            for sink in self._sinks.values():
-                group.create_task(sink.open())
+            for name, sink in self._sinks.items():
+                group.create_task(_open("sink", name, sink.open()))
         targets = {
             name: Target(
                 name=name, sink=sink, address=assembly.address_of(name, self._config.sinks[name])
@@ -155,7 +155,7 @@ class Service:
         )
 
     async def _open_source(self, name: str, source: Source, pipeline: Pipeline) -> None:
-        await source.open(pipeline.intake(name))
+        await _open("source", name, source.open(pipeline.intake(name)))
         _log.info("source %s is open", name, extra={"source": name})
 
     def _say_ready(self) -> None:
@@ -220,6 +220,14 @@ class Service:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, on_signal, number)
+
+
+async def _open(kind: str, name: str, opening: Awaitable[None]) -> None:
+    """Await the opening of an adapter; its error says which one it is."""
+    try:
+        await opening
+    except GatewayError as error:
+        raise GatewayError(f"{kind} {name}: {error}") from error
 
 
 async def _close_all(adapters: Mapping[str, Source | Sink]) -> None:

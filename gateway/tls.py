@@ -59,8 +59,8 @@ def _load_own(context: ssl.SSLContext, config: TlsConfig) -> None:
         # An encrypted key has to fail; without a password OpenSSL would ask the terminal.
         context.load_cert_chain(config.cert, config.key, password="")
     except (OSError, ssl.SSLError) as error:
-        text = f"can't load certificate {config.cert} with key {config.key}: {error}"
-        raise GatewayError(text) from error
+        key = f" with key {config.key}" if config.key is not None else ""
+        raise GatewayError(f"can't load certificate {config.cert}{key}: {error}") from error
 
 
 def _load_ca(context: ssl.SSLContext, config: TlsConfig) -> None:

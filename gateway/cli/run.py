@@ -4,11 +4,13 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from gateway import assembly
 from gateway.cli import BAD_CONFIGURATION, logs
 from gateway.config.default import Ports, default_config
 from gateway.config.gateway import GatewayConfig
@@ -46,7 +48,8 @@ def command(
     config = _load(file, ports)
     from gateway.service import serve  # noqa: PLC0415 - not before the configuration is right
 
-    raise typer.Exit(serve(config, on_ready=None if file else say_hello))
+    on_ready = None if file else partial(say_hello, k_sink=_k_sink(config))
+    raise typer.Exit(serve(config, on_ready=on_ready))
 
 
 def _load(file: Path | None, ports: str) -> GatewayConfig:
@@ -64,13 +67,27 @@ def _load(file: Path | None, ports: str) -> GatewayConfig:
     return config
 
 
-def say_hello(addresses: Mapping[str, Address]) -> None:
-    """Print one line per protocol that sends an event, to copy into another terminal."""
+def _k_sink(config: GatewayConfig) -> str:
+    """Return where the embedded default sends events, without credentials; "" is its own log."""
+    sink = config.sinks["out"]
+    return assembly.address_of("out", sink) if sink.protocol == "http" else ""
+
+
+def say_hello(addresses: Mapping[str, Address], k_sink: str = "") -> None:
+    """Print one line per protocol that sends an event, to copy into another terminal.
+
+    Args:
+        addresses: of every listener.
+        k_sink: where events go; "" if they go to the event log.
+    """
     typer.echo("\nReady. Try, in another terminal:\n")
     for name, address in addresses.items():
         if name in _LINES:
             typer.echo(f"  {_LINES[name](address)}")
     admin = addresses["admin"]
+    if k_sink:
+        typer.echo(f"\nEvents go to K_SINK, {k_sink}\nConsole: http://{admin}/\n")
+        return
     url = "" if admin.port == 8081 else f" http://{admin}"
     typer.echo(f"\nSee what arrived:  {_own_name()} listen{url}   or   http://{admin}/\n")
 

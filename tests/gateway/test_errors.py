@@ -1,6 +1,11 @@
 """The errors that a person has to act on."""
 
-from gateway.errors import ConfigError, GatewayError
+import errno
+import socket
+
+import pytest
+
+from gateway.errors import ConfigError, GatewayError, ListenError
 
 
 def test_configuration_error_starts_with_its_place():
@@ -18,3 +23,15 @@ def test_configuration_error_of_the_whole_file_has_no_place():
 def test_operators_error_and_gateways_error_are_not_confused():
     assert not issubclass(ConfigError, GatewayError)
     assert not issubclass(GatewayError, ConfigError)
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (OSError(errno.EADDRINUSE, "error while attempting to bind"), "Address already in use"),
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "Name or service not"),
+        (OSError("no address"), "no address"),
+    ],
+)
+def test_an_address_that_can_t_be_listened_on_is_told_in_the_systems_words(error, why):
+    assert str(ListenError("127.0.0.1:1", error)).startswith(f"can't listen on 127.0.0.1:1: {why}")

@@ -143,7 +143,7 @@ class Target:
             return client_context(self._config.tls, extra_ca=extra_ca)
         except GatewayError as error:
             where = f" (K_CA_CERTS, {knative.CERTIFICATES_FOLDER})" if extra_ca else ""
-            raise GatewayError(f"sink {self._config.name!r}: {error}{where}") from error
+            raise GatewayError(f"{error}{where}") from error
 
 
 def _parsed(text: str) -> SplitResult:

@@ -115,9 +115,7 @@ class KafkaSink:
             try:
                 client = Client(settings, self._config.linger, self._tasks)
             except KafkaException as exception:
-                raise GatewayError(
-                    f"sink {self._config.name}: {exception.args[0].str()}"
-                ) from exception
+                raise GatewayError(exception.args[0].str()) from exception
             self._clients[timeout] = client
         return client
 

@@ -6,7 +6,7 @@ import socket
 from typing import Final
 
 from gateway.config.records import Address
-from gateway.errors import GatewayError
+from gateway.errors import ListenError
 
 SocketAddress = tuple[str, int] | tuple[str, int, int, int]
 """What `recvfrom` says of a sender, IPv4 or IPv6."""
@@ -23,13 +23,13 @@ async def open_socket(listen: Address, receive_buffer_bytes: int) -> socket.sock
     """Return a bound, non-blocking UDP socket; `[::]` takes IPv4 too.
 
     Raises:
-        GatewayError: the host is unknown or the port is taken.
+        ListenError: the host is unknown or the port is taken.
     """
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(listen.host, listen.port, type=socket.SOCK_DGRAM)
     except OSError as error:
-        raise GatewayError(f"coap can't listen on {listen}: {error}") from error
+        raise ListenError(listen, error) from error
     family, kind, protocol, _, address = found[0]
     result = socket.socket(family, kind, protocol)
     try:
@@ -41,7 +41,7 @@ async def open_socket(listen: Address, receive_buffer_bytes: int) -> socket.sock
         result.bind(address)
     except OSError as error:
         result.close()
-        raise GatewayError(f"coap can't listen on {listen}: {error}") from error
+        raise ListenError(listen, error) from error
     return result
 
 
@@ -49,13 +49,13 @@ async def open_stream_socket(listen: Address) -> socket.socket:
     """Return a bound TCP socket that finds out dead peers; `[::]` takes IPv4 too.
 
     Raises:
-        GatewayError: the host is unknown or the port is taken.
+        ListenError: the host is unknown or the port is taken.
     """
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(listen.host, listen.port, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise GatewayError(f"coap can't listen on {listen}: {error}") from error
+        raise ListenError(listen, error) from error
     family, kind, protocol, _, address = found[0]
     result = socket.socket(family, kind, protocol)
     try:
@@ -72,7 +72,7 @@ async def open_stream_socket(listen: Address) -> socket.socket:
         result.bind(address)
     except OSError as error:
         result.close()
-        raise GatewayError(f"coap can't listen on {listen}: {error}") from error
+        raise ListenError(listen, error) from error
     return result
 
 

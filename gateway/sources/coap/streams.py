@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Final
 
 from gateway.config.records import Address
-from gateway.errors import GatewayError
+from gateway.errors import ListenError
 from gateway.interfaces import Intake
 from gateway.sources.coap.config import CoapSourceConfig
 from gateway.sources.coap.connection import CLOSE_SECONDS, Connection
@@ -76,7 +76,7 @@ class Streams:
             )
         except OSError as error:
             listener.close()
-            raise GatewayError(f"coap can't listen on {listen}: {error}") from error
+            raise ListenError(listen, error) from error
         self._servers.append(server)
         self.addresses[scheme] = bound_address(listener)
 

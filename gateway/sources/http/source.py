@@ -5,7 +5,7 @@ import logging
 from typing import ClassVar
 
 from gateway.config.records import Address
-from gateway.errors import GatewayError
+from gateway.errors import ListenError
 from gateway.interfaces import Intake
 from gateway.sources.http.config import HttpSourceConfig
 from gateway.sources.http.connection import Connection
@@ -46,10 +46,9 @@ class HttpSource:
                 backlog=1024,
             )
         except OSError as error:
-            raise GatewayError(
-                f"source {config.name!r} can't listen on {config.listen}: {error}"
-            ) from error
-        _log.info("listening", extra={"source": config.name, "address": str(self.address)})
+            raise ListenError(config.listen, error) from error
+        scheme = "http" if context is None else "https"
+        _log.info("listening on %s://%s", scheme, self.address, extra={"source": config.name})
 
     async def drain(self) -> None:
         if self._listener is not None:

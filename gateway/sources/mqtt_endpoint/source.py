@@ -1,16 +1,19 @@
 """The listener."""
 
 import asyncio
+import logging
 import ssl
 from typing import ClassVar
 
 from gateway.config.records import Address
-from gateway.errors import GatewayError
+from gateway.errors import ListenError
 from gateway.interfaces import Intake
 from gateway.sources.mqtt_endpoint.config import MqttEndpointConfig
 from gateway.sources.mqtt_endpoint.connection import Connection
 from gateway.sources.mqtt_endpoint.session import Host
 from gateway.tls import listener_context
+
+_log = logging.getLogger(__name__)
 
 
 class MqttEndpointSource:
@@ -46,7 +49,9 @@ class MqttEndpointSource:
                 backlog=1024,
             )
         except OSError as error:
-            raise GatewayError(f"can't listen at {config.listen}: {error}") from error
+            raise ListenError(config.listen, error) from error
+        scheme = "mqtt" if context is None else "mqtts"
+        _log.info("listening on %s://%s", scheme, self.address, extra={"source": config.name})
 
     async def drain(self) -> None:
         """Disconnect each device once it has its answers (0x8B); refuse those that come (0x88)."""

@@ -104,12 +104,18 @@ async def test_a_file_chooses_its_own_ports(tmp_path):
         assert gateway.returncode == 2
 
 
-async def test_a_port_that_is_taken_is_exit_1_with_one_line(tmp_path):
+@pytest.mark.parametrize("protocol", ["http", "mqtt-endpoint", "coap"])
+async def test_a_port_that_is_taken_is_exit_1_with_one_line(tmp_path, protocol):
     path = tmp_path / "gateway.yaml"
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    with socket.socket(
+        type=socket.SOCK_DGRAM if protocol == "coap" else socket.SOCK_STREAM
+    ) as taken:
+        taken.bind(("127.0.0.1", 0))
+        if protocol != "coap":
+            taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
         path.write_text(
-            f'sources: {{web: {{protocol: http, listen: "127.0.0.1:{port}"}}}}\n'
+            f'sources: {{web: {{protocol: {protocol}, listen: "{address}"}}}}\n'
             "sinks: {out: {protocol: log}}\n"
             "routes: [{to: [out]}]\n"
             'admin: {listen: "127.0.0.1:0"}\n'
@@ -117,10 +123,20 @@ async def test_a_port_that_is_taken_is_exit_1_with_one_line(tmp_path):
         async with ce_gateway("run", str(path)) as gateway:
             _, err = await gateway.communicate()
     assert gateway.returncode == 1
-    errors = [line for line in err.decode().splitlines() if " ERROR " in line]
-    assert len(errors) == 1
-    assert str(port) in errors[0]
+    (error,) = [line for line in err.decode().splitlines() if " ERROR " in line]
+    said = f"source web: can't listen on {address}: Address already in use"
+    assert error.endswith(said)
     assert "Traceback" not in err.decode()
+
+
+async def test_with_k_sink_the_lines_to_copy_do_not_name_an_event_log():
+    async with ce_gateway(
+        "run", "--ports", "auto", K_SINK="http://u:pass@127.0.0.1:1/x"
+    ) as gateway:
+        await read_until(gateway.stdout, "Ready.")
+        said = await read_until(gateway.stdout, "K_SINK")
+        assert said.strip() == "Events go to K_SINK, http://127.0.0.1:1/x"
+        assert "http://127.0.0.1:" in await read_until(gateway.stdout, "Console")
 
 
 async def printed_urls(stream) -> dict[str, str]:
