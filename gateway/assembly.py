@@ -112,7 +112,7 @@ def _filter(route: RouteConfig, name: str) -> Callable[[Event], bool] | None:
         more = throttle.pass_on(expression)
         if more is not None:
             _log.warning(
-                "route %s: an event was held back, as its filter failed: %s: %s%s",
+                "route %s: an event does not pass, as its filter failed: %s: %s%s",
                 name,
                 expression,
                 error,
