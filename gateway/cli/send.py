@@ -86,13 +86,8 @@ def command(  # noqa: PLR0913 - the options of a command line
         username=username, password=password, token=token, credentials=credentials,
         ca=ca, cert=cert, key=key, insecure=insecure, timeout=timeout,
     )  # fmt: skip
-    if size is not None and data is not None:
-        raise typer.BadParameter("--data or --size, not both", param_hint="--size")
     _check(template)
-    try:
-        sender = _sender(url)(url, options)
-    except (SendError, ValueError) as error:  # ValueError: no port, no IPv6 address
-        raise typer.BadParameter(str(error), param_hint="URL") from None
+    sender = _sender(url, options)
     tally = _run(sender, template, Plan(count=count, rate=rate, concurrency=concurrency))
     _report(tally, count, as_json=as_json)
 
@@ -115,13 +110,15 @@ def _pairs(extensions: list[str]) -> dict[str, str]:
 
 
 def _check(template: Template) -> None:
+    if template.size is not None and template.data is not None:
+        raise typer.BadParameter("--data or --size, not both", param_hint="--size")
     try:
         template.message(0)
     except InvalidEventError as error:
         raise typer.BadParameter(str(error)) from None
 
 
-def _sender(url: str) -> Any:
+def _sender(url: str, options: SendOptions) -> Sender:
     scheme, separator, _ = url.partition("://")
     if not separator or scheme.lower() not in _SENDERS:
         raise typer.BadParameter(
@@ -129,7 +126,11 @@ def _sender(url: str) -> Any:
             param_hint="URL",
         )
     module, _, name = _SENDERS[scheme.lower()].partition(":")
-    return getattr(import_module(f"gateway.cli.senders.{module}"), name)
+    kind: type[Sender] = getattr(import_module(f"gateway.cli.senders.{module}"), name)
+    try:
+        return kind(url, options)
+    except (SendError, ValueError) as error:  # ValueError: no port, no IPv6 address
+        raise typer.BadParameter(str(error), param_hint="URL") from None
 
 
 def _run(sender: Sender, template: Template, plan: Plan) -> Tally:

@@ -3,6 +3,7 @@
 import re
 from functools import lru_cache
 from typing import Final, NamedTuple
+from urllib.parse import unquote
 
 from gateway.sources.http import answers
 from gateway.sources.http.answers import Answer
@@ -71,8 +72,13 @@ def _refuse_form(head: Head) -> Refusal | None:
     return None
 
 
-def split_target(target: bytes) -> tuple[bytes, bytes]:
-    """Return the path and the query of a request's target."""
+def path_of(listener: Listener, target: bytes) -> str:
+    """Return the path that a message which was taken came to, as plain text."""
+    return listener.config.path if listener.path is not None else unquote(_split(target)[0])
+
+
+def _split(target: bytes) -> tuple[bytes, bytes]:
+    """Return the path and the query."""
     path, _, query = target.partition(b"?")
     if path[:1] != b"/" and (scheme_end := path.find(b"://")) > 0:  # absolute-form, RFC 9112 3.2.2
         path = b"/" + path[scheme_end + 3 :].partition(b"/")[2]
@@ -80,7 +86,7 @@ def split_target(target: bytes) -> tuple[bytes, bytes]:
 
 
 def _refuse_target(listener: Listener, head: Head) -> Refusal | None:
-    path, query = split_target(head.target)
+    path, query = _split(head.target)
     is_right = path == listener.path if listener.path is not None else path[:1] == b"/"
     if not is_right and not (head.method == b"OPTIONS" and path == b"*"):
         return Refusal(answers.NOT_FOUND, "not_found")

@@ -8,22 +8,14 @@ timer here: `expire` is called by the listener's sweep.
 import asyncio
 from enum import IntEnum
 from typing import Final, cast
-from urllib.parse import unquote
 
 import httptools
 
 from bindings.binding import Message
 from bindings.errors import CloudEventError
 from gateway.delivery import BUSY, DRAINING, Delivery
-from gateway.sources.http import answers
-from gateway.sources.http.admission import (
-    KNOWN_FIELDS,
-    SINGLE_FIELDS,
-    Head,
-    Refusal,
-    refuse,
-    split_target,
-)
+from gateway.sources.http import admission, answers
+from gateway.sources.http.admission import KNOWN_FIELDS, SINGLE_FIELDS, Head, Refusal
 from gateway.sources.http.exchange import AnswerQueue, Exchange
 from gateway.sources.http.handshake import answer_options
 from gateway.sources.http.listener import Listener
@@ -278,7 +270,7 @@ class Connection(asyncio.Protocol):
             usual = parser.should_keep_alive() and b"connection" not in fields
             version = "1.1" if usual else parser.get_http_version()
             head = Head(parser.get_method(), self._target, version, fields)
-            self._refusal = refuse(self._listener, head)
+            self._refusal = admission.refuse(self._listener, head)
         if int(fields.get(b"content-length", b"0")) > self._limit:
             self._refuse_now(self._refusal or Refusal(answers.too_large(self._limit), "too_large"))
         elif b"expect" in fields:
@@ -345,9 +337,7 @@ class Connection(asyncio.Protocol):
         body = self._body
         payload = body[0] if len(body) == 1 else b"".join(body)
         content_type = self._fields.get(b"content-type", b"").decode("latin-1")
-        path = self._listener.config.path
-        if self._listener.path is None:
-            path = unquote(split_target(self._target)[0])
+        path = admission.path_of(self._listener, self._target)
         try:
             events = self._listener.decode(Message(payload, content_type, self._headers, path))
         except CloudEventError as error:
