@@ -28,6 +28,9 @@ _PING_SECONDS = 20  # a dead peer shows after a minute; the server's own interva
 
 _log = logging.getLogger(__name__)
 
+# A server that is down says no more with each attempt; what it says itself is worth a line.
+_NOBODY_THERE: Final = (OSError, TimeoutError, EOFError, nats.errors.NoServersError)
+
 
 class NatsServerConfig(AdapterConfig):
     """Where the NATS server is, and who we are."""
@@ -264,7 +267,7 @@ class NatsConnection:
 
     def _complain(self, error: Exception, text: str) -> None:
         """Log why there is no connection: once, and again if the server itself says why."""
-        news = not self._complaints or not isinstance(error, OSError | TimeoutError)
+        news = not self._complaints or not isinstance(error, _NOBODY_THERE)
         if news and text not in self._complaints:
             self._complaints.add(text)
             servers = ", ".join(_host(url) for url in self._config.urls)

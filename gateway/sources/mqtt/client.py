@@ -359,7 +359,9 @@ class BrokerClient(paho.Client):
             self.granted.set_result([code.value for code in codes])
 
     def _disconnected(self, _c: Any, _u: Any, _flags: Any, reason: Any, _properties: Any) -> None:
-        self._end(str(reason))
+        # paho's word for an end without DISCONNECT tells a person nothing.
+        text = str(reason)
+        self._end("the connection ended" if text == "Unspecified error" else text)
 
     def _opened(self, _c: Any, _u: Any, _sock: Any) -> None:
         if not self._paused:

@@ -49,6 +49,7 @@ class MqttSource:
         self._ready = asyncio.Event()
         self._idle = asyncio.Event()
         self._complaint = ""
+        self._lost = False
         self._draining = False
 
     async def open(self, intake: Intake) -> None:
@@ -94,7 +95,8 @@ class MqttSource:
             try:
                 client = await self._connect()
             except (OSError, UnicodeError, BrokerRefusedError) as error:
-                if not self._draining:
+                # That a lost broker is still away is no news; what it says when it is back is.
+                if not self._draining and not (self._lost and isinstance(error, OSError)):
                     self._complain(str(error) or "no answer in time")
             else:
                 began = loop.time()
@@ -144,6 +146,7 @@ class MqttSource:
             if self._are_granted(client.granted.result()):
                 self._ready.set()
                 self._complaint = ""
+                self._lost = False
                 _log.info("source %s: connected to %s", self._config.name, self._config.url)
                 break
             with contextlib.suppress(TimeoutError):
@@ -157,7 +160,8 @@ class MqttSource:
         reason = await client.lost
         client.abort()
         if not self._draining:
-            self._complain(reason)
+            self._lost = True
+            self._complain(reason, "lost")
 
     def _are_granted(self, codes: Sequence[int]) -> bool:
         refused = []
@@ -177,13 +181,11 @@ class MqttSource:
             _log.error("source %s: the broker refused to subscribe %s", self._config.name, text)
         return False
 
-    def _complain(self, text: str) -> None:
+    def _complain(self, text: str, what: str = "no connection to") -> None:
         """Log a state change once, not each attempt."""
         if self._complaint != text:
             self._complaint = text
-            _log.warning(
-                "source %s: no connection to %s: %s", self._config.name, self._config.url, text
-            )
+            _log.warning("source %s: %s %s: %s", self._config.name, what, self._config.url, text)
 
     def _disconnected(self) -> None:
         self._client = None
