@@ -96,7 +96,8 @@ class MqttSource:
                 client = await self._connect()
             except (OSError, UnicodeError, BrokerRefusedError) as error:
                 # That a lost broker is still away is no news; what it says when it is back is.
-                if not self._draining and not (self._lost and isinstance(error, OSError)):
+                is_news = not (self._lost and isinstance(error, OSError))
+                if is_news and not self._draining:
                     self._complain(str(error) or "no answer in time")
             else:
                 began = loop.time()
