@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+from collections.abc import Callable
 from typing import Final
 
 from gateway.config.records import Address
@@ -25,24 +26,12 @@ async def open_socket(listen: Address, receive_buffer_bytes: int) -> socket.sock
     Raises:
         ListenError: the host is unknown or the port is taken.
     """
-    loop = asyncio.get_running_loop()
-    try:
-        found = await loop.getaddrinfo(listen.host, listen.port, type=socket.SOCK_DGRAM)
-    except OSError as error:
-        raise ListenError(listen, error) from error
-    family, kind, protocol, _, address = found[0]
-    result = socket.socket(family, kind, protocol)
-    try:
-        result.settimeout(0)
-        if family == socket.AF_INET6:
-            result.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        _ignore_multicast(result, family)
-        _grow_buffer(result, receive_buffer_bytes)
-        result.bind(address)
-    except OSError as error:
-        result.close()
-        raise ListenError(listen, error) from error
-    return result
+
+    def prepare(listener: socket.socket) -> None:
+        _ignore_multicast(listener)
+        _grow_buffer(listener, receive_buffer_bytes)
+
+    return await _bind(listen, socket.SOCK_DGRAM, prepare)
 
 
 async def open_stream_socket(listen: Address) -> socket.socket:
@@ -51,29 +40,39 @@ async def open_stream_socket(listen: Address) -> socket.socket:
     Raises:
         ListenError: the host is unknown or the port is taken.
     """
+    return await _bind(listen, socket.SOCK_STREAM, _prepare_stream)
+
+
+async def _bind(
+    listen: Address, kind: socket.SocketKind, prepare: Callable[[socket.socket], None]
+) -> socket.socket:
     loop = asyncio.get_running_loop()
     try:
-        found = await loop.getaddrinfo(listen.host, listen.port, type=socket.SOCK_STREAM)
+        found = await loop.getaddrinfo(listen.host, listen.port, type=kind)
     except OSError as error:
         raise ListenError(listen, error) from error
-    family, kind, protocol, _, address = found[0]
+    family, _, protocol, _, address = found[0]
     result = socket.socket(family, kind, protocol)
     try:
         result.settimeout(0)
-        result.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             result.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        # What it accepts inherits these; a device that lost its power says no goodbye.
-        result.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        with contextlib.suppress(AttributeError, OSError):  # not Linux
-            result.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEPALIVE_SECONDS)
-            result.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _KEEPALIVE_SECONDS // 4)
-            result.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
+        prepare(result)
         result.bind(address)
     except OSError as error:
         result.close()
         raise ListenError(listen, error) from error
     return result
+
+
+def _prepare_stream(listener: socket.socket) -> None:
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # What it accepts inherits these; a device that lost its power says no goodbye.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    with contextlib.suppress(AttributeError, OSError):  # not Linux
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEPALIVE_SECONDS)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _KEEPALIVE_SECONDS // 4)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
 
 
 def bound_address(listener: socket.socket) -> Address:
@@ -87,10 +86,10 @@ def ip_of(address: SocketAddress) -> str:
     return address[0].removeprefix("::ffff:").partition("%")[0]
 
 
-def _ignore_multicast(listener: socket.socket, family: int) -> None:
+def _ignore_multicast(listener: socket.socket) -> None:
     """Receive nothing of groups that another program on this host has joined (binding 4.1)."""
     with contextlib.suppress(OSError):  # not Linux
-        if family == socket.AF_INET6:
+        if listener.family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, _IPV6_MULTICAST_ALL, 0)
         listener.setsockopt(socket.IPPROTO_IP, _IP_MULTICAST_ALL, 0)
 
