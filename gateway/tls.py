@@ -20,7 +20,7 @@ def listener_context(config: TlsConfig) -> ssl.SSLContext:
         _load_ca(context, config)
     elif config.verify:
         raise GatewayError("tls.verify of a listener needs tls.ca: no client would be trusted")
-    if config.verify or (config.verify is None and config.ca is not None):
+    if config.demands_certificate:
         context.verify_mode = ssl.CERT_REQUIRED
     return context
 

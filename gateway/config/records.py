@@ -158,6 +158,11 @@ class TlsConfig(Record):
         "listeners: demand a client certificate (default: true when `ca` is set)",
     )
 
+    @property
+    def demands_certificate(self) -> bool:
+        """Whether a listener takes nobody without a certificate."""
+        return self.ca is not None if self.verify is None else self.verify
+
 
 class LimitsConfig(Record):
     """Bounds on what is held in memory."""
@@ -190,7 +195,12 @@ class EventTemplate(Record):
 
     @model_validator(mode="after")
     def _can_make_events(self) -> Self:
-        Wrapper(
+        self.wrapper()
+        return self
+
+    def wrapper(self) -> Wrapper:
+        """Return what makes events by this table."""
+        return Wrapper(
             type=self.type,
             source=self.source,
             subject=self.subject,
@@ -198,7 +208,6 @@ class EventTemplate(Record):
             dataschema=self.dataschema,
             extensions=self.extensions,
         )
-        return self
 
 
 class AdapterConfig(Record):

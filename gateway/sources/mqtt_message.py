@@ -9,7 +9,6 @@ from bindings.errors import CloudEventError, InvalidEventError, NotAnEventError,
 from bindings.event import Event
 from bindings.mqtt import MQTT, MQTT311, MQTT_BARE_JSON
 from bindings.wire.mqtt import V5, Property, Publish, ReasonCode, Version, Will
-from bindings.wrap import Wrapper
 from gateway.config.records import EventTemplate
 
 
@@ -30,7 +29,7 @@ class MessageDecoder:
             V5: MQTT_BARE_JSON if bare_json else MQTT,
             4: MQTT311,
         }
-        self._wrapper = None if template is None else Wrapper(**template.model_dump())
+        self._wrapper = None if template is None else template.wrapper()
 
     def decode(
         self, message: Publish | Will, version: Version, facts: Mapping[str, str]
@@ -70,12 +69,6 @@ class MessageDecoder:
                 content_type=content_type,
             )
             return (event,)
-
-
-def check_template(template: EventTemplate | None) -> None:
-    """Raise ValueError if no message could be wrapped by the template."""
-    if template is not None:
-        Wrapper(**template.model_dump())
 
 
 def refusal_code(error: CloudEventError) -> ReasonCode:

@@ -10,7 +10,6 @@ from bindings.binding import Message
 from bindings.errors import NotAnEventError
 from bindings.event import Event
 from bindings.http import HTTP
-from bindings.wrap import Wrapper
 from gateway.interfaces import Intake
 from gateway.sources.http.answers import Clock
 from gateway.sources.http.config import HttpSourceConfig
@@ -48,7 +47,7 @@ class Listener:
         self.intake = intake
         self.clock = Clock()
         self.credentials = Credentials.of(config)
-        self._wrapper = Wrapper(**config.event.model_dump()) if config.event is not None else None
+        self._wrapper = None if config.event is None else config.event.wrapper()
         self.path = None if config.path == "*" else config.path.encode("ascii")
         self.timeouts = (config.keep_alive_timeout, config.header_timeout, config.body_timeout)
         self.draining = False

@@ -5,8 +5,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from gateway.config.records import Duration, EventTemplate, Record, SourceConfig
-from gateway.sources.mqtt_message import check_template
+from gateway.config.records import Duration, Record, SourceConfig
 
 
 class SubscriptionConfig(Record):
@@ -86,12 +85,6 @@ class MqttSourceConfig(SourceConfig):
     def _check_share(cls, value: str) -> str:
         if set(value) & set("/+#\0"):
             raise ValueError("a share name holds no /, + or #")  # MQTT 5 section 4.8.2
-        return value
-
-    @field_validator("event")
-    @classmethod
-    def _check_event(cls, value: EventTemplate | None) -> EventTemplate | None:
-        check_template(value)
         return value
 
     @model_validator(mode="after")

@@ -2,10 +2,9 @@
 
 from typing import Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, model_validator
 
-from gateway.config.records import Address, Duration, EventTemplate, Listen, SourceConfig
-from gateway.sources.mqtt_message import check_template
+from gateway.config.records import Address, Duration, Listen, SourceConfig
 
 
 class MqttEndpointConfig(SourceConfig):
@@ -38,12 +37,6 @@ class MqttEndpointConfig(SourceConfig):
         "is disconnected (0x97)",
     )
 
-    @field_validator("event")
-    @classmethod
-    def _check_event(cls, value: EventTemplate | None) -> EventTemplate | None:
-        check_template(value)
-        return value
-
     @model_validator(mode="after")
     def _check_access(self) -> Self:
         if not (self.listen.is_loopback or self.users or self.demands_certificate):
@@ -56,5 +49,4 @@ class MqttEndpointConfig(SourceConfig):
     @property
     def demands_certificate(self) -> bool:
         """Whether a device has to show a certificate."""
-        tls = self.tls
-        return tls is not None and (tls.verify or (tls.verify is None and tls.ca is not None))
+        return self.tls is not None and self.tls.demands_certificate

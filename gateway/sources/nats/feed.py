@@ -19,7 +19,6 @@ from bindings.errors import CloudEventError, InvalidEventError, NotAnEventError,
 from bindings.event import Event
 from bindings.nats import NATS
 from bindings.wire.nats import NatsMessage, parse_headers
-from bindings.wrap import Wrapper
 from gateway.delivery import Delivery, Settlement
 from gateway.interfaces import Intake
 from gateway.nats_connection import NatsConnection
@@ -76,7 +75,7 @@ class Feed:
         self._owner = owner
         self._max_event_bytes = config.limits.max_event_bytes
         self._max_bytes = config.max_pending_bytes
-        self._wrapper = _wrapper(config)
+        self._wrapper = None if config.event is None else config.event.wrapper()
         self._queue: list[Item] = []
         self._bytes = 0
         self._changed = asyncio.Event()
@@ -232,17 +231,3 @@ def utc_text(nanoseconds: int | None = None) -> str:
 
 def _key(item: Item) -> str:
     return item.events[0].key if item.events else ""
-
-
-def _wrapper(config: NatsSourceConfig) -> Wrapper | None:
-    template = config.event
-    if template is None:
-        return None
-    return Wrapper(
-        type=template.type,
-        source=template.source,
-        subject=template.subject,
-        datacontenttype=template.datacontenttype,
-        dataschema=template.dataschema,
-        extensions=template.extensions,
-    )

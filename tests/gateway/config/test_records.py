@@ -1,6 +1,13 @@
 import pytest
 
-from gateway.config.records import Address, parse_address, parse_duration, parse_size
+from gateway.config.records import (
+    Address,
+    EventTemplate,
+    TlsConfig,
+    parse_address,
+    parse_duration,
+    parse_size,
+)
 
 
 @pytest.mark.parametrize(
@@ -68,3 +75,21 @@ def test_loopback_is_only_what_no_other_machine_reaches():
         True
     ] * 3
     assert not Address("0.0.0.0", 1).is_loopback
+
+
+def test_a_template_that_can_not_work_is_an_error():
+    with pytest.raises(ValueError, match="did you mean"):
+        EventTemplate(type="t", source="{tpoic}")
+
+
+@pytest.mark.parametrize(
+    ("verify", "ca", "demanded"),
+    [
+        (None, None, False),
+        (None, "ca.pem", True),
+        (True, "ca.pem", True),
+        (False, "ca.pem", False),
+    ],
+)
+def test_a_listener_demands_a_certificate_where_it_can_check_one(verify, ca, demanded):
+    assert TlsConfig(verify=verify, ca=ca).demands_certificate is demanded

@@ -7,7 +7,7 @@ import pytest
 from bindings.errors import InvalidEventError, NotAnEventError, TooLargeError
 from bindings.wire.mqtt import V5, V311, Property, Publish
 from gateway.config.records import EventTemplate
-from gateway.sources.mqtt_message import MessageDecoder, check_template, refusal_code
+from gateway.sources.mqtt_message import MessageDecoder, refusal_code
 
 TEMPLATE = EventTemplate(type="t", source="/{client_id}/{topic[0]}", subject="{topic}")
 EVENT = b'{"specversion":"1.0","id":"1","source":"/s","type":"t"}'
@@ -59,9 +59,3 @@ def test_a_payload_format_that_is_not_true_is_refused():
     with pytest.raises(InvalidEventError) as raised:
         decoder.decode(Publish("a", b"\xff", properties=text), V5, {"client_id": "c"})
     assert refusal_code(raised.value) == 0x99
-
-
-def test_a_template_that_can_not_work_is_an_error():
-    check_template(None)
-    with pytest.raises(ValueError, match="did you mean"):
-        check_template(EventTemplate(type="t", source="{tpoic}"))
