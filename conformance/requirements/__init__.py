@@ -1,0 +1,112 @@
+"""The registry of requirements: every rule of the specifications with an id, and who has to obey.
+
+`cloudevents.yaml` holds the rules of the CloudEvents documents; each binding document of our own
+has a file beside it. `untestable.yaml` says of each rule that no check can prove, why.
+"""
+
+from collections.abc import Iterable
+from functools import cache
+from importlib.resources import files
+from typing import Final
+
+import msgspec
+import yaml
+
+from conformance.check import Level, Profile
+
+_STRENGTH: Final[dict[str, Level]] = {
+    "MUST": "MUST",
+    "MUST NOT": "MUST",
+    "REQUIRED": "MUST",
+    "STATEMENT": "MUST",
+    "SHOULD": "SHOULD",
+    "SHOULD NOT": "SHOULD",
+    "RECOMMENDED": "SHOULD",
+    "MAY": "MAY",
+    "OPTIONAL": "MAY",
+}
+_ORDER: Final[tuple[Level, ...]] = ("MUST", "SHOULD", "MAY")
+
+
+class Requirement(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "class"}):
+    """One rule.
+
+    Attributes:
+        id: such as `HTTP-DEC-007`.
+        spec: the document.
+        section: where in it.
+        keyword: its RFC 2119 keyword, or STATEMENT for a rule without one.
+        binds: who has to obey: `producer`, `consumer`, `intermediary`, `spec-author`, ...
+        versions: in which texts it stands.
+        text: what it demands.
+        test: how it can be tested.
+        class_: the optional class of a binding document it belongs to, "" if it has none.
+    """
+
+    id: str
+    spec: str
+    section: str
+    keyword: str
+    binds: tuple[str, ...]
+    versions: str
+    text: str
+    test: str = ""
+    class_: str = ""
+
+    @property
+    def level(self) -> Level:
+        """How strong it is; a rule without a keyword counts as MUST."""
+        return _STRENGTH[self.keyword]
+
+    @property
+    def profiles(self) -> frozenset[Profile]:
+        """The profiles whose text holds it."""
+        if self.versions.startswith("main only"):
+            return frozenset({"main", "lenient"})
+        if self.versions.startswith("1.0.2 only"):
+            return frozenset({"1.0.2"})
+        return frozenset({"1.0.2", "main", "lenient"})
+
+
+@cache
+def registry() -> dict[str, Requirement]:
+    """Return every requirement by its id."""
+    found: dict[str, Requirement] = {}
+    for file in sorted(files("conformance.requirements").iterdir(), key=lambda file: file.name):
+        if file.name.endswith(".yaml") and file.name != "untestable.yaml":
+            for entry in yaml.safe_load(file.read_text("utf-8"))["requirements"]:
+                requirement = _requirement(entry)
+                found[requirement.id] = requirement
+    return found
+
+
+def _requirement(entry: dict[str, object]) -> Requirement:
+    known = {
+        "id": entry["id"],
+        "spec": entry["spec"],
+        "section": str(entry["section"]),
+        "keyword": entry["level"],
+        "binds": entry["binds"],
+        "versions": entry["versions"],
+        "text": entry["requirement"],
+        "test": entry.get("test", ""),
+        "class": entry.get("class", ""),
+    }
+    return msgspec.convert(known, Requirement)
+
+
+@cache
+def untestable() -> dict[str, str]:
+    """Return why each requirement that no check proves has none, by its id."""
+    text = files("conformance.requirements").joinpath("untestable.yaml").read_text("utf-8")
+    return dict(yaml.safe_load(text) or {})
+
+
+def strongest(ids: Iterable[str]) -> Level:
+    """Return the strongest level of some requirements."""
+    return min((registry()[one].level for one in ids), key=_ORDER.index)
+
+
+def profiles_of(ids: Iterable[str]) -> frozenset[Profile]:
+    """Return the profiles in which at least one of some requirements stands."""
+    return frozenset[Profile]().union(*(registry()[one].profiles for one in ids))

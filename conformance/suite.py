@@ -1,0 +1,60 @@
+"""All checks, and how they are run one after the other."""
+
+import asyncio
+import inspect
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator
+from importlib import import_module
+from typing import Any, Final
+
+from conformance.check import Check, CheckFailed, Profile, Result, Status, Unsupported
+
+FAMILIES: Final = ("vectors",)
+"""Modules of `conformance.checks`, each with a function `checks()`."""
+
+_SECONDS: Final = 30.0
+"""A check over the wire that takes longer has failed."""
+
+
+def all_checks() -> Iterator[Check]:
+    """Return every check of every profile."""
+    for family in FAMILIES:
+        yield from import_module(f"conformance.checks.{family}").checks()
+
+
+def of_profile(checks: Iterable[Check], profile: Profile) -> list[Check]:
+    """Return the checks of one profile."""
+    return [check for check in checks if profile in check.profiles]
+
+
+async def run(checks: Iterable[Check], subject: Any) -> AsyncIterator[Result]:
+    """Run checks that need the same subject, and yield each result as it is known."""
+    for check in checks:
+        yield await run_one(check, subject)
+
+
+async def run_one(check: Check, subject: Any) -> Result:
+    """Run a check; whatever it raises becomes a result."""
+    started = time.perf_counter()
+    try:
+        async with asyncio.timeout(_SECONDS):
+            pending = check.run(subject)
+            if inspect.isawaitable(pending):
+                await pending
+    except CheckFailed as failed:
+        return _result(
+            check, "failed", started, str(failed),
+            expected=failed.expected, got=failed.got, reproduce=failed.reproduce,
+        )  # fmt: skip
+    except Unsupported as unsupported:
+        return _result(check, "skipped", started, str(unsupported))
+    except TimeoutError:
+        return _result(check, "failed", started, f"no result within {_SECONDS:.0f} s")
+    except Exception as error:  # noqa: BLE001 - what is judged may raise anything: that fails it
+        return _result(check, "failed", started, f"{type(error).__name__}: {error}")
+    return _result(check, "passed", started)
+
+
+def _result(check: Check, status: Status, started: float, text: str = "", **more: str) -> Result:
+    seconds = time.perf_counter() - started
+    return Result(check=check, status=status, seconds=seconds, text=text, **more)
