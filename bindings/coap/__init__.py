@@ -4,6 +4,7 @@
     attributes        attributes as Uri-Query options
     request           what a request's options say, and which are refused
     identifier        the id of an event that has none
+    identity          who has shown credentials, and which sources are its own
     events            from a complete request to events
 
 `COAP` is the binding as other protocols have it: one message of attributes and payload, nothing
@@ -24,6 +25,7 @@ from bindings.coap import content_formats
 from bindings.coap.attributes import checked_value, read_attributes, write_attributes
 from bindings.coap.events import Moment, Peer, Route, RouteMode, decode_request, diagnostic
 from bindings.coap.identifier import assembly_key, generate_id
+from bindings.coap.identity import Identity, default_source
 from bindings.coap.request import Request, RequestError, read_request
 from bindings.errors import NotAnEventError
 from bindings.event import Event, event_from_attributes
@@ -32,6 +34,7 @@ from bindings.wire.coap import Number, Option, from_uint
 
 __all__ = [
     "COAP",
+    "Identity",
     "Moment",
     "Peer",
     "Request",
@@ -41,6 +44,7 @@ __all__ = [
     "assembly_key",
     "content_formats",
     "decode_request",
+    "default_source",
     "diagnostic",
     "generate_id",
     "read_request",

@@ -11,6 +11,7 @@ from bindings.binding import media_type_of
 from bindings.coap import content_formats
 from bindings.coap.attributes import read_attributes
 from bindings.coap.identifier import generate_id
+from bindings.coap.identity import is_source_allowed
 from bindings.coap.request import Request, RequestError
 from bindings.errors import CloudEventError, InvalidEventError, UnknownEncodingError
 from bindings.event import Event, canonical_text, event_from_attributes, is_json_type
@@ -51,11 +52,13 @@ class Peer(msgspec.Struct, frozen=True):
             over a stream, where nothing is retransmitted, random for each request (section 7.3).
         source: the source of its events when they name none (section 9.1).
         is_authenticated: whether it has shown credentials.
+        may_speak_for: sources besides its own that it may use (section 9.3).
     """
 
     endpoint: bytes
     source: str
     is_authenticated: bool = False
+    may_speak_for: tuple[str, ...] = ()
 
 
 class Moment(msgspec.Struct, frozen=True):
@@ -130,7 +133,10 @@ def decode_request(
         events = _batch(payload, fill, attributes)
     if not route.any_source:
         for event in events:
-            _check_source(event.source, fill.own_source)
+            if not is_source_allowed(event.source, fill.own_source, peer.may_speak_for):
+                raise RequestError(
+                    "that source is not yours", Code.FORBIDDEN, reason="foreign_source"
+                )
     return events
 
 
@@ -324,9 +330,3 @@ def _decode_json(decoder: "msgspec.json.Decoder[Any]", payload: bytes) -> Any:
         return decoder.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidEventError("the payload is no JSON of the kind", reason="json") from error
-
-
-def _check_source(source: str, own: str) -> None:
-    """Refuse a source that is neither the peer's own nor below it (section 9.3)."""
-    if source != own and not source.startswith((own + "/", own + "#")):
-        raise RequestError("that source is not yours", Code.FORBIDDEN, reason="foreign_source")

@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 from bindings.binding import Message
 from bindings.coap import (
     COAP,
+    Identity,
     Moment,
     Peer,
     RequestError,
     Route,
     content_formats,
     decode_request,
+    default_source,
     diagnostic,
     generate_id,
     read_request,
@@ -424,3 +426,47 @@ def test_any_json_gives_an_event_whose_encoded_form_says_the_same_or_an_error(pa
         return
     assert json.loads(event.encoded)["id"] == event.id
     assert json.loads(event.encoded)["type"] == event.type
+
+
+# --- who may claim which source: sections 9.1 and 9.3 ---------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("identity", "ip", "source"),
+    [
+        (Identity("dev1"), "192.0.2.1", "/devices/dev1"),
+        (Identity("a b/ü"), "192.0.2.1", "/devices/a%20b%2F%C3%BC"),
+        (Identity("x-._~y"), "192.0.2.1", "/devices/x-._~y"),
+        (None, "192.0.2.1", "coap://192.0.2.1"),
+        (None, "2001:db8::1", "coap://[2001:db8::1]"),
+    ],
+)
+def test_the_default_source_names_the_identity_or_else_the_address(identity, ip, source):
+    assert default_source(identity, ip) == source
+
+
+@pytest.mark.parametrize(
+    ("source", "allowed"),
+    [
+        (b"/devices/gw", True),
+        (b"/devices/gw/port1", True),
+        (b"/devices/gw#port1", True),
+        (b"/devices/gw2", False),
+        (b"/devices", False),
+        (b"/plant/a", True),
+        (b"/plant/a/b", True),
+        (b"/plant/ab", False),
+        (b"/plant", False),
+    ],
+)
+def test_an_identity_uses_its_own_source_and_those_it_may_speak_for(source, allowed):
+    peer = Peer(b"dtls", "/devices/gw", is_authenticated=True, may_speak_for=("/plant/a",))
+    message = Datagram(0, 2, 1, b"", [(15, b"t=t.x"), (15, b"s=" + source)], b"")
+    request = read_request(message)
+    if allowed:
+        (event,) = decode_request(request, b"", Route(), peer, MOMENT)
+        assert event.source == source.decode()
+    else:
+        with pytest.raises(RequestError, match="not yours") as caught:
+            decode_request(request, b"", Route(), peer, MOMENT)
+        assert f"{caught.value.code:#x}" == "0x83"  # 4.03

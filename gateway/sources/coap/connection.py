@@ -15,7 +15,6 @@ import secrets
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
-from urllib.parse import quote
 
 import msgspec
 from aiocoap.error import UnparsableMessage
@@ -28,7 +27,7 @@ from aiocoap.transports.tcp import (
     _extract_message_size,
 )
 
-from bindings.coap import Moment, Peer
+from bindings.coap import Identity, Moment
 from bindings.errors import CloudEventError
 from bindings.wire.coap import Code, Message, Type, parse_options
 from gateway.delivery import Delivery, Settlement
@@ -350,8 +349,7 @@ def _endpoint_of(
     endpoint.address = (f"connection {number}", peer_name[1])
     name = _name_in(certificate) if certificate else None
     if name is not None:
-        endpoint.device = name
-        endpoint.peer = Peer(b"", f"/devices/{quote(name, safe='')}", is_authenticated=True)
+        endpoint.authenticate(Identity(name), b"")
     return endpoint
 
 

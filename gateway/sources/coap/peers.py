@@ -3,7 +3,7 @@
 import secrets
 from typing import Final
 
-from bindings.coap import Peer, Route
+from bindings.coap import Identity, Peer, Route, default_source
 from gateway.sources.coap.listener import SocketAddress, ip_of
 
 MAX_IDLE_PEERS: Final = 16384
@@ -15,7 +15,7 @@ class Endpoint:
 
     Attributes:
         address: as the socket has it.
-        device: the name in its certificate, or else its IP address; templates call it so.
+        device: the label of its credentials, or else its IP address; templates call it so.
         peer: what the binding wants to know of it.
         is_stream: whether it is a connection, which has no datagrams (RFC 8323).
         in_flight: requests of it that have no answer yet.
@@ -27,12 +27,28 @@ class Endpoint:
     def __init__(self, address: SocketAddress) -> None:
         self.address = address
         self.device = ip_of(address)
-        host = f"[{self.device}]" if ":" in self.device else self.device
-        self.peer = Peer(f"udp {self.device} {address[1]}".encode(), f"coap://{host}")
+        name = f"udp {self.device} {address[1]}".encode()
+        self.peer = Peer(name, default_source(None, self.device))
         self.is_stream = False
         self.in_flight = 0
         self.routes: dict[tuple[bytes, ...], Route] = {}
         self._next_mid = secrets.randbelow(0x10000)
+
+    def authenticate(self, identity: Identity, name: bytes) -> None:
+        """Learn who this is; before the first request of it.
+
+        Args:
+            identity: who has shown credentials.
+            name: the endpoint with its security context, as bytes that differ when they do; at
+                most 64.
+        """
+        self.device = identity.label
+        self.peer = Peer(
+            name,
+            default_source(identity, ""),
+            is_authenticated=True,
+            may_speak_for=identity.may_speak_for,
+        )
 
     def new_mid(self) -> int:
         """Return the next message id for a message to this endpoint (RFC 7252 4.4)."""

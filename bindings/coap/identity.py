@@ -1,0 +1,44 @@
+"""Who a channel has authenticated, and which sources are its own (binding sections 9.1 and 9.3).
+
+All channels use this: DTLS with its pre-shared keys, TLS with its certificates, OSCORE with its
+contexts.
+"""
+
+from collections.abc import Iterable
+from urllib.parse import quote
+
+import msgspec
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """Who has shown credentials.
+
+    Attributes:
+        label: the credential's name: its label, or what the channel calls it.
+        may_speak_for: sources besides its own that it may use, each with what is below it; a
+            field gateway has them.
+    """
+
+    label: str
+    may_speak_for: tuple[str, ...] = ()
+
+
+def default_source(identity: Identity | None, peer_ip: str) -> str:
+    """Return the source of events that name none (section 9.1).
+
+    Args:
+        identity: who sent them; None for whoever has that address.
+        peer_ip: the address without the port, as a NAT may change that at any time.
+    """
+    if identity is not None:
+        return f"/devices/{quote(identity.label, safe='')}"
+    return f"coap://[{peer_ip}]" if ":" in peer_ip else f"coap://{peer_ip}"
+
+
+def is_source_allowed(source: str, own: str, may_speak_for: Iterable[str] = ()) -> bool:
+    """Whether a source is the sender's own, one it may speak for, or below these (section 9.3)."""
+    return _is_within(source, own) or any(_is_within(source, other) for other in may_speak_for)
+
+
+def _is_within(source: str, root: str) -> bool:
+    return source == root or source.startswith((root + "/", root + "#"))
