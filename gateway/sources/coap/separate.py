@@ -5,6 +5,7 @@ import random
 from typing import Final
 
 from gateway.sources.coap.listener import SocketAddress
+from gateway.sources.coap.peers import Endpoint
 
 ACK_TIMEOUT: Final = 2.0
 ACK_RANDOM_FACTOR: Final = 1.5
@@ -14,11 +15,11 @@ MAX_WAITING: Final = 10_000
 
 
 class _Answer:
-    __slots__ = ("address", "datagram", "sent", "timeout")
+    __slots__ = ("datagram", "endpoint", "sent", "timeout")
 
-    def __init__(self, datagram: bytes, address: SocketAddress, timeout: float) -> None:
+    def __init__(self, datagram: bytes, endpoint: Endpoint, timeout: float) -> None:
         self.datagram = datagram
-        self.address = address
+        self.endpoint = endpoint
         self.timeout = timeout
         self.sent = 1
 
@@ -41,14 +42,14 @@ class SeparateAnswers:
             heapq.heappop(self._due)
         return self._due[0][0] if self._due else None
 
-    def add(self, datagram: bytes, address: SocketAddress, now: float) -> None:
+    def add(self, datagram: bytes, endpoint: Endpoint, now: float) -> None:
         """Watch over a CON that has just been sent."""
         if len(self._waiting) >= MAX_WAITING:
             return
         # The spread keeps answers of one moment from being repeated in one moment.
         factor = random.uniform(1, ACK_RANDOM_FACTOR)  # noqa: S311 - no secret
-        answer = _Answer(datagram, address, ACK_TIMEOUT * factor)
-        key = (address, datagram[2] << 8 | datagram[3])
+        answer = _Answer(datagram, endpoint, ACK_TIMEOUT * factor)
+        key = (endpoint.address, datagram[2] << 8 | datagram[3])
         self._waiting[key] = answer
         self._push(now + answer.timeout, key)
 
@@ -56,7 +57,7 @@ class SeparateAnswers:
         """Forget an answer: its ACK or RST has come."""
         self._waiting.pop((address, mid), None)
 
-    def take_due(self, now: float) -> list[tuple[bytes, SocketAddress]]:
+    def take_due(self, now: float) -> list[tuple[bytes, Endpoint]]:
         """Return what has to be sent again now."""
         result = []
         while self._due and self._due[0][0] <= now:
@@ -69,7 +70,7 @@ class SeparateAnswers:
                 continue
             answer.sent += 1
             answer.timeout *= 2
-            result.append((answer.datagram, answer.address))
+            result.append((answer.datagram, answer.endpoint))
             self._push(now + answer.timeout, key)
         return result
 

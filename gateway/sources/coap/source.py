@@ -6,9 +6,8 @@ everything: empty ACKs, sink timeouts, repetitions of separate answers and what 
 
 import asyncio
 import logging
-import socket
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -27,6 +26,7 @@ from gateway.delivery import Delivery, Settlement
 from gateway.errors import GatewayError
 from gateway.interfaces import Intake
 from gateway.sources.coap.config import CoapSourceConfig
+from gateway.sources.coap.datagrams import DatagramSocket
 from gateway.sources.coap.duplicates import CON_SECONDS, NON_SECONDS, Duplicates, key_of
 from gateway.sources.coap.exchange import (
     BARE_ACK,
@@ -36,8 +36,7 @@ from gateway.sources.coap.exchange import (
     separate,
 )
 from gateway.sources.coap.handover import Batch, hand_in, moment
-from gateway.sources.coap.listener import SocketAddress, bound_address, open_socket
-from gateway.sources.coap.peers import Peers
+from gateway.sources.coap.peers import Endpoint, Peers
 from gateway.sources.coap.requests import Requests, refusal
 from gateway.sources.coap.separate import SeparateAnswers
 
@@ -46,9 +45,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_READS_PER_WAKE_UP: Final = 256
-"""Enough to share the cost of a submit; few enough (8 ms) not to hold up other sources."""
-_DATAGRAM_BYTES: Final = 65536
 _HOUSEKEEPING_SECONDS: Final = 30.0
 
 
@@ -61,29 +57,29 @@ class CoapSource:
         self._config = config
         self._requests = Requests(config)
         self._duplicates: Duplicates[Exchange] = Duplicates(config.duplicates_max_bytes)
-        self._peers = Peers()
+        self._socket = DatagramSocket()
+        self._peers = Peers(self._socket)
         self._separate = SeparateAnswers()
         # Exchanges in the order of their deadlines: to be told to wait, and to be given up.
         self._unacknowledged: deque[tuple[float, Exchange]] = deque()
         self._unsettled: deque[tuple[float, Exchange]] = deque()
-        self._buffer = bytearray(_DATAGRAM_BYTES)
-        self._socket: socket.socket | None = None
         self._streams: Streams | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._draining = False
+        self._closed = False
 
     @property
     def address(self) -> Address:
         """Where it listens, with the port that the system chose: UDP, or the first stream."""
-        if self._socket is not None:
-            return bound_address(self._socket)
+        if self._config.listen is not None:
+            return self._socket.address
         for address in self.stream_addresses.values():
             return address
         raise RuntimeError("the source is not open")
 
     @property
     def stream_addresses(self) -> Mapping[str, Address]:
-        """Where it listens for connections, by URI scheme: coap+tcp, coaps+tcp."""
+        """Where it listens for connections, by URI scheme: coap+tcp, coaps+ws, ..."""
         return {} if self._streams is None else self._streams.addresses
 
     async def open(self, intake: Intake) -> None:
@@ -92,10 +88,10 @@ class CoapSource:
         config = self._config
         try:
             if config.listen is not None:
-                self._socket = await open_socket(config.listen, config.receive_buffer_bytes)
-                self._loop.add_reader(self._socket.fileno(), self._on_readable)
-                self._say_listening("coap", bound_address(self._socket))
-            if config.listen_tcp is not None or config.listen_tls is not None:
+                size = config.receive_buffer_bytes
+                await self._socket.open(config.listen, size, self._on_readable)
+                self._say_listening("coap", self._socket.address)
+            if config.has_streams:
                 # Only here, as aiocoap takes 2 MB.
                 from gateway.sources.coap.streams import Streams  # noqa: PLC0415 - see above
 
@@ -116,13 +112,11 @@ class CoapSource:
             self._streams.drain()
 
     async def close(self) -> None:
+        self._closed = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._socket is not None:
-            self._loop.remove_reader(self._socket.fileno())
-            self._socket.close()
-            self._socket = None
+        self._socket.close()
         if self._streams is not None:
             await self._streams.close()
             self._streams = None
@@ -130,24 +124,17 @@ class CoapSource:
     # --- in -----------------------------------------------------------------------------------
 
     def _on_readable(self) -> None:
-        listener = self._socket
-        if listener is None:
-            return
+        self._take((datagram, self._peers[sender]) for datagram, sender in self._socket.read())
+
+    def _take(self, datagrams: Iterable[tuple[bytes, Endpoint]]) -> None:
+        """Take what one wake-up brings, as one submit."""
         now = self._loop.time()
         received = moment()
         self._duplicates.expire(now)
         self._requests.assemblies.expire(now)
         batch: Batch = []
-        view = memoryview(self._buffer)
-        for _ in range(_READS_PER_WAKE_UP):
-            try:
-                size, address = listener.recvfrom_into(self._buffer)
-            except (BlockingIOError, InterruptedError):
-                break
-            except OSError as error:  # what an ICMP message said of an earlier answer
-                _log.debug("can't receive: %s", error)
-                continue
-            self._receive(bytes(view[:size]), address, batch, received, now)
+        for datagram, endpoint in datagrams:
+            self._receive(datagram, endpoint, batch, received, now)
         if batch:
             hand_in(self._intake, batch, self._refuse_for_now)
             self._wait_for(batch, now)
@@ -155,24 +142,23 @@ class CoapSource:
             self._arm(now)
 
     def _receive(
-        self, datagram: bytes, address: SocketAddress, batch: Batch, received: Moment, now: float
+        self, datagram: bytes, endpoint: Endpoint, batch: Batch, received: Moment, now: float
     ) -> None:
         """Take one datagram: answer it, or add what it brings to the batch."""
         try:
             message = parse(datagram)
         except MessageFormatError as error:
             if error.reply:
-                self._send(error.reply, address)
+                _send(error.reply, endpoint)
             self._intake.rejected("message_format", str(error))
             return
         if message.type > Type.NON or not 0 < message.code < 0x20:
-            self._take_control(message, address)
+            self._take_control(message, endpoint)
             return
-        endpoint = self._peers[address]
         key = key_of(endpoint.peer, datagram)
         known = self._duplicates.get(key)
         if known is not None:
-            self._repeat(known, message, address)
+            self._repeat(known, message, endpoint)
             return
         exchange = Exchange(endpoint, message, key, len(datagram))
         lifetime = CON_SECONDS if exchange.confirmable else NON_SECONDS
@@ -196,21 +182,21 @@ class CoapSource:
             exchange.is_in_flight = True
             batch.append((Delivery(found, partial(self._settled, exchange)), exchange))
 
-    def _take_control(self, message: Message, address: SocketAddress) -> None:
+    def _take_control(self, message: Message, endpoint: Endpoint) -> None:
         """Take what is no request: ping, acknowledgement, reset, stray response (RFC 7252 4.2)."""
         if message.type == Type.CON:
-            self._send(reset(message.mid), address)
+            _send(reset(message.mid), endpoint)
         elif message.type == Type.RST or (message.type == Type.ACK and message.code == 0):
-            self._separate.acknowledged(address, message.mid)
+            self._separate.acknowledged(endpoint.address, message.mid)
 
-    def _repeat(self, known: Exchange | bytes, message: Message, address: SocketAddress) -> None:
+    def _repeat(self, known: Exchange | bytes, message: Message, endpoint: Endpoint) -> None:
         """Answer a repeated request as before; while it is under way, ask for patience (8.1)."""
         if isinstance(known, Exchange):
             if known.confirmable:
                 known.acknowledged = True
-                self._send(piggybacked(message.mid, b"", BARE_ACK), address)
+                _send(piggybacked(message.mid, b"", BARE_ACK), endpoint)
         elif known:
-            self._send(piggybacked(message.mid, message.token, known), address)
+            _send(piggybacked(message.mid, message.token, known), endpoint)
 
     def _refuse_for_now(self, exchange: Exchange) -> None:
         """Say that there is no room: 5.03 with Max-Age for CON, silence for NON (section 8.5)."""
@@ -239,29 +225,20 @@ class CoapSource:
             kept = NO_ANSWER
             if not suppressed:
                 mid = endpoint.new_mid()
-                self._send(separate(Type.NON, mid, exchange.token, answer), endpoint.address)
+                _send(separate(Type.NON, mid, exchange.token, answer), endpoint)
         elif not exchange.acknowledged:
             kept = BARE_ACK if suppressed else answer
-            self._send(piggybacked(exchange.mid, exchange.token, kept), endpoint.address)
+            _send(piggybacked(exchange.mid, exchange.token, kept), endpoint)
         else:
             kept = BARE_ACK
             if not suppressed:
                 mid = endpoint.new_mid()
                 datagram = separate(Type.CON, mid, exchange.token, answer)
-                self._send(datagram, endpoint.address)
+                _send(datagram, endpoint)
                 now = self._loop.time()
-                self._separate.add(datagram, endpoint.address, now)
+                self._separate.add(datagram, endpoint, now)
                 self._arm(now)
         self._duplicates.answered(exchange.key, kept)
-
-    def _send(self, datagram: bytes, address: SocketAddress) -> None:
-        if self._socket is None:
-            return
-        try:
-            self._socket.sendto(datagram, address)
-        except OSError as error:
-            # As lost on the way: the sender repeats its request and the answer is kept.
-            _log.debug("can't answer: %s", error)
 
     # --- time ---------------------------------------------------------------------------------
 
@@ -286,7 +263,7 @@ class CoapSource:
             if self._timer.when() <= due:
                 return
             self._timer.cancel()
-        self._timer = self._loop.call_at(due, self._tick) if self._socket is not None else None
+        self._timer = self._loop.call_at(due, self._tick) if not self._closed else None
 
     def _tick(self) -> None:
         self._timer = None
@@ -294,8 +271,8 @@ class CoapSource:
         self._acknowledge(now)
         for exchange in _take_due(self._unsettled, now):
             self._finish(exchange, exchange.timed_out())
-        for datagram, address in self._separate.take_due(now):
-            self._send(datagram, address)
+        for datagram, endpoint in self._separate.take_due(now):
+            _send(datagram, endpoint)
         self._duplicates.expire(now)
         self._requests.assemblies.expire(now)
         if self._unacknowledged or self._unsettled or len(self._separate) or self._is_remembering:
@@ -311,8 +288,13 @@ class CoapSource:
         for exchange in _take_due(self._unacknowledged, now):
             if exchange.confirmable and not exchange.acknowledged:
                 exchange.acknowledged = True
-                self._send(piggybacked(exchange.mid, b"", BARE_ACK), exchange.endpoint.address)
+                _send(piggybacked(exchange.mid, b"", BARE_ACK), exchange.endpoint)
             self._unsettled.append((now + rest, exchange))
+
+
+def _send(datagram: bytes, endpoint: Endpoint) -> None:
+    if endpoint.channel is not None:
+        endpoint.channel.send(datagram, endpoint.address)
 
 
 def _take_due(queue: "deque[tuple[float, Exchange]]", now: float) -> list[Exchange]:

@@ -2,13 +2,14 @@
 
 import pytest
 
+from gateway.sources.coap.peers import Endpoint
 from gateway.sources.coap.separate import SeparateAnswers
 
 
 def test_a_separate_answer_is_repeated_four_times_in_doubled_steps():
-    answers, address = SeparateAnswers(), ("192.0.2.1", 1)
+    answers, endpoint = SeparateAnswers(), Endpoint(("192.0.2.1", 1))
     datagram = bytes.fromhex("40447d01")
-    answers.add(datagram, address, now=0)
+    answers.add(datagram, endpoint, now=0)
     times, now = [], 0
     while answers.next_due is not None:
         now = answers.next_due
@@ -21,11 +22,11 @@ def test_a_separate_answer_is_repeated_four_times_in_doubled_steps():
 
 
 def test_a_separate_answer_that_is_acknowledged_is_not_repeated():
-    answers, address = SeparateAnswers(), ("192.0.2.1", 1)
-    answers.add(bytes.fromhex("40447d01"), address, now=0)
-    answers.add(bytes.fromhex("40447d02"), address, now=0)
+    answers, endpoint = SeparateAnswers(), Endpoint(("192.0.2.1", 1))
+    answers.add(bytes.fromhex("40447d01"), endpoint, now=0)
+    answers.add(bytes.fromhex("40447d02"), endpoint, now=0)
     answers.acknowledged(("192.0.2.2", 1), 0x7D01)
-    answers.acknowledged(address, 0x7D02)
+    answers.acknowledged(endpoint.address, 0x7D02)
     assert [datagram.hex() for datagram, _ in answers.take_due(3)] == ["40447d01"]
-    answers.acknowledged(address, 0x7D01)
+    answers.acknowledged(endpoint.address, 0x7D01)
     assert answers.next_due is None
