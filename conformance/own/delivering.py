@@ -1,0 +1,79 @@
+"""Our pipeline and HTTP sink as a sender: events go in, a scripted server gets the requests."""
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import yaml
+
+from conformance.forms import WireEvent
+from conformance.peers.http_server import HttpServer
+from conformance.target import Request, Response
+from gateway import assembly
+from gateway.config.loader import load
+from gateway.delivery import Delivery, Settlement
+from gateway.interfaces import Sink
+from gateway.lane import Target
+from gateway.metrics import Metrics
+from gateway.pipeline import Pipeline
+
+
+class OwnDelivering:
+    """A sender under test (a `Delivering`)."""
+
+    title = "delivery over HTTP of cloudevents-gateway"
+
+    def __init__(self, pipeline: Pipeline, server: HttpServer) -> None:
+        self._intake = pipeline.intake("conformance")
+        self._server = server
+        self.settlements: list[Settlement] = []
+
+    async def send(self, *events: WireEvent) -> None:
+        await self._intake.submit(
+            [Delivery((event.checked(),), self.settlements.append) for event in events]
+        )
+
+    def answer(self, script: Callable[[Request], Response]) -> None:
+        self._server.script = script
+
+    def forget(self) -> None:
+        self._server.forget()
+
+    async def requests(self, count: int, seconds: float = 5.0) -> Sequence[Request]:
+        return await self._server.requests(count, seconds)
+
+    @asynccontextmanager
+    async def variant(self, **settings: Any) -> AsyncIterator["OwnDelivering"]:
+        async with own_delivering(**settings) as other:
+            yield other
+
+
+@asynccontextmanager
+async def own_delivering(
+    sink: Mapping[str, Any] | None = None, delivery: Mapping[str, Any] | None = None
+) -> AsyncIterator[OwnDelivering]:
+    """Open a pipeline with an HTTP sink towards a scripted server, while the context lasts.
+
+    Args:
+        sink: further settings of the sink's table.
+        delivery: settings of the route's delivery table.
+    """
+    async with HttpServer() as server:
+        document = {
+            "sources": {"conformance": {"protocol": "http", "listen": "127.0.0.1:0"}},
+            "sinks": {"out": {"protocol": "http", "url": server.url, **(sink or {})}},
+            "routes": [{"to": ["out"], "delivery": dict(delivery or {})}],
+            "admin": {"listen": "127.0.0.1:0"},
+        }
+        config = load(yaml.safe_dump(document), {})
+        sinks: Mapping[str, Sink] = assembly.make_sinks(config)
+        out = sinks["out"]
+        await out.open()
+        target = Target(name="out", sink=out, address=server.url)
+        pipeline = Pipeline(assembly.make_routes(config), {"out": target}, Metrics())
+        pipeline.start()
+        try:
+            yield OwnDelivering(pipeline, server)
+        finally:
+            await pipeline.close()
+            await out.close()
