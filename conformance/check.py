@@ -40,6 +40,7 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
             checks of one id with disjoint profiles.
         verdict: what is expected, in a few words: `event`, `refused`, `either`, `2.04`, ...
         needs: what `run` is given.
+        protocol: that of the target it needs; "" is its binding's.
         run: raises `CheckFailed` (or `Unsupported`); may return an awaitable that does.
     """
 
@@ -53,6 +54,7 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     profiles: frozenset[Profile] = frozenset(PROFILES)
     verdict: str = ""
     needs: Needs = "codec"
+    protocol: str = ""
     run: Callable[[Any], Awaitable[None] | None]
 
 

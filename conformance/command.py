@@ -1,0 +1,133 @@
+"""`ce-gateway conformance`: list the checks, and judge ours or anybody's implementation by them."""
+
+import asyncio
+import sys
+import time
+from collections.abc import Iterable
+from typing import Annotated
+
+import typer
+import uvloop
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from conformance.check import Profile, Result
+from conformance.codec import codec_of
+from conformance.plan import Choice, Part, codec_plan, own_plan, target_plan
+from conformance.report.record import Report
+from conformance.report.terminal import print_report
+from conformance.suite import run_one
+from gateway.cli import FAILED
+
+app = typer.Typer(no_args_is_help=True, help="Judge an implementation by the specification.")
+
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Bindings such as http, mqtt, coap; or binding:MODULE:NAME for a codec of your own. "
+        "Default: everything that is installed."
+    ),
+]
+ProfileOption = Annotated[
+    Profile,
+    typer.Option(
+        help="1.0.2: the release; main: the work in progress; "
+        "lenient: what a receiver can live with."
+    ),
+]
+Family = Annotated[list[str] | None, typer.Option(help="Checks of this family only. Repeatable.")]
+Only = Annotated[
+    list[str] | None, typer.Option(help="Checks with this in their id only. Repeatable.")
+]
+
+
+@app.command("run")
+def run_command(  # noqa: PLR0913 - each is an option of the command line
+    names: Names = None,
+    *,
+    target: Annotated[
+        str | None, typer.Option(metavar="URL", help="A foreign gateway: where devices send.")
+    ] = None,
+    observe: Annotated[
+        str,
+        typer.Option(metavar="URL", help="Where that gateway delivers over HTTP; we listen there."),
+    ] = "http://127.0.0.1:9999",
+    broker: Annotated[
+        bool, typer.Option("--broker", help="The target is a broker: it acknowledges.")
+    ] = False,
+    profile: ProfileOption = "main",
+    family: Family = None,
+    only: Only = None,
+    every: Annotated[bool, typer.Option("--all", help="Print every failure.")] = False,
+) -> None:
+    """Run the checks, print failures and a table; exit code 1 if a MUST failed.
+
+    \b
+    Examples:
+      ce-gateway conformance run
+      ce-gateway conformance run http kafka --report result.html
+      ce-gateway conformance run binding:my_module:BINDING
+      ce-gateway conformance run mqtt --target mqtt://host:1883 --observe http://127.0.0.1:9999
+    """  # noqa: D301 - \b keeps lines apart
+    places = [name.removeprefix("binding:") for name in names or () if name.startswith("binding:")]
+    bindings = [name for name in names or () if not name.startswith("binding:")]
+    choice = Choice(profile=profile, bindings=bindings, families=family or (), only=only or ())
+    if target is not None:
+        parts = target_plan(target, observe, choice, is_broker=broker)
+    elif places:
+        parts = [part for place in places for part in codec_plan(codec_of(place), choice)]
+    else:
+        parts = own_plan(choice)
+    report = judge(parts, profile)
+    print_report(report, Console(), every=every)
+    if report.summary.must_failed:
+        raise typer.Exit(FAILED)
+
+
+@app.command("list")
+def list_command(
+    names: Names = None,
+    *,
+    profile: ProfileOption = "main",
+    family: Family = None,
+    only: Only = None,
+) -> None:
+    """List the checks: id, level, requirements and what should happen.
+
+    \b
+    Example:
+      ce-gateway conformance list coap
+    """  # noqa: D301 - \b keeps lines apart
+    choice = Choice(profile=profile, bindings=names or (), families=family or (), only=only or ())
+    for part in own_plan(choice):
+        for check in part.checks:
+            ids = ",".join(check.requirements)
+            typer.echo(f"{check.id}\t{check.binding}\t{check.level}\t{ids}\t{check.title}")
+
+
+def judge(parts: Iterable[Part], profile: Profile) -> Report:
+    """Run the parts with a progress bar on stderr; return what they found."""
+    parts = list(parts)
+    started = time.perf_counter()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    console = Console(stderr=True)
+    with Progress(
+        *columns, console=console, transient=True, disable=not sys.stderr.isatty()
+    ) as bar:
+        task = bar.add_task("", total=sum(len(part.checks) for part in parts))
+
+        async def all_parts() -> list[Result]:
+            results = []
+            for part in parts:
+                bar.update(task, description=part.title)
+                async with part.open() as subject:
+                    for check in part.checks:
+                        results.append(await run_one(check, subject))
+                        bar.advance(task)
+            return results
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            results = runner.run(all_parts())
+    subject = ", ".join(dict.fromkeys(part.title for part in parts))
+    seconds = time.perf_counter() - started
+    return Report(subject=subject, profile=profile, results=results, seconds=seconds)

@@ -1,0 +1,111 @@
+"""What a run consists of: parts, each with the checks that one subject is given.
+
+Ours are judged whole: the codec of every binding, the sources that devices send to, and delivery
+over HTTP. A foreign codec is judged by the checks of the bindings that it has, a foreign gateway by
+those of its protocol.
+"""
+
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from conformance.check import Check, Level, Profile
+from conformance.codec import Codec, own_codec
+from conformance.foreign import foreign_target
+from conformance.own.delivering import own_delivering
+from conformance.own.source import own_source
+from conformance.suite import all_checks, of_profile
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """Checks that are given the same subject.
+
+    Attributes:
+        title: what is judged, for people.
+        checks: in the order in which they run.
+        open: returns the context in which the subject exists.
+    """
+
+    title: str
+    checks: Sequence[Check]
+    open: Callable[[], AbstractAsyncContextManager[Any]]
+
+
+class Choice(msgspec.Struct, frozen=True, kw_only=True):
+    """Which checks run.
+
+    Attributes:
+        profile: by which text they judge.
+        bindings: rows of the table; empty means all.
+        families: empty means all.
+        levels: empty means all.
+        only: parts of ids; empty means all.
+    """
+
+    profile: Profile = "main"
+    bindings: Collection[str] = ()
+    families: Collection[str] = ()
+    levels: Collection[Level] = ()
+    only: Collection[str] = ()
+
+    def of(self, checks: Iterable[Check]) -> list[Check]:
+        """Return those of `checks` that are chosen."""
+        return [
+            check
+            for check in of_profile(checks, self.profile)
+            if (not self.bindings or check.binding in self.bindings)
+            and (not self.families or check.family in self.families)
+            and (not self.levels or check.level in self.levels)
+            and (not self.only or any(part in check.id for part in self.only))
+        ]
+
+
+def own_plan(choice: Choice) -> list[Part]:
+    """Return the parts that judge what is installed here."""
+    checks = choice.of(all_checks())
+    codec = own_codec()
+    parts = [codec_part(codec, [check for check in checks if check.needs == "codec"])]
+    by_protocol: dict[str, list[Check]] = {}
+    for check in checks:
+        if check.needs == "target":
+            by_protocol.setdefault(check.protocol or check.binding, []).append(check)
+    parts += [
+        Part(title=f"source {protocol}", checks=found, open=partial(own_source, protocol))
+        for protocol, found in by_protocol.items()
+    ]
+    delivering = [check for check in checks if check.needs == "delivering"]
+    parts.append(Part(title="delivery over HTTP", checks=delivering, open=own_delivering))
+    return [part for part in parts if part.checks]
+
+
+def codec_plan(codec: Codec, choice: Choice, more: Sequence[Check] = ()) -> list[Part]:
+    """Return the part that judges a foreign codec by the checks of the bindings that it has."""
+    checks = [
+        check
+        for check in choice.of(all_checks())
+        if check.needs == "codec" and check.binding in codec.bindings
+    ]
+    return [codec_part(codec, [*checks, *choice.of(more)])]
+
+
+def target_plan(url: str, observe: str, choice: Choice, *, is_broker: bool) -> list[Part]:
+    """Return the part that judges a foreign gateway by what comes out of it."""
+    opened = partial(foreign_target, url, observe, is_broker=is_broker)
+    checks = [check for check in choice.of(all_checks()) if check.needs == "target"]
+    return [Part(title=url, checks=checks, open=opened)]
+
+
+def codec_part(codec: Codec, checks: Sequence[Check]) -> Part:
+    """Return the part in which a codec is given its checks."""
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[Codec]:
+        try:
+            yield codec
+        finally:
+            codec.close()
+
+    return Part(title=codec.title, checks=checks, open=opened)

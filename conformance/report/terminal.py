@@ -1,0 +1,76 @@
+"""The report on a terminal: failures first, the gravest on top, then a table per binding."""
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from conformance.check import Result, Summary
+from conformance.report.record import Report
+from conformance.requirements import registry
+
+_SHOWN = 20
+_LEVELS = ("MUST", "SHOULD", "MAY")
+
+
+def print_report(report: Report, console: Console, *, every: bool = False) -> None:
+    """Print a report.
+
+    Args:
+        report: the run.
+        console: where to.
+        every: print every failure, and not only the first 20.
+    """
+    failures = sorted(
+        (result for result in report.results if result.status == "failed"),
+        key=lambda result: _LEVELS.index(result.check.level),
+    )
+    shown = failures if every else failures[:_SHOWN]
+    for result in shown:
+        console.print(_failure(result))
+    if len(shown) < len(failures):
+        console.print(f"... and {len(failures) - len(shown)} more; --all shows them\n")
+    console.print(_table(report))
+    console.print(_total(report))
+
+
+def _failure(result: Result) -> RenderableType:
+    check = result.check
+    lines = [
+        Text.assemble((f"{check.level} {check.id}", "bold red"), f"  {check.title}"),
+        *(Text(f"  {one}: {registry()[one].text}", "dim") for one in check.requirements),
+    ]
+    for name, value in (
+        ("", result.text if result.text != check.title else ""),
+        ("expected", result.expected),
+        ("got", result.got),
+        ("reproduce", result.reproduce),
+    ):
+        if value:
+            lines.append(Text(f"  {name}{': ' if name else ''}{_printable(value)}"))
+    return Group(*lines, Text())
+
+
+def _printable(text: str) -> str:
+    # What is judged may say anything, and must not move the cursor.
+    return "".join(c if c.isprintable() or c == "\n" else f"\\u{ord(c):04x}" for c in text)
+
+
+def _table(report: Report) -> Table:
+    table = Table(title=f"{report.subject}, profile {report.profile}", title_justify="left")
+    table.add_column("binding", no_wrap=True)
+    for name in ("cases", "passed", "MUST failed", "SHOULD failed", "MAY failed", "skipped"):
+        table.add_column(name, justify="right")
+    for binding, results in report.by_binding().items():
+        one = Summary.of(results)
+        may = one.failed - one.must_failed - one.should_failed
+        row = (one.cases, one.passed, one.must_failed, one.should_failed, may, one.skipped)
+        table.add_row(binding, *map(str, row), style="red" if one.must_failed else None)
+    return table
+
+
+def _total(report: Report) -> str:
+    one = report.summary
+    return (
+        f"{one.cases} cases in {report.seconds:.1f} s: {one.passed} passed, {one.failed} failed "
+        f"({one.must_failed} MUST, {one.should_failed} SHOULD), {one.skipped} skipped"
+    )
