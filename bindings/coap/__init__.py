@@ -1,4 +1,4 @@
-"""CloudEvents over CoAP (docs/coap-binding.md): the pure codec, for the source and for clients.
+"""CloudEvents over CoAP (docs/bindings/coap.md): the pure codec, for the source and for clients.
 
     content_formats   Content-Format numbers and media types
     attributes        attributes as Uri-Query options

@@ -1,7 +1,8 @@
-"""The CoAP source: a server over UDP, TCP and TLS that accepts events (docs/coap-binding.md).
+"""The CoAP source: a server over UDP, DTLS, TCP, TLS and WebSockets (docs/bindings/coap.md).
 
 config      the source's table in the configuration
 listener    the sockets
+datagrams   a UDP socket at work
 resources   routes, and what /.well-known/core says of them
 peers       who sends, and what is kept for each
 duplicates  answers that are given again
@@ -13,6 +14,7 @@ handover    from exchanges to the gateway
 source      reads datagrams, submits, answers, and keeps the time
 streams     the listeners for connections, with aiocoap
 connection  reads what a connection brings, submits and answers
+websockets  the layer between a connection and its WebSocket
 """
 
 from gateway.sources.coap.config import CoapRoute, CoapSourceConfig
