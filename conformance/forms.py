@@ -7,7 +7,9 @@ message. `WireEvent` holds whatever it says. The JSON form is what adapters read
 
 import base64
 import binascii
+import json
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -19,25 +21,47 @@ from bindings.event import Event, event_from_attributes
 __all__ = ["Message", "Refused", "WireEvent"]
 
 
-class WireEvent(msgspec.Struct, frozen=True):
+class Instant(str):
+    """A Timestamp that an implementation holds parsed; equal to every text of that instant."""
+
+    __slots__ = ()
+
+    def is_at(self, text: object) -> bool:
+        """Whether `text` is a timestamp of the same instant."""
+        try:
+            return datetime.fromisoformat(self) == datetime.fromisoformat(str(text))
+        except (ValueError, TypeError):
+            return False
+
+
+class WireEvent(msgspec.Struct, frozen=True, eq=False):
     """What an implementation says that an event holds.
 
     Attributes:
         attributes: every attribute that is present, by wire name, `specversion` included.
         data: the payload's bytes; None when there is no data.
+        parsed: the implementation holds JSON data as a value, and `data` is one of its texts.
     """
 
     attributes: Mapping[str, Any]
     data: bytes | None = None
+    parsed: bool = False
 
     def __eq__(self, other: object) -> bool:
-        """Compare with the types of values: True is no 1."""
+        """Compare with the types of values (True is no 1); parsed JSON and times by their value."""
         if not isinstance(other, WireEvent):
             return NotImplemented
-        return self.data == other.data and _typed(self.attributes) == _typed(other.attributes)
+        return (
+            self.attributes.keys() == other.attributes.keys()
+            and all(
+                _same_value(value, other.attributes[name])
+                for name, value in self.attributes.items()
+            )
+            and _same_data(self, other)
+        )
 
     def __hash__(self) -> int:
-        return hash(self.data)
+        return hash(self.attributes.get("id"))
 
     @classmethod
     def of(cls, event: Event) -> "WireEvent":
@@ -53,8 +77,29 @@ class WireEvent(msgspec.Struct, frozen=True):
         return event_from_attributes(self.attributes, self.data)
 
 
-def _typed(attributes: Mapping[str, Any]) -> dict[str, tuple[type, Any]]:
-    return {name: (type(value), value) for name, value in attributes.items()}
+def _same_value(one: object, other: object) -> bool:
+    if isinstance(one, Instant):
+        return one.is_at(other)
+    if isinstance(other, Instant):
+        return other.is_at(one)
+    return type(one) is type(other) and one == other
+
+
+def _same_data(one: WireEvent, other: WireEvent) -> bool:
+    if one.data == other.data:
+        return True
+    if not (one.parsed or other.parsed) or one.data is None or other.data is None:
+        return False
+    try:
+        return _canonical(one.data) == _canonical(other.data)
+    except ValueError:
+        return False
+
+
+def _canonical(data: bytes) -> str:
+    """Return JSON text that differs when the value does; 1 and true differ, 1 and 1.0 do not."""
+    value = json.loads(data, parse_int=float)
+    return json.dumps(value, sort_keys=True)
 
 
 class Refused(Exception):  # noqa: N818 - to refuse is the right answer to many messages
@@ -126,16 +171,25 @@ def event_to_json(event: WireEvent) -> dict[str, Any]:
 def event_from_json(form: Mapping[str, Any]) -> WireEvent:
     """Return the event of a JSON form.
 
+    Where an implementation holds values parsed, `json` stands in place of `data`, and an attribute
+    is `{"instant": text}`.
+
     Raises:
         ValueError, KeyError, TypeError, AttributeError: it is none.
     """
-    attributes = {
-        name: bytes_from_json(value["base64"])
-        if isinstance(value, dict) and value.keys() == {"base64"}
-        else value
-        for name, value in form["attributes"].items()
-    }
+    attributes = {name: _value_from_json(value) for name, value in form["attributes"].items()}
+    if "json" in form:
+        return WireEvent(attributes, json.dumps(form["json"]).encode(), parsed=True)
     return WireEvent(attributes, bytes_from_json(form.get("data")))
+
+
+def _value_from_json(value: Any) -> Any:
+    if isinstance(value, dict):
+        if value.keys() == {"base64"}:
+            return bytes_from_json(value["base64"])
+        if value.keys() == {"instant"}:
+            return Instant(value["instant"])
+    return value
 
 
 def events_from_json(forms: Sequence[Mapping[str, Any]]) -> list[WireEvent]:
