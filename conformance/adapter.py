@@ -103,6 +103,8 @@ class AdapterCodec:
         answer = self._ask(question)
         if "unsupported" in answer:
             raise Unsupported(str(answer["unsupported"]))
+        if "crash" in answer:
+            raise CheckFailed(f"it crashed: {answer['crash']}", reproduce=json.dumps(question))
         if "error" in answer:
             error = answer["error"]
             raise Refused(str(error.get("text", "")), str(error.get("kind", "")))

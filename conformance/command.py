@@ -11,6 +11,8 @@ import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from conformance.adapter import AdapterCodec
+from conformance.adapters import command_of
 from conformance.check import Profile, Result
 from conformance.codec import codec_of
 from conformance.plan import Choice, Part, codec_plan, own_plan, target_plan
@@ -45,6 +47,14 @@ Only = Annotated[
 def run_command(  # noqa: PLR0913 - each is an option of the command line
     names: Names = None,
     *,
+    adapter: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COMMAND",
+            help="A codec in any language: the command line of its adapter, "
+            "or python-sdk, javascript-sdk for the ones that come along.",
+        ),
+    ] = None,
     target: Annotated[
         str | None, typer.Option(metavar="URL", help="A foreign gateway: where devices send.")
     ] = None,
@@ -67,6 +77,7 @@ def run_command(  # noqa: PLR0913 - each is an option of the command line
       ce-gateway conformance run
       ce-gateway conformance run http kafka --report result.html
       ce-gateway conformance run binding:my_module:BINDING
+      ce-gateway conformance run --adapter python-sdk
       ce-gateway conformance run mqtt --target mqtt://host:1883 --observe http://127.0.0.1:9999
     """  # noqa: D301 - \b keeps lines apart
     places = [name.removeprefix("binding:") for name in names or () if name.startswith("binding:")]
@@ -74,6 +85,8 @@ def run_command(  # noqa: PLR0913 - each is an option of the command line
     choice = Choice(profile=profile, bindings=bindings, families=family or (), only=only or ())
     if target is not None:
         parts = target_plan(target, observe, choice, is_broker=broker)
+    elif adapter is not None:
+        parts = codec_plan(AdapterCodec(command_of(adapter)), choice)
     elif places:
         parts = [part for place in places for part in codec_plan(codec_of(place), choice)]
     else:
