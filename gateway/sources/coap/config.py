@@ -91,7 +91,7 @@ DEFAULT_ROUTES: Final = {
 
 
 class CoapSourceConfig(SourceConfig):
-    """A CoAP server over UDP, and by choice over TCP and TLS (RFC 8323)."""
+    """A CoAP server over UDP, and by choice over TCP, TLS and WebSockets (RFC 8323)."""
 
     datagram_listeners: ClassVar[frozenset[str]] = frozenset({"listen"})
 
@@ -107,6 +107,21 @@ class CoapSourceConfig(SourceConfig):
         None,
         description="where to listen for TLS connections (coaps+tcp), usually port 5684; "
         "needs `tls`, and with `tls.ca` a client's certificate says which source is its own",
+    )
+    listen_ws: Listen | None = Field(
+        None,
+        description="where to listen for WebSockets (coap+ws), usually port 80; "
+        "the path is /.well-known/coap",
+    )
+    listen_wss: Listen | None = Field(
+        None,
+        description="where to listen for WebSockets over TLS (coaps+ws), usually port 443; "
+        "needs `tls`, as `listen_tls` does",
+    )
+    ws_origins: list[str] = Field(
+        [],
+        description="web pages that may connect by WebSocket, such as https://app.example.com, "
+        'or "*" for all; what is no browser sends no Origin and is never asked for one',
     )
     max_connections: int = Field(
         10_000, ge=1, description="connections at once; one more is closed unanswered"
@@ -160,6 +175,11 @@ class CoapSourceConfig(SourceConfig):
         description="socket buffer for bursts; the system may grant less (net.core.rmem_max)",
     )
 
+    @property
+    def has_streams(self) -> bool:
+        """Whether it listens for connections of any kind."""
+        return any((self.listen_tcp, self.listen_tls, self.listen_ws, self.listen_wss))
+
     @field_validator("routes")
     @classmethod
     def _have_paths(cls, routes: dict[str, CoapRoute]) -> dict[str, CoapRoute]:
@@ -190,13 +210,15 @@ class CoapSourceConfig(SourceConfig):
 
     @model_validator(mode="after")
     def _listens(self) -> "CoapSourceConfig":
-        if self.listen is None and self.listen_tcp is None and self.listen_tls is None:
-            raise ValueError("listen, listen_tcp or listen_tls is needed")
-        if self.tls is not None and self.listen_tls is None:
+        if self.listen is None and not self.has_streams:
+            raise ValueError("listen, listen_tcp, listen_tls, listen_ws or listen_wss is needed")
+        over_tls = {"listen_tls": self.listen_tls, "listen_wss": self.listen_wss}
+        if self.tls is not None and not any(over_tls.values()):
             raise ValueError(
-                "tls serves listen_tls only, as CoAP over DTLS is not available yet: "
-                "add listen_tls, or remove tls"
+                "tls serves listen_tls and listen_wss only, as CoAP over DTLS is not available "
+                "yet: add one of them, or remove tls"
             )
-        if self.listen_tls is not None and (self.tls is None or self.tls.cert is None):
-            raise ValueError("listen_tls needs a tls table with cert")
+        for name, listen in over_tls.items():
+            if listen is not None and (self.tls is None or self.tls.cert is None):
+                raise ValueError(f"{name} needs a tls table with cert")
         return self

@@ -20,16 +20,12 @@ import msgspec
 from aiocoap.error import UnparsableMessage
 from aiocoap.numbers.codes import CSM, PING, PONG, RELEASE
 from aiocoap.transports.rfc8323common import CloseConnection
-from aiocoap.transports.tcp import (
-    TcpConnection,
-    _decode_message,
-    _encode_length,
-    _extract_message_size,
-)
+from aiocoap.transports.tcp import TcpConnection, _decode_message
 
 from bindings.coap import Identity, Moment
 from bindings.errors import CloudEventError
 from bindings.wire.coap import Code, Message, Type, parse_options
+from bindings.wire.coap_stream import head, read_head
 from gateway.delivery import Delivery, Settlement
 from gateway.sources.coap.exchange import Exchange
 from gateway.sources.coap.handover import Batch, hand_in, moment
@@ -44,8 +40,6 @@ CLOSE_SECONDS: Final = 2.0
 """How long a peer may take to read our last words."""
 _PEER_MAX_MESSAGE_BYTES: Final = 1152
 """What a peer takes that has not said more (RFC 8323 5.3.1)."""
-_HEAD_BYTES: Final = 6
-"""The longest part of a message that says how long it is, and its code."""
 _RESERVED_CLASSES: Final = frozenset({1, 3, 6})
 _SIGNALLING: Final = 7
 
@@ -163,17 +157,17 @@ class Connection(TcpConnection):  # type: ignore[misc]  # aiocoap has no types
 
     def _next_frame(self, position: int) -> tuple[bytes, int, int] | None:
         """Return the message at a position, where its token starts, and the token's length."""
-        head = _extract_message_size(self._spool[position : position + _HEAD_BYTES])
-        if head is None:
+        found = read_head(self._spool, position)
+        if found is None:
             return None
-        start, token_length, _ = head
-        end = position + sum(head)
-        if token_length > 8:
+        end = position + found.size
+        if found.token_length > 8:
             self.abort("reserved token length")
-        elif end - position > self._my_max_message_size:
+        # The length itself does not count: over WebSockets it was not there.
+        elif 2 + found.token_length + found.length > self._my_max_message_size:
             self.abort("message too large")
         elif end <= len(self._spool):
-            return bytes(self._spool[position:end]), start, token_length
+            return bytes(self._spool[position:end]), found.token_start, found.token_length
         return None
 
     def _may_take_one(self) -> bool:
@@ -266,9 +260,8 @@ class Connection(TcpConnection):  # type: ignore[misc]  # aiocoap has no types
         if exchange.is_in_flight:
             self._endpoint.in_flight -= 1
         if not exchange.suppresses(answer[0]):
-            length, extension = _encode_length(len(answer) - 1)
-            head = bytes((length << 4 | len(exchange.token), *extension, answer[0]))
-            self._answers += head + exchange.token + answer[1:]
+            token = exchange.token
+            self._answers += head(len(token), len(answer) - 1, answer[0]) + token + answer[1:]
         if self._processing:
             return
         self._flush()

@@ -1,9 +1,11 @@
-"""The listeners for CoAP over TCP and TLS (RFC 8323), and what their connections share."""
+"""The listeners for CoAP over TCP, TLS and WebSockets (RFC 8323), and what they share."""
 
 import asyncio
 import ssl
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from gateway.config.records import Address
@@ -56,18 +58,39 @@ class Streams:
             GatewayError: a port is taken, or a file of the `tls` table does not fit.
         """
         config = self.config
+        plain = partial(Connection, self)
         if config.listen_tcp is not None:
-            await self._listen("coap+tcp", config.listen_tcp, None)
-        if config.listen_tls is not None and config.tls is not None:
-            context = listener_context(config.tls)
-            context.set_alpn_protocols(["coap"])  # RFC 8323 8.2
-            await self._listen("coaps+tcp", config.listen_tls, context)
+            await self._listen("coap+tcp", config.listen_tcp, plain, None)
+        if config.listen_tls is not None:
+            await self._listen("coaps+tcp", config.listen_tls, plain, self._context("coap"))
+        if config.listen_ws is None and config.listen_wss is None:
+            return
+        # Only here, as the library takes 4 MB.
+        from gateway.sources.coap.websockets import WebSocket  # noqa: PLC0415 - see above
 
-    async def _listen(self, scheme: str, listen: Address, context: ssl.SSLContext | None) -> None:
+        framed = partial(WebSocket, self)
+        if config.listen_ws is not None:
+            await self._listen("coap+ws", config.listen_ws, framed, None)
+        if config.listen_wss is not None:
+            await self._listen("coaps+ws", config.listen_wss, framed, self._context("http/1.1"))
+
+    def _context(self, protocol: str) -> ssl.SSLContext:
+        assert self.config.tls is not None  # noqa: S101 - for the type checker
+        context = listener_context(self.config.tls)
+        context.set_alpn_protocols([protocol])  # RFC 8323 8.2
+        return context
+
+    async def _listen(
+        self,
+        scheme: str,
+        listen: Address,
+        protocol: Callable[[], asyncio.Protocol],
+        context: ssl.SSLContext | None,
+    ) -> None:
         listener = await open_stream_socket(listen)
         try:
             server = await self.loop.create_server(
-                lambda: Connection(self),
+                protocol,
                 sock=listener,
                 backlog=1024,
                 ssl=context,

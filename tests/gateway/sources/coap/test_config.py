@@ -23,6 +23,8 @@ from tests.gateway.sources.coap.device import config
         {"listen": None},
         {"listen_tls": "127.0.0.1:0"},
         {"listen_tls": "127.0.0.1:0", "tls": {"ca": "ca.pem"}},
+        {"listen_wss": "127.0.0.1:0"},
+        {"listen_wss": "127.0.0.1:0", "tls": {"ca": "ca.pem"}},
         {"message_timeout": 0},
         {"max_connections": 0},
     ],
@@ -33,9 +35,10 @@ def test_a_wrong_configuration_is_refused(changes):
 
 
 def test_tls_without_its_listener_says_what_to_do():
-    with pytest.raises(ValidationError, match="DTLS is not available yet: add listen_tls"):
+    with pytest.raises(ValidationError, match="tls serves listen_tls and listen_wss only"):
         config(tls={"cert": "cert.pem"})
 
 
 def test_streams_alone_are_enough():
     assert config(listen=None, listen_tcp="127.0.0.1:0").listen is None
+    assert config(listen=None, listen_ws="127.0.0.1:0").listen is None
