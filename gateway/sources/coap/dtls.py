@@ -1,0 +1,380 @@
+"""CoAP over DTLS with pre-shared keys (RFC 7252 9.1.3.1), on mbedtls.
+
+mbedtls has the protocol; here are the socket, the sessions and the time. A peer costs nothing until
+it has returned the cookie of HelloVerifyRequest (RFC 6347 4.2.1): every new ClientHello goes to one
+buffer, the greeter, that keeps nothing of it. One with its cookie makes the greeter the buffer of
+a new session: under way until the handshake is done, and established until it is closed, idle, or
+the least used of too many.
+
+One timer serves all sessions. What is malformed, repeated or forged is dropped by mbedtls without
+a word (RFC 6347 4.1.2.7).
+"""
+
+import asyncio
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, cast
+
+from mbedtls.exceptions import TLSError
+from mbedtls.tls import (
+    DTLSConfiguration,
+    DTLSVersion,
+    HelloVerifyRequest,
+    ServerContext,
+    TLSWrappedBuffer,
+    WantReadError,
+    WantWriteError,
+    ciphers_available,
+)
+
+from bindings.coap import Identity
+from gateway.config.records import Address
+from gateway.interfaces import Intake
+from gateway.sources.coap.config import CoapSourceConfig
+from gateway.sources.coap.datagrams import DatagramSocket
+from gateway.sources.coap.listener import SocketAddress
+from gateway.sources.coap.peers import Endpoint
+from gateway.sources.coap.psk import KeyStore
+
+MAX_HANDSHAKES: Final = 1024
+"""How many handshakes are under way at most: with one more the oldest is given up."""
+
+_MAX_DATAGRAM_BYTES: Final = 16384
+"""More than one record with the largest CoAP message; mbedtls buffers twice as much."""
+_MAX_OUTGOING_BYTES: Final = 32768
+"""More than mbedtls ever has to say at once."""
+_TICK_SECONDS: Final = 0.5
+"""How often handshakes are looked at; mbedtls repeats a flight after 1 s, 2 s, 4 s, ..."""
+
+# Where things are in a record that begins with an unencrypted ClientHello (RFC 6347 4.3).
+_CONTENT_TYPE: Final = 0
+_EPOCH: Final = slice(3, 5)
+_HANDSHAKE_TYPE: Final = 13
+_CLIENT_RANDOM: Final = slice(27, 59)
+_HANDSHAKE: Final = 22
+_CLIENT_HELLO: Final = 1
+
+
+class Session:
+    """The DTLS session of one address and port; it carries datagrams to its endpoint.
+
+    Attributes:
+        address: whose it is.
+        client_random: what tells a repeated ClientHello from a new one.
+        identity: whose key the peer has, once it has said so.
+        endpoint: for requests; None until the handshake is done.
+        last_used: monotonic seconds.
+        has_spoken: whether anything has been sent.
+        is_over: whether nothing can be sent or received any more.
+    """
+
+    __slots__ = (
+        "_buffer",
+        "_socket",
+        "address",
+        "client_random",
+        "endpoint",
+        "has_spoken",
+        "identity",
+        "is_over",
+        "last_used",
+    )
+
+    def __init__(
+        self, buffer: TLSWrappedBuffer, socket: DatagramSocket, address: SocketAddress, now: float
+    ) -> None:
+        self._buffer = buffer
+        self._socket = socket
+        self.address = address
+        self.client_random = b""
+        self.identity: Identity | None = None
+        self.endpoint: Endpoint | None = None
+        self.last_used = now
+        self.has_spoken = False
+        self.is_over = False
+
+    def feed(self, datagram: bytes) -> None:
+        """Give mbedtls a datagram, which it does not look at yet."""
+        self._buffer.receive_from_network(datagram)
+
+    def shake_hands(self) -> bool:
+        """Go on with the handshake as far as possible; True when it is done.
+
+        Raises:
+            HelloVerifyRequest: the ClientHello had no cookie, and has been answered.
+            TLSError: it has failed, and the peer has been told.
+        """
+        try:
+            while True:
+                try:
+                    self._buffer.do_handshake()
+                except WantWriteError:
+                    self._flush()
+        except WantReadError:
+            return False
+        except ValueError:  # it is over already
+            return True
+        finally:
+            self._flush()
+
+    def read_into(self, plain: bytearray) -> int:
+        """Decrypt one record; 0 when there is none.
+
+        Raises:
+            TLSError: the peer has closed the session.
+        """
+        try:
+            return self._buffer.readinto(cast("bytes", plain), len(plain))
+        except (WantReadError, WantWriteError):
+            self._flush()  # the last flight, when the peer has repeated its own
+            return 0
+
+    def send(self, datagram: bytes, _address: SocketAddress) -> None:
+        """Encrypt and send a datagram; nothing once the session is over."""
+        if self.is_over:
+            return
+        self._buffer.write(datagram)
+        self._flush()
+
+    def close(self) -> None:
+        """Say goodbye, with what is needed for it at hand."""
+        if not self.is_over:
+            self.is_over = True
+            self._buffer.shutdown()
+            self._flush()
+
+    def _flush(self) -> None:
+        # A flight without certificates has 400 bytes at most, so that it is one datagram.
+        outgoing = self._buffer.peek_outgoing(_MAX_OUTGOING_BYTES)
+        if outgoing:
+            self.has_spoken = True
+            self._buffer.consume_outgoing(len(outgoing))
+            self._socket.send(outgoing, self.address)
+
+
+class DtlsListener:
+    """The DTLS socket of one source, and the sessions of its peers."""
+
+    def __init__(
+        self,
+        config: CoapSourceConfig,
+        intake: Intake,
+        take: Callable[[Iterable[tuple[bytes, Endpoint]]], None],
+        forget: Callable[[Endpoint], None],
+    ) -> None:
+        """Prepare to listen.
+
+        Args:
+            config: the source's table.
+            intake: counts what is refused.
+            take: called with what one wake-up brings: datagrams as over plain UDP.
+            forget: called with the endpoint of a session that is over.
+        """
+        self._config = config
+        self._intake = intake
+        self._take = take
+        self._forget = forget
+        self._loop = asyncio.get_running_loop()
+        self._socket = DatagramSocket()
+        self._keys = KeyStore(config.psk)
+        self._context = ServerContext(
+            DTLSConfiguration(
+                validate_certificates=False,  # there are none
+                ciphers=cipher_suites(),
+                lowest_supported_version=DTLSVersion.DTLSv1_2,
+                pre_shared_key_store=self._keys,
+            )
+        )
+        self._greeter = self._context.wrap_buffers()
+        self._handshakes: OrderedDict[SocketAddress, Session] = OrderedDict()  # by their beginning
+        self._sessions: OrderedDict[SocketAddress, Session] = OrderedDict()  # by their last use
+        self._count = 0
+        self._plain = bytearray(_MAX_DATAGRAM_BYTES)
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    @property
+    def address(self) -> Address:
+        """Where it listens, with the port that the system chose."""
+        return self._socket.address
+
+    async def open(self, listen: Address) -> None:
+        """Start to listen.
+
+        Raises:
+            ListenError: the host is unknown or the port is taken.
+        """
+        size = self._config.receive_buffer_bytes
+        await self._socket.open(listen, size, self._on_readable)
+
+    def close(self) -> None:
+        """Say goodbye to all peers and end."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for session in self._sessions.values():
+            session.close()
+        self._sessions.clear()
+        self._handshakes.clear()
+        self._socket.close()
+
+    # --- in -----------------------------------------------------------------------------------
+
+    def _on_readable(self) -> None:
+        self._take(self._decrypted())
+        self._arm()
+
+    def _decrypted(self) -> Iterator[tuple[bytes, Endpoint]]:
+        """Yield what one wake-up brings, decrypted; what belongs to handshakes is dealt with."""
+        now = self._loop.time()
+        for datagram, sender in self._socket.read():
+            if len(datagram) > _MAX_DATAGRAM_BYTES:
+                continue
+            session = self._sessions.get(sender) or self._handshakes.get(sender)
+            client_random = client_random_of(datagram)
+            if client_random and (session is None or session.client_random != client_random):
+                self._greet(datagram, sender, client_random, now)
+            elif session is not None and session.endpoint is None:
+                session.feed(datagram)
+                self._shake_hands(session, now)
+            elif session is not None and not client_random:
+                # A late copy of the ClientHello would make mbedtls begin again.
+                session.feed(datagram)
+            else:
+                continue
+            if session is not None and session.endpoint is not None:
+                yield from self._read(session, session.endpoint, now)
+
+    def _read(
+        self, session: Session, endpoint: Endpoint, now: float
+    ) -> Iterator[tuple[bytes, Endpoint]]:
+        view = memoryview(self._plain)
+        try:
+            while not session.is_over and (size := session.read_into(self._plain)):
+                if session.last_used != now:
+                    session.last_used = now
+                    self._sessions.move_to_end(session.address)
+                yield bytes(view[:size]), endpoint
+        except TLSError:  # close_notify, as nothing else gets here
+            self._end(session)
+
+    # --- sessions -----------------------------------------------------------------------------
+
+    def _greet(
+        self, datagram: bytes, sender: SocketAddress, client_random: bytes, now: float
+    ) -> None:
+        """Answer a ClientHello: with a cookie, or when it has that, with a new session."""
+        session = Session(self._greeter, self._socket, sender, now)
+        self._greeter.setcookieparam(repr(sender).encode())
+        session.feed(datagram)
+        try:
+            session.shake_hands()
+        except HelloVerifyRequest:
+            return
+        except TLSError as error:
+            self._intake.rejected("handshake", str(error))
+            session.has_spoken = False  # but for an alert
+        self._greeter = self._context.wrap_buffers()
+        if not session.has_spoken:
+            return  # it was no ClientHello that can be answered, and its sender may be forged
+        session.client_random = client_random
+        # Who has the cookie is there: what was before at this address is not (RFC 6347 4.2.8).
+        self._end(self._sessions.get(sender))
+        self._handshakes.pop(sender, None)
+        self._handshakes[sender] = session
+        if len(self._handshakes) > MAX_HANDSHAKES:
+            self._handshakes.popitem(last=False)
+            self._intake.rejected("handshake", "too many at once")
+
+    def _shake_hands(self, session: Session, now: float) -> None:
+        """Go on with a handshake, for a datagram or for the time that has passed."""
+        try:
+            # When it is time to repeat a flight, mbedtls does that before it reads.
+            is_done = session.shake_hands() or session.shake_hands()
+        except TLSError as error:
+            self._intake.rejected("handshake", str(error))
+            del self._handshakes[session.address]
+            return
+        finally:
+            identity = self._keys.take_asked()
+        session.identity = session.identity or identity
+        if is_done and session.identity is not None:
+            self._establish(session, session.identity, now)
+
+    def _establish(self, session: Session, identity: Identity, now: float) -> None:
+        self._count += 1
+        session.last_used = now
+        session.endpoint = endpoint = Endpoint(session.address, session)
+        # All that is kept by address belongs to this session, not to the next one there.
+        endpoint.address = (f"session {self._count}", session.address[1])
+        endpoint.authenticate(identity, b"dtls " + secrets.token_bytes(16))
+        del self._handshakes[session.address]
+        self._sessions[session.address] = session
+        if len(self._sessions) > self._config.max_sessions:
+            self._end(next(iter(self._sessions.values())))
+
+    def _end(self, session: Session | None) -> None:
+        """Forget a session, if there is one."""
+        if session is not None and session.endpoint is not None:
+            session.close()
+            self._sessions.pop(session.address, None)
+            self._forget(session.endpoint)
+
+    # --- time ---------------------------------------------------------------------------------
+
+    def _arm(self) -> None:
+        """Set the timer for what is due next, unless it is set for a time before that."""
+        due = self._loop.time() + _TICK_SECONDS
+        if not self._handshakes:
+            if not self._sessions:
+                return
+            oldest = next(iter(self._sessions.values()))
+            due = oldest.last_used + self._config.session_timeout
+        if self._timer is not None:
+            if self._timer.when() <= due:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(due, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        for session in list(self._handshakes.values()):
+            if session.last_used + self._config.message_timeout <= now:
+                self._intake.rejected("handshake", "not in time")
+                del self._handshakes[session.address]
+            else:
+                self._shake_hands(session, now)
+        for session in list(self._sessions.values()):
+            if session.last_used + self._config.session_timeout > now:
+                break
+            self._end(session)
+        self._arm()
+
+
+def client_random_of(datagram: bytes) -> bytes:
+    """Return the random bytes of a ClientHello outside a session; none of all else."""
+    if (
+        len(datagram) >= _CLIENT_RANDOM.stop
+        and datagram[_CONTENT_TYPE] == _HANDSHAKE
+        and datagram[_EPOCH] == b"\0\0"
+        and datagram[_HANDSHAKE_TYPE] == _CLIENT_HELLO
+    ):
+        return datagram[_CLIENT_RANDOM]
+    return b""
+
+
+def cipher_suites() -> tuple[str, ...]:
+    """Return the suites with a pre-shared key and authenticated encryption, the best first.
+
+    TLS_PSK_WITH_AES_128_CCM_8, which every CoAP device with keys has (RFC 7252 9.1.3.1), is one.
+    """
+    return tuple(
+        name
+        for name in ciphers_available()
+        if name.startswith(("TLS-PSK-", "TLS-ECDHE-PSK-"))
+        and any(kind in name for kind in ("-GCM-", "-CCM", "-POLY1305-"))
+    )
