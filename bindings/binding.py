@@ -14,6 +14,7 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
+from bindings import cbor_format
 from bindings.errors import InvalidEventError, NotAnEventError, UnknownEncodingError, excerpt
 from bindings.event import (
     AttributeValue,
@@ -95,8 +96,8 @@ def decode_structured(message: Message, *, batched: bool = True) -> Sequence[Eve
         batched: whether the protocol has a batched mode.
 
     Raises:
-        InvalidEventError: the payload breaks the JSON format.
-        UnknownEncodingError: a format other than JSON, or one that only looks like the family.
+        InvalidEventError: the payload breaks the rules of its format.
+        UnknownEncodingError: a format that is neither JSON nor CBOR, or a batch of CBOR.
     """
     media_type = media_type_of(message.content_type)
     payload = message.payload or b""
@@ -104,6 +105,8 @@ def decode_structured(message: Message, *, batched: bool = True) -> Sequence[Eve
         return (decode_event(payload),)
     if media_type == BATCH_MEDIA_TYPE and batched:
         return decode_batch(payload)
+    if media_type == cbor_format.MEDIA_TYPE:
+        return (cbor_format.decode_event(payload),)
     raise UnknownEncodingError(f"no event format {excerpt(media_type)}; {EVENT_MEDIA_TYPE} is one")
 
 

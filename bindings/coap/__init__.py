@@ -5,7 +5,11 @@
     request           what a request's options say, and which are refused
     identifier        the id of an event that has none
     identity          who has shown credentials, and which sources are its own
+    filling           what a gateway knows beside the request, and fills in
     events            from a complete request to events
+    json_events       structured and batch mode in JSON
+    cbor_events       the same in CBOR, compact form and base records included
+    diagnostics       what to tell the producer
 
 `COAP` is the binding as other protocols have it: one message of attributes and payload, nothing
 filled in. A gateway does more, as constrained devices leave out what it can know: `decode_request`.
@@ -23,7 +27,9 @@ from bindings.binding import (
 )
 from bindings.coap import content_formats
 from bindings.coap.attributes import checked_value, read_attributes, write_attributes
-from bindings.coap.events import Moment, Peer, Route, RouteMode, decode_request, diagnostic
+from bindings.coap.diagnostics import diagnostic
+from bindings.coap.events import decode_request
+from bindings.coap.filling import Moment, Peer, Route, RouteMode
 from bindings.coap.identifier import assembly_key, generate_id
 from bindings.coap.identity import Identity, default_source
 from bindings.coap.request import Request, RequestError, read_request

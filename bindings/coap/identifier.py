@@ -31,6 +31,11 @@ def generate_id(message: Message, payload: bytes, endpoint: bytes, seconds: floa
         b"\xff",
         payload,
     ))  # fmt: skip
+    return id_of(content)
+
+
+def id_of(content: bytes) -> str:
+    """Return an id that is the same for the same content, and for nothing else: 96 bits."""
     return urlsafe_b64encode(blake2b(content, digest_size=12).digest()).decode("ascii")
 
 

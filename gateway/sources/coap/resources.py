@@ -15,8 +15,8 @@ _BINARY_FORMATS: Final = " ".join(
 )
 _FORMATS: Final = {
     "auto": _BINARY_FORMATS,
-    "structured": str(content_formats.JSON),
-    "batch": str(content_formats.JSON),
+    "structured": f"{content_formats.JSON} {content_formats.CBOR}",
+    "batch": f"{content_formats.JSON} {content_formats.CBOR} {content_formats.CBOR_SEQUENCE}",
 }
 
 

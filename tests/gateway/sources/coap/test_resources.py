@@ -31,10 +31,10 @@ async def test_the_event_resources_are_listed():
         with Device(source) as device:
             assert await links(device) == (
                 '</ce>;rt="ce.bin";ct="0 42 50 60 110 112";sz=65536,'
-                '</ce/s>;rt="ce.str";ct="50";sz=65536,'
-                '</ce/b>;rt="ce.bat";ct="50";sz=65536'
+                '</ce/s>;rt="ce.str";ct="50 60";sz=65536,'
+                '</ce/b>;rt="ce.bat";ct="50 60 63";sz=65536'
             )
-            chosen = '</ce/s>;rt="ce.str";ct="50";sz=65536'
+            chosen = '</ce/s>;rt="ce.str";ct="50 60";sz=65536'
             assert await links(device, b"\x49rt=ce.st*") == chosen
             assert await links(device, b"\x47rt=ce.s") == ""
             assert (
