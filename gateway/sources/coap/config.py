@@ -52,6 +52,15 @@ class CoapRoute(Record):
     fill_time: bool = Field(
         default=True, description="give events without `time` the time of their reception"
     )
+    title: str | None = Field(None, description="what /.well-known/core calls it, for people")
+    hidden: bool = Field(default=False, description="leave it out of /.well-known/core")
+
+    @field_validator("title")
+    @classmethod
+    def _is_one_line(cls, title: str | None) -> str | None:
+        if title is not None and not title.isprintable():
+            raise ValueError("a title is one line of text")
+        return title
 
     def templates(self, event: EventTemplate | None) -> dict[str, Template]:
         """Return the templates of attributes that events lack, by attribute.

@@ -98,22 +98,33 @@ class Requests:
         if request.accept not in {None, content_formats.LINK_FORMAT}:
             raise RequestError("no such answer", Code.NOT_ACCEPTABLE, reason="not_acceptable")
         links = self._resources.links(request.queries)
-        wanted = request.block2 or Block(0, more=False, size_exponent=_MAX_BLOCK_EXPONENT)
         room = exchange.max_answer_bytes - _BLOCK_ANSWER_OVERHEAD - len(exchange.token)
-        exponent = min(wanted.size_exponent, _MAX_BLOCK_EXPONENT)
-        if request.block2 is None or wanted.number == 0:
-            while exponent > 0 and min(16 << exponent, len(links)) > room:
-                exponent -= 1
-        start = wanted.number << (exponent + 4)
-        part = links[start : start + (16 << exponent)]
-        if wanted.number and not part:
-            raise RequestError("no such block", Code.BAD_REQUEST, reason="block")
-        block = Block(wanted.number, start + len(part) < len(links), exponent)
         options = [(Number.CONTENT_FORMAT, from_uint(content_formats.LINK_FORMAT))]
-        if request.block2 is not None or block.more:
-            options.append((Number.BLOCK2, block.to_bytes()))
+        part = links
+        if request.block2 is not None or len(links) > room or not exchange.endpoint.is_stream:
+            block, part = _block_of(links, request.block2, room)
+            if request.block2 is not None or block.more:
+                options.append((Number.BLOCK2, block.to_bytes()))
         answer = exchange.answer(Code.CONTENT, options)
         return answer + b"\xff" + part if part else answer
+
+
+def _block_of(content: bytes, wanted: Block | None, room: int) -> tuple[Block, bytes]:
+    """Return the block of an answer that is wanted, or else its first; as large as there is room.
+
+    Raises:
+        RequestError: there is no such block.
+    """
+    wanted = wanted or Block(0, more=False, size_exponent=_MAX_BLOCK_EXPONENT)
+    exponent = min(wanted.size_exponent, _MAX_BLOCK_EXPONENT)
+    if wanted.number == 0:
+        while exponent > 0 and min(16 << exponent, len(content)) > room:
+            exponent -= 1
+    start = wanted.number << (exponent + 4)
+    part = content[start : start + (16 << exponent)]
+    if wanted.number and not part:
+        raise RequestError("no such block", Code.BAD_REQUEST, reason="block")
+    return Block(wanted.number, start + len(part) < len(content), exponent), part
 
 
 def refusal(exchange: Exchange, error: CloudEventError) -> bytes:

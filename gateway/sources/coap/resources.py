@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from typing import Final
+from urllib.parse import quote
 
 from bindings.coap import Route, content_formats
 from gateway.sources.coap.config import CoapRoute, CoapSourceConfig
@@ -18,6 +19,10 @@ _FORMATS: Final = {
     "structured": f"{content_formats.JSON} {content_formats.CBOR}",
     "batch": f"{content_formats.JSON} {content_formats.CBOR} {content_formats.CBOR_SEQUENCE}",
 }
+
+
+_PATH_CHARACTERS: Final = "/!$&'()*+,;=:@"
+"""What stands for itself in a path beside letters, digits and -._~ (RFC 3986 3.3)."""
 
 
 class Resources:
@@ -41,7 +46,7 @@ class Resources:
 
     def links(self, queries: Sequence[bytes]) -> bytes:
         """Return the resources that match a query in link format (RFC 6690 4.1)."""
-        links = [resource.attributes for resource in self._resources.values()]
+        links = [resource.attributes for resource in self._resources.values() if resource.listed]
         for query in queries:
             name, _, wanted = query.decode("utf-8", "replace").partition("=")
             links = [link for link in links if _matches(link.get(name), wanted)]
@@ -70,6 +75,9 @@ class _Resource:
             "ct": _FORMATS[route.mode],
             "sz": str(self._route.max_event_bytes),
         }
+        if route.title is not None:
+            self.attributes["title"] = route.title
+        self.listed = not route.hidden
 
     def route_for(self, endpoint: Endpoint) -> Route:
         facts = {"path": self._path, "device": endpoint.device}
@@ -91,12 +99,18 @@ def _segments(path: str) -> tuple[bytes, ...]:
 
 
 def _link(attributes: Mapping[str, str]) -> str:
+    """Return a link (RFC 6690 2); `sz` is a number, the others are strings."""
     rest = "".join(
-        f";{name}={value}" if name == "sz" else f';{name}="{value}"'
+        f";{name}={value if name == 'sz' else _quoted(value)}"
         for name, value in attributes.items()
         if name != "href"
     )
-    return f"<{attributes['href']}>{rest}"
+    return f"<{quote(attributes['href'], safe=_PATH_CHARACTERS)}>{rest}"
+
+
+def _quoted(value: str) -> str:
+    escaped = value.replace("\\", r"\\").replace('"', r"\"")
+    return f'"{escaped}"'
 
 
 def _matches(value: str | None, wanted: str) -> bool:
