@@ -40,7 +40,7 @@ OUTCOMES = {
     "404": (Answer(404), (503, "1"), (0xA3, range(30, 91)), b"-ERR sink_down"),
     "503": (Answer(503), (503, "1"), (0xA3, range(30, 91)), b"-ERR sink_down"),
     "503, 7 s": (Answer(503, {"Retry-After": "7"}), (503, "7"), (0xA3, [7]), b"-ERR sink_down"),
-    "429, 7 s": (Answer(429, {"Retry-After": "7"}), (503, "7"), (0x9D, [7]), b"-ERR sink_busy"),
+    "429, 7 s": (Answer(429, {"Retry-After": "7"}), (429, "7"), (0x9D, [7]), b"-ERR sink_busy"),
 }
 
 

@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_va
 from bindings.binding import ContentMode
 from bindings.wire.http1 import is_field_name, is_field_value
 from gateway.config.records import Duration, SinkConfig, Size
+from gateway.sinks.http.webhook_config import WebhookConfig, is_loopback
 
 _OURS = frozenset(
     {"host", "content-length", "content-type", "transfer-encoding", "connection", "expect"}
@@ -77,6 +78,10 @@ class HttpSinkConfig(SinkConfig):
         60.0, description="an unused connection is closed after this time"
     )
     http_version: Literal["1.1"] = Field("1.1", description="1.1")
+    webhook: WebhookConfig | None = Field(
+        None,
+        description="deliver as http-webhook.md says: events go once the receiver has consented",
+    )
 
     @field_validator("url")
     @classmethod
@@ -102,3 +107,36 @@ class HttpSinkConfig(SinkConfig):
         if sum(ways) > 1:
             raise ValueError("token, token_file, username, headers.Authorization: one of these")
         return self
+
+    @model_validator(mode="after")
+    def _check_webhook(self) -> Self:
+        webhook = self.webhook
+        if webhook is None:
+            return self
+        if self.is_k_sink:
+            raise ValueError("webhook: what ${K_SINK} names takes events without asking")
+        if any(name.lower().startswith("webhook-") for name in self.headers):
+            raise ValueError("headers: the WebHook- headers are set by `webhook`")
+        url = parse_url(self.url)
+        if "access_token=" in url.query:
+            raise ValueError("url: give access_token as `token`, with webhook.query_token: true")
+        if self.username is not None or url.username is not None:
+            raise ValueError("webhook: tokens are shown, not user names (http-webhook.md 3)")
+        has_token = self.token_file is not None or bool(
+            self.token and self.token.get_secret_value()
+        )
+        if webhook.query_token and not has_token:
+            raise ValueError("webhook.query_token needs token or token_file")
+        if not is_loopback(url.hostname or ""):
+            # On loopback nobody else listens, nor can it be flooded from afar.
+            self._check_protection(url, has_token=has_token)
+        return self
+
+    def _check_protection(self, url: SplitResult, *, has_token: bool) -> None:
+        if url.scheme != "https":
+            raise ValueError("webhook: the url must be https (http-webhook.md 2.1)")
+        if not has_token and not any(name.lower() == "authorization" for name in self.headers):
+            raise ValueError(
+                "webhook: a token is required (http-webhook.md 3):"
+                " token, token_file or headers.Authorization"
+            )

@@ -5,7 +5,8 @@ or breaks off is a success, and costs the connection.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Final, Protocol, cast
 
 import httptools
@@ -17,6 +18,11 @@ MAX_KEPT_BODY: Final = 768
 # An answer with a longer body than this is not read to its end: the connection goes instead.
 _MAX_READ_BODY: Final = 262_144
 _MAX_HEAD: Final = 65_536
+# Field names by their length, which is cheaper to compare.
+_KEPT_FIELDS: Final = {
+    len(name): name for name in (b"retry-after", b"webhook-allowed-rate", b"webhook-allowed-origin")
+}
+_NO_FIELDS: Final[Mapping[bytes, str]] = MappingProxyType({})
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -24,17 +30,22 @@ class Answer(msgspec.Struct, frozen=True):
 
     Attributes:
         status: of the answer; None if there was none.
-        retry_after: the field as it stood there; "" without it.
+        fields: those of `Retry-After` and `WebHook-Allowed-*` that stood there, in lower case.
         body: its first bytes.
         error: why there is no answer.
         timed_out: there is none because time was up.
     """
 
     status: int | None
-    retry_after: str = ""
+    fields: Mapping[bytes, str] = _NO_FIELDS
     body: bytes = b""
     error: str = ""
     timed_out: bool = False
+
+    @property
+    def retry_after(self) -> str:
+        """The field as it stood there; "" without it."""
+        return self.fields.get(b"retry-after", "")
 
 
 class Request:
@@ -96,7 +107,7 @@ class Connection(asyncio.Protocol):
         self._received = b""
         self._head_done = False
         self._answered = False
-        self._retry_after = ""
+        self._fields = _NO_FIELDS
         self._body: list[bytes] = []
         self._body_bytes = 0
         self._status_code = 0
@@ -182,12 +193,18 @@ class Connection(asyncio.Protocol):
         self._surplus = self._answered
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if len(name) == 11 and not self._answered and name.lower() == b"retry-after":
-            self._retry_after = value.decode("latin-1")
+        kept = _KEPT_FIELDS.get(len(name))
+        if kept is not None and not self._answered and name.lower() == kept:
+            text = value.decode("latin-1").strip(" \t")
+            if kept in self._fields:  # RFC 9110 5.3: two lines are one list
+                text = f"{self._fields[kept]}, {text}"
+            self._fields = {**self._fields, kept: text}
 
     def on_headers_complete(self) -> None:
         self._status_code = self._parser.get_status_code()
         self._head_done = self._status_code >= 200 or self._status_code == 101
+        if not self._head_done:  # what a 1xx says is not about the answer
+            self._fields = _NO_FIELDS
 
     def on_body(self, body: bytes) -> None:
         if self._body_bytes < MAX_KEPT_BODY:
@@ -209,7 +226,7 @@ class Connection(asyncio.Protocol):
 
     def _answer(self, status: int) -> Answer:
         body = b"".join(self._body)[:MAX_KEPT_BODY] if self._body else b""
-        return Answer(status, self._retry_after, body)
+        return Answer(status, self._fields, body)
 
     def _finish(self) -> None:
         """Hand over a complete answer, and take the next request."""

@@ -19,7 +19,7 @@ from typing import ClassVar
 import msgspec
 
 from bindings.event import Event
-from bindings.http import HTTP, join_batch
+from bindings.http import join_batch
 from bindings.json_format import encode_event
 from gateway.delivery import Failure, Outcome, Reason
 from gateway.sinks.http.config import HttpSinkConfig
@@ -27,6 +27,7 @@ from gateway.sinks.http.connection import Answer, Request
 from gateway.sinks.http.pool import Pool
 from gateway.sinks.http.target import Target
 from gateway.sinks.http.verdict import failure
+from gateway.sinks.http.webhook import Webhook
 
 _log = logging.getLogger(__name__)
 
@@ -52,15 +53,6 @@ class Chain:
     def put_back(self) -> None:
         """Let what is under way wait again, in its place."""
         self.positions.extendleft(reversed(self.under_way))
-
-    def take_first_of_each_key(self, events: Sequence[Event]) -> None:
-        """Put the events under way that any order would allow to fail together."""
-        first: dict[str, int] = {}
-        for position in self.positions:
-            first.setdefault(events[position].key, position)
-        self.under_way = tuple(first.values())
-        taken = set(self.under_way)
-        self.positions = deque(p for p in self.positions if p not in taken)
 
 
 class Job:
@@ -95,6 +87,7 @@ class HttpSink:
         self._config = config
         self._target: Target | None = None
         self._pool: Pool | None = None
+        self._webhook: Webhook | None = None
         self._jobs: deque[Job] = deque()
         self._ready = 0
         self._timeout = config.timeout
@@ -111,6 +104,9 @@ class HttpSink:
             timeout=self._timeout,
             idle_timeout=config.idle_timeout,
         )
+        if config.webhook is not None:
+            self._webhook = Webhook(config.name, config.webhook, target, self)
+            await self._webhook.open()
 
     async def send(
         self,
@@ -135,6 +131,8 @@ class HttpSink:
         if self._pool is not None:
             await self._pool.close()
             self._pool = None
+        if self._webhook is not None:
+            await self._webhook.close()
 
     def _chains(self, events: Sequence[Event]) -> "deque[Chain]":
         if self._config.batch:  # batches go one after the other, so order needs no more
@@ -160,11 +158,17 @@ class HttpSink:
 
     def ready(self) -> int:
         """Return how many requests could be sent now."""
-        return self._ready
+        return self._ready if self._webhook is None else self._allowed(self._webhook)
 
     def next(self) -> Request | None:
         """Take the next request of the oldest job that has one."""
-        jobs = self._jobs
+        webhook, jobs = self._webhook, self._jobs
+        if webhook is not None:
+            if self._allowed(webhook) == 0:
+                return None
+            request = webhook.take(self._timeout)
+            if request is not None:
+                return request
         while jobs:
             job = jobs[0]
             if job.ready:
@@ -177,15 +181,37 @@ class HttpSink:
         return None
 
     def fail(self, answer: Answer) -> None:
-        """Fail the next event of every chain that waits, and with it the chain."""
+        """Fail everything that waits: the receiver can't be reached."""
+        self._note(answer)
+        first = failure(0, answer, token_may_change=False, now=time.time())
+        if first is not None:
+            self._fail_waiting(first)
+
+    def wake(self) -> None:
+        """Send what may be sent, fail what may not: the receiver's consent has changed."""
+        if self._ready and self._pool is not None:
+            self._pool.wake()
+
+    def _allowed(self, webhook: Webhook) -> int:
+        """Return how many requests may go now; fails what the receiver does not want."""
+        if not self._ready:
+            return 0
+        refusal = webhook.refusal()
+        if refusal is not None:
+            self._fail_waiting(refusal)
+        return webhook.room(self._ready) if self._ready else 0
+
+    def _fail_waiting(self, first: Failure) -> None:
+        """Fail every chain whose next request could be sent; `first` is of any position."""
         jobs, self._jobs = self._jobs, deque()
         self._ready = 0
         for job in jobs:
             chains = list(job.ready)
             job.ready.clear()
             for chain in chains:
-                chain.take_first_of_each_key(job.events)
-                self._answered(job, chain, answer)
+                chain.under_way, chain.positions = tuple(chain.positions), deque()
+                self._fail_in_order(job, chain.under_way, first)
+                job.end_chain()
 
     # Requests and answers.
 
@@ -196,7 +222,7 @@ class HttpSink:
             return self._encode_batch(target, job, chain)
         position = chain.positions.popleft()
         chain.under_way = (position,)
-        return target.request(HTTP.encode(target.prepare(job.events[position]), config.mode))
+        return target.deliver(job.events[position])
 
     def _encode_batch(self, target: Target, job: Job, chain: Chain) -> bytes:
         """Take as many events as one batch holds."""
@@ -227,6 +253,12 @@ class HttpSink:
             self._go_on(job, chain)
             return
         chain.retried_token = False
+        if self._webhook is not None:
+            if answer.status == 403 and self._webhook.doubt():
+                chain.put_back()
+                self._go_on(job, chain)
+                return
+            self._webhook.observe(answer)
         first = failure(
             positions[0], answer, token_may_change=target.token_may_change, now=time.time()
         )
@@ -251,14 +283,27 @@ class HttpSink:
         if first.outcome is Outcome.RELEASED:
             self._hold(job, chain)
 
-    def _hold(self, job: Job, chain: Chain) -> None:
+    @staticmethod
+    def _fail_in_order(job: Job, positions: Sequence[int], first: Failure) -> None:
+        """Fail events that were not sent, the first of each key with `first`."""
+        held: set[str] = set()
+        for position in positions:
+            key = job.events[position].key
+            if key in held:
+                job.failures.append(_held(position))
+            else:
+                job.failures.append(msgspec.structs.replace(first, position=position))
+                if first.outcome is Outcome.RELEASED:
+                    held.add(key)
+
+    @staticmethod
+    def _hold(job: Job, chain: Chain) -> None:
         """Report the later events of the keys that failed as not attempted."""
         failed = {job.events[position].key for position in chain.under_way}
         later = deque[int]()
         for position in chain.positions:
             if job.events[position].key in failed:
-                detail = "an earlier event of its key failed"
-                job.failures.append(Failure(position, Outcome.RELEASED, Reason.HELD, detail=detail))
+                job.failures.append(_held(position))
             else:
                 later.append(position)
         chain.positions = later
@@ -285,3 +330,8 @@ class HttpSink:
             _log.warning(
                 "sink %s answers again", self._config.name, extra={"sink": self._config.name}
             )
+
+
+def _held(position: int) -> Failure:
+    detail = "an earlier event of its key failed"
+    return Failure(position, Outcome.RELEASED, Reason.HELD, detail=detail)

@@ -3,13 +3,14 @@
 import asyncio
 import base64
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from urllib.parse import SplitResult, unquote
+from urllib.parse import SplitResult, quote, unquote
 
 from bindings.binding import Message
 from bindings.event import Event
+from bindings.http import HTTP
 from gateway.errors import GatewayError
 from gateway.sinks.http import knative
 from gateway.sinks.http.config import HttpSinkConfig, parse_url
@@ -57,7 +58,7 @@ class Target:
         self._overrides = knative.overrides(environ.get("K_CE_OVERRIDES", ""))
         path = config.token_file or (token_file if config.is_k_sink else None)
         self._token_file = TokenFile(path) if path is not None else None
-        self._token = ""
+        self._token = self._configured_token = _token(config)
         self.timeout = knative.sink_timeout(environ) or config.timeout
         self.token_may_change = self._token_file is not None
         tls = url.scheme == "https"
@@ -66,14 +67,13 @@ class Target:
         )
         if tls:
             self._tls()  # a wrong file is an error now, not at the first event
-        self._start = self._request_line(url, environ)
-        self._authorization = _authorization(config, url)
-        self._head = self._start + self._authorization
+        self._resource = (url.path or "/") + (f"?{url.query}" if url.query else "")
+        self._fields = self._common_fields(url, environ)
+        self._basic = _basic(config, url)
+        self._head = self._head_of("POST")
 
-    def _request_line(self, url: SplitResult, environ: Mapping[str, str]) -> bytes:
-        target = (url.path or "/") + (f"?{url.query}" if url.query else "")
+    def _common_fields(self, url: SplitResult, environ: Mapping[str, str]) -> bytes:
         lines = [
-            f"POST {target} HTTP/1.1",
             f"Host: {url.netloc.rpartition('@')[2]}",
             f"User-Agent: cloudevents-gateway/{version('cloudevents-gateway')}",
         ]
@@ -81,13 +81,44 @@ class Target:
         if namespace.isascii() and namespace.replace("-", "").isalnum():
             lines.append(f"Kn-Namespace: {namespace}")
         lines += [f"{name}: {value}" for name, value in self._config.headers.items()]
+        webhook = self._config.webhook
+        if webhook is not None:
+            lines.append(f"WebHook-Request-Origin: {webhook.origin}")
+            if webhook.query_token:  # http-webhook.md 3.2
+                lines.append("Cache-Control: no-store")
         return ("\r\n".join(lines) + "\r\n").encode("latin-1")
+
+    def _head_of(self, method: str) -> bytes:
+        """Return a request up to the fields that differ from one to the next."""
+        resource, shown, webhook = self._resource, self._basic, self._config.webhook
+        if self._token and webhook is not None and webhook.query_token:
+            separator = "&" if "?" in resource else "?"
+            resource += f"{separator}access_token={quote(self._token, safe='')}"
+        elif self._token:
+            shown = f"Authorization: Bearer {self._token}\r\n".encode("ascii")
+        return f"{method} {resource} HTTP/1.1\r\n".encode("latin-1") + self._fields + shown
 
     def prepare(self, event: Event) -> Event:
         """Return the event as this receiver gets it."""
         if not self._overrides:
             return event
         return event.replace(extensions={**event.extensions, **self._overrides})
+
+    def deliver(self, event: Event) -> bytes:
+        """Return the bytes of the request that carries one event."""
+        event = self.prepare(event)
+        message = HTTP.encode(event, self._config.mode)
+        if self._config.webhook is not None and not (message.payload and message.content_type):
+            # http-webhook.md 2.1: a payload and its Content-Type are required.
+            message = HTTP.encode(event, "structured")
+        return self.request(message)
+
+    def options(self, fields: Iterable[tuple[str, str]]) -> bytes:
+        """Return the bytes of an OPTIONS request to the same resource."""
+        if self._token_file is not None:
+            self._refresh_token()
+        lines = "".join(f"{name}: {value}\r\n" for name, value in fields)
+        return self._head_of("OPTIONS") + f"{lines}Content-Length: 0\r\n\r\n".encode("latin-1")
 
     def request(self, message: Message) -> bytes:
         """Return the bytes of the request that carries `message`."""
@@ -114,16 +145,17 @@ class Target:
         if self._token_file is None:
             return False
         self._token_file.forget()
-        self._refresh_token()
-        return bool(self._token)
+        return bool(self._refresh_token())
 
-    def _refresh_token(self) -> None:
+    def _refresh_token(self) -> str:
+        """Take the token as it is in the file now, and return it."""
         assert self._token_file is not None  # noqa: S101 - for the type checker
-        token = self._token_file.token(self._loop.time())
+        in_file = self._token_file.token(self._loop.time())
+        token = in_file or self._configured_token
         if token != self._token:
             self._token = token
-            shown = f"Authorization: Bearer {token}\r\n".encode("ascii") if token else b""
-            self._head = self._start + (shown or self._authorization)
+            self._head = self._head_of("POST")
+        return in_file
 
     # TLS.
 
@@ -153,12 +185,14 @@ def _parsed(text: str) -> SplitResult:
         raise GatewayError(str(error)) from None
 
 
-def _authorization(config: HttpSinkConfig, url: SplitResult) -> bytes:
-    if config.token is not None:
-        token = config.token.get_secret_value()
-        if not token.isascii() or not token.isprintable():
-            raise GatewayError("the token holds characters that a header can't")
-        return f"Authorization: Bearer {token}\r\n".encode("ascii")
+def _token(config: HttpSinkConfig) -> str:
+    token = config.token.get_secret_value() if config.token is not None else ""
+    if not token.isascii() or not token.isprintable():
+        raise GatewayError("the token holds characters that a header can't")
+    return token
+
+
+def _basic(config: HttpSinkConfig, url: SplitResult) -> bytes:
     user, password = config.username, config.password.get_secret_value() if config.password else ""
     if user is None and url.username is not None:
         user, password = unquote(url.username), unquote(url.password or "")

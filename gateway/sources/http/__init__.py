@@ -2,7 +2,8 @@
 
 `source` opens the port; `listener` is what its connections share, with the one timer; `connection`
 reads requests and answers them in order; `admission` judges a request by its head; `answers` says
-what each answer looks like; `handshake` is OPTIONS; `credentials` says who may send.
+what each answer looks like; `credentials` says who may send, and `rate` how often. `handshake` is
+OPTIONS, `callback` a call to the sender that asked for consent, `origin` where such a call may go.
 """
 
 from gateway.sources.http.config import HttpSourceConfig

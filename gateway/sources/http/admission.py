@@ -7,18 +7,16 @@ from urllib.parse import unquote
 
 from gateway.sources.http import answers
 from gateway.sources.http.answers import Answer
-from gateway.sources.http.handshake import ORIGIN, allows
+from gateway.sources.http.handshake import CALLBACK, ORIGIN, RATE, allows
 from gateway.sources.http.listener import Listener
 
 KNOWN_FIELDS: Final = frozenset({
     b"authorization", b"connection", b"content-encoding", b"content-length", b"content-type",
-    b"expect", b"host", b"transfer-encoding", b"webhook-request-origin", b"webhook-request-rate",
+    b"expect", b"host", b"transfer-encoding", ORIGIN, RATE, CALLBACK,
 })  # fmt: skip
 """The fields that are looked at, besides ce-*; in lower case."""
 
-SINGLE_FIELDS: Final = frozenset(
-    {b"authorization", b"content-type", b"host", b"webhook-request-origin"}
-)
+SINGLE_FIELDS: Final = frozenset({b"authorization", b"content-type", b"host", ORIGIN, CALLBACK})
 """Fields that must not stand there twice: two parties could read two different requests."""
 
 
@@ -90,6 +88,8 @@ def _refuse_target(listener: Listener, head: Head) -> Refusal | None:
     is_right = path == listener.path if listener.path is not None else path[:1] == b"/"
     if not is_right and not (head.method == b"OPTIONS" and path == b"*"):
         return Refusal(answers.NOT_FOUND, "not_found")
+    if listener.config.retired:
+        return Refusal(answers.GONE, "retired")
     if head.method == b"OPTIONS":
         return None
     if head.method != b"POST":
@@ -98,12 +98,24 @@ def _refuse_target(listener: Listener, head: Head) -> Refusal | None:
 
 
 def _refuse_sender(listener: Listener, fields: dict[bytes, bytes], query: bytes) -> Refusal | None:
-    credentials = listener.credentials
-    if credentials is not None and not credentials.accepts(fields.get(b"authorization"), query):
-        return Refusal(credentials.challenge, "unauthorized")
-    origin = fields.get(ORIGIN)
-    if origin is not None and not allows(listener.config, origin.decode("latin-1")):
-        return Refusal(answers.FORBIDDEN, "unauthorized")
+    credentials, authorization = listener.credentials, fields.get(b"authorization")
+    if credentials is not None:
+        if credentials.are_shown_twice(authorization, query):
+            return Refusal(answers.TWO_TOKENS, "malformed")
+        if not credentials.accepts(authorization, query):
+            return Refusal(credentials.challenge, "unauthorized")
     if fields.get(b"content-encoding", b"identity").lower() != b"identity":
         return Refusal(answers.CODING, "unknown_encoding")
-    return None
+    return _refuse_origin(listener, fields.get(ORIGIN))
+
+
+def _refuse_origin(listener: Listener, origin: bytes | None) -> Refusal | None:
+    """Judge WebHook-Request-Origin (http-webhook.md 4)."""
+    if not origin and listener.config.require_origin:
+        return Refusal(answers.NO_ORIGIN, "unauthorized")
+    if origin is None:
+        return None
+    if not allows(listener.config, origin.decode("latin-1")):
+        return Refusal(answers.FORBIDDEN, "unauthorized")
+    wait = listener.wait_of(origin)
+    return Refusal(answers.too_many(wait), "too_many_requests") if wait else None

@@ -3,11 +3,13 @@
 | what became of the message                     | answer                   |
 |------------------------------------------------|--------------------------|
 | ACCEPTED by every sink, or stored              | 202                      |
-| RELEASED: the gateway or a sink is busy, down  | 503 + Retry-After        |
+| RELEASED: a sink was sent too much             | 429 + Retry-After        |
+| RELEASED: the gateway is busy, a sink is down  | 503 + Retry-After        |
 | REJECTED by a sink                             | 422                      |
 | no answer within `ack_timeout`                 | 504 + Retry-After        |
 | an invalid event, malformed HTTP               | 400                      |
 | no or wrong credentials, origin not allowed    | 401, 403                 |
+| more than `allowed_rate`; `retired`            | 429 + Retry-After; 410   |
 | another path, method, expectation              | 404, 405, 417            |
 | too slow, too large, unknown encoding          | 408, 413, 431, 415       |
 
@@ -22,7 +24,7 @@ from typing import Final
 
 from bindings.errors import CloudEventError, InvalidEventError, TooLargeError
 from bindings.wire.http1 import format_date, response_head
-from gateway.delivery import Outcome, Settlement
+from gateway.delivery import Outcome, Reason, Settlement
 
 MAX_BODY: Final = 768
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -88,8 +90,13 @@ ACCEPTED: Final = Answer(202)
 ACCEPTED_PRIVATE: Final = Answer(202, fields=(("Cache-Control", "private"),))
 MALFORMED: Final = Answer(400, "malformed HTTP request")
 FORBIDDEN: Final = Answer(403, "this WebHook-Request-Origin has no consent")
+NO_ORIGIN: Final = Answer(403, "deliveries carry WebHook-Request-Origin here")
+TWO_TOKENS: Final = Answer(400, "the token is shown in the header or in the query, not in both")
+GONE: Final = Answer(410, "this address has been retired")
 NOT_FOUND: Final = Answer(404, "events are taken at another path")
 METHOD_NOT_ALLOWED: Final = Answer(405, "events are sent by POST", (ALLOW,))
+# An OPTIONS that is not supported (http-webhook.md 4.2).
+NO_OPTIONS: Final = Answer(405, "events are sent by POST", (("Allow", "POST"),))
 TOO_SLOW: Final = Answer(408, "the request did not arrive in time")
 CODING: Final = Answer(415, "content codings are not supported", (("Accept-Encoding", "identity"),))
 EXPECTATION: Final = Answer(417, "the only expectation known is 100-continue")
@@ -121,4 +128,10 @@ def answer_settlement(settlement: Settlement) -> Answer:
         return Answer(422, text)
     seconds = settlement.retry_after
     wait = 1 if seconds is None or seconds < 1 else math.ceil(min(seconds, 86_400.0))
-    return Answer(503, text, (("Retry-After", str(wait)),))
+    status = 429 if settlement.reason is Reason.SINK_BUSY else 503
+    return Answer(status, text, (("Retry-After", str(wait)),))
+
+
+def too_many(wait: int) -> Answer:
+    """Return the answer to a sender that is faster than it may be, for `wait` seconds."""
+    return Answer(429, "more requests than allowed", (("Retry-After", str(wait)),))

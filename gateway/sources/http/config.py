@@ -2,9 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, StringConstraints
+from pydantic import Field, SecretStr, StringConstraints, field_validator
 
 from gateway.config.records import Address, Duration, Listen, SourceConfig
+from gateway.sources.http.origin import parse_origin
 
 
 class HttpSourceConfig(SourceConfig):
@@ -21,12 +22,29 @@ class HttpSourceConfig(SourceConfig):
         description='the one path that takes events; others are answered 404; "*" for every path',
     )
     token: SecretStr | None = Field(None, description="Bearer token that senders have to show")
+    retired: bool = Field(
+        default=False,
+        description="answer 410 Gone: nothing is taken any more, and webhook senders stop",
+    )
     allowed_origins: Literal["*"] | list[str] = Field(
         "*",
-        description='webhook senders with consent: "*" (anyone) or a list of exact origins',
+        description='webhook senders with consent: "*" (anyone) or a list of exact origins; '
+        "an empty list: no webhook, OPTIONS is answered 405",
+    )
+    require_origin: bool = Field(
+        default=False,
+        description="refuse a delivery without WebHook-Request-Origin (403); "
+        "one whose origin has no consent is always refused",
     )
     allowed_rate: Literal["*"] | Annotated[int, Field(ge=1)] = Field(
-        "*", description='requests per minute told to webhook senders; "*" for no limit'
+        "*",
+        description="requests per minute that each webhook sender is told and held to (429); "
+        '"*" for no limit',
+    )
+    callbacks: list[str] = Field(
+        [],
+        description="https://host[:port] of webhook senders that are given consent by a POST to "
+        "their WebHook-Request-Callback; others get it in the answer, and no call is made",
     )
     max_connections: int = Field(
         10_000, ge=1, description="open connections; one more is answered 503 and closed"
@@ -47,3 +65,11 @@ class HttpSourceConfig(SourceConfig):
         60.0,
         description="for the event to be delivered or stored; then 504, and the sender repeats it",
     )
+
+    @field_validator("callbacks")
+    @classmethod
+    def _check_callbacks(cls, texts: list[str]) -> list[str]:
+        for text in texts:
+            if parse_origin(text) is None or text.count("/") != 2:
+                raise ValueError(f"expected https://host[:port], not {text!r}")
+        return texts

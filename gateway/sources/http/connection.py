@@ -17,7 +17,6 @@ from gateway.delivery import BUSY, DRAINING, Delivery
 from gateway.sources.http import admission, answers
 from gateway.sources.http.admission import KNOWN_FIELDS, SINGLE_FIELDS, Head, Refusal
 from gateway.sources.http.exchange import AnswerQueue, Exchange
-from gateway.sources.http.handshake import answer_options
 from gateway.sources.http.listener import Listener
 
 # The head of a request in bytes. nginx takes 32 KiB, Node 16 KiB, uvicorn 64 KiB; nine attributes
@@ -310,7 +309,7 @@ class Connection(asyncio.Protocol):
             self._count(self._refusal)
             exchange.answer(self._refusal.answer)
         elif self._parser.get_method() == b"OPTIONS":
-            exchange.answer(answer_options(self._listener.config, self._fields))
+            exchange.answer(self._listener.handshake.answer(self._fields))
         else:
             self._take(exchange)
         if exchange.close:

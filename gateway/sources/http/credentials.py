@@ -32,6 +32,12 @@ class Credentials:
             token = config.token.get_secret_value().encode()
         return None if basic is None and token is None else cls(basic, token)
 
+    def are_shown_twice(self, authorization: bytes | None, query: bytes) -> bool:
+        """Whether a token is in the query besides the field (RFC 6750 2: one method a request)."""
+        return (
+            self._token is not None and authorization is not None and bool(_tokens_in_query(query))
+        )
+
     def accepts(self, authorization: bytes | None, query: bytes) -> bool:
         """Whether a request shows the credentials.
 
@@ -40,12 +46,18 @@ class Credentials:
             query: the target's query; looked at for `access_token` when there is no field.
         """
         if authorization is None:
-            if self._token is None or b"access_token=" not in query:
-                return False
-            tokens = [part[13:] for part in query.split(b"&") if part.startswith(b"access_token=")]
-            return len(tokens) == 1 and hmac.compare_digest(
-                unquote_to_bytes(tokens[0]), self._token
+            tokens = _tokens_in_query(query)
+            return (
+                self._token is not None
+                and len(tokens) == 1
+                and hmac.compare_digest(unquote_to_bytes(tokens[0]), self._token)
             )
         scheme, _, shown = authorization.partition(b" ")
         expected = {b"basic": self._basic, b"bearer": self._token}.get(scheme.lower())
         return expected is not None and hmac.compare_digest(shown.strip(b" "), expected)
+
+
+def _tokens_in_query(query: bytes) -> list[bytes]:
+    if b"access_token=" not in query:
+        return []
+    return [part[13:] for part in query.split(b"&") if part.startswith(b"access_token=")]

@@ -14,6 +14,8 @@ from gateway.interfaces import Intake
 from gateway.sources.http.answers import Clock
 from gateway.sources.http.config import HttpSourceConfig
 from gateway.sources.http.credentials import Credentials
+from gateway.sources.http.handshake import Handshake
+from gateway.sources.http.rate import RateLimit
 
 _SWEEP_SECONDS: Final = 1.0
 
@@ -47,6 +49,8 @@ class Listener:
         self.intake = intake
         self.clock = Clock()
         self.credentials = Credentials.of(config)
+        self.handshake = Handshake(config)
+        self._rate = None if config.allowed_rate == "*" else RateLimit(config.allowed_rate)
         self._wrapper = None if config.event is None else config.event.wrapper()
         self.path = None if config.path == "*" else config.path.encode("ascii")
         self.timeouts = (config.keep_alive_timeout, config.header_timeout, config.body_timeout)
@@ -110,8 +114,13 @@ class Listener:
         )
         return (event,)
 
+    def wait_of(self, origin: bytes) -> int:
+        """Count a delivery; returns 0, or the seconds for which its sender has to wait."""
+        return 0 if self._rate is None else self._rate.wait(origin.lower(), self._loop.time())
+
     async def close(self) -> None:
         """Drop every connection and the timer."""
+        await self.handshake.close()
         for sender in tuple(self._connections):
             sender.abort()
         await self._empty.wait()

@@ -196,9 +196,9 @@ async def test_acknowledgement_waits_for_the_settlement(start, connect):
             None,
         ),
         (Settlement(Outcome.RELEASED, Reason.SINK_DOWN), 503, "1"),
-        (Settlement(Outcome.RELEASED, Reason.SINK_BUSY, 2.2), 503, "3"),
+        (Settlement(Outcome.RELEASED, Reason.SINK_BUSY, 2.2), 429, "3"),
         (Settlement(Outcome.RELEASED, Reason.TIMEOUT, 0.0), 503, "1"),
-        (Settlement(Outcome.RELEASED, Reason.SINK_BUSY, 1e12), 503, "86400"),
+        (Settlement(Outcome.RELEASED, Reason.SINK_BUSY, 1e12), 429, "86400"),
     ],
 )
 async def test_settlement_decides_the_answer(start, connect, settlement, status, retry_after):
