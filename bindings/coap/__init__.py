@@ -4,6 +4,7 @@
     attributes        attributes as Uri-Query options
     request           what a request's options say, and which are refused
     identifier        the id of an event that has none
+    protected         what a message under OSCORE shows, and what is inside
     identity          who has shown credentials, and which sources are its own
     filling           what a gateway knows beside the request, and fills in
     events            from a complete request to events

@@ -41,5 +41,5 @@ def id_of(content: bytes) -> str:
 
 def assembly_key(message: Message) -> bytes:
     """Return what all blocks of one payload have in common beside their endpoint (section 10.2)."""
-    ignored = _PER_BLOCK | {Number.NO_RESPONSE}
+    ignored = _PER_BLOCK | {Number.ECHO, Number.NO_RESPONSE}
     return serialise_options(option for option in message.options if option[0] not in ignored)

@@ -14,13 +14,22 @@ class RequestError(CloudEventError):
 
     Attributes:
         code: the response code.
+        options: of the answer.
     """
 
     default_reason = "refused_request"
 
-    def __init__(self, text: str, code: Code, *, reason: str | None = None) -> None:
+    def __init__(
+        self,
+        text: str,
+        code: Code,
+        *,
+        reason: str | None = None,
+        options: Sequence[Option] = (),
+    ) -> None:
         super().__init__(text, reason=reason)
         self.code = code
+        self.options = options
 
     @property
     def is_for_confirmable_only(self) -> bool:

@@ -16,6 +16,8 @@ from gateway.config.records import (
     Size,
     SourceConfig,
 )
+from gateway.sources.coap.oscore_config import OscoreContexts
+from gateway.sources.coap.psk import PreSharedKey, check_identities
 
 
 class CoapRoute(Record):
@@ -30,7 +32,7 @@ class CoapRoute(Record):
     source: str | None = Field(
         None,
         description="source of events that name none, such as /devices/{device}; default: "
-        "/devices/{device}, the name in its certificate, or else coap://{device}, its IP address",
+        "/devices/{device}, the label of its credentials, or else coap://{device}, its IP address",
     )
     subject: str | None = Field(
         None, description="subject of events that name none; templates allowed"
@@ -100,14 +102,33 @@ DEFAULT_ROUTES: Final = {
 
 
 class CoapSourceConfig(SourceConfig):
-    """A CoAP server over UDP, and by choice over TCP, TLS and WebSockets (RFC 8323)."""
+    """A CoAP server over UDP, and by choice over DTLS, TCP, TLS and WebSockets (RFC 8323)."""
 
-    datagram_listeners: ClassVar[frozenset[str]] = frozenset({"listen"})
+    datagram_listeners: ClassVar[frozenset[str]] = frozenset({"listen", "listen_dtls"})
 
     listen: Listen | None = Field(
         Address("0.0.0.0", 5683),  # noqa: S104 - devices are elsewhere
         description="where to listen (UDP); null for none; on a host with several addresses name "
         "one, since answers leave from the address that the system chooses",
+    )
+    listen_dtls: Listen | None = Field(
+        None,
+        description="where to listen for DTLS sessions (coaps), usually port 5684; needs `psk`",
+    )
+    psk: dict[str, PreSharedKey] = Field(
+        {},
+        description="pre-shared keys for DTLS by identity, which says what source is the sender's "
+        "own, as /devices/IDENTITY",
+    )
+    max_sessions: int = Field(
+        4096,
+        ge=1,
+        description="DTLS sessions at once, up to 100 KB each; one more ends the least used",
+    )
+    session_timeout: Duration = Field(
+        86400.0,
+        gt=0,
+        description="how long a DTLS session may be silent; its sender has to begin another then",
     )
     listen_tcp: Listen | None = Field(
         None, description="where to listen for connections (coap+tcp), usually port 5683"
@@ -139,7 +160,7 @@ class CoapSourceConfig(SourceConfig):
         30.0,
         gt=0,
         description="how long a connection may be silent before its first message, "
-        "and how long a message may take to arrive; then it is aborted",
+        "and how long a message or a DTLS handshake may take; then it is aborted",
     )
     routes: dict[str, CoapRoute] = Field(
         DEFAULT_ROUTES,
@@ -179,6 +200,11 @@ class CoapSourceConfig(SourceConfig):
         16 * 2**20,
         description="memory for payloads of which blocks are missing; the oldest go first",
     )
+    oscore: OscoreContexts = Field(
+        [],
+        description="security contexts of OSCORE (RFC 8613), one for each device; each belongs to "
+        "one gateway, and to a host whose clock does not go back while the gateway is down",
+    )
     receive_buffer_bytes: Size = Field(
         4 * 2**20,
         description="socket buffer for bursts; the system may grant less (net.core.rmem_max)",
@@ -201,6 +227,12 @@ class CoapSourceConfig(SourceConfig):
                 raise ValueError("/.well-known/core lists the others (RFC 6690)")
         return routes
 
+    @field_validator("psk")
+    @classmethod
+    def _have_identities(cls, psk: dict[str, PreSharedKey]) -> dict[str, PreSharedKey]:
+        check_identities(psk)
+        return psk
+
     @model_validator(mode="after")
     def _templates_can_be_filled(self) -> "CoapSourceConfig":
         for path, route in self.routes.items():
@@ -219,13 +251,15 @@ class CoapSourceConfig(SourceConfig):
 
     @model_validator(mode="after")
     def _listens(self) -> "CoapSourceConfig":
-        if self.listen is None and not self.has_streams:
-            raise ValueError("listen, listen_tcp, listen_tls, listen_ws or listen_wss is needed")
+        if self.listen is None and self.listen_dtls is None and not self.has_streams:
+            raise ValueError("a listener is needed: listen, listen_dtls, listen_tcp, ...")
+        if (self.listen_dtls is not None) is not bool(self.psk):
+            raise ValueError("listen_dtls and psk need each other")
         over_tls = {"listen_tls": self.listen_tls, "listen_wss": self.listen_wss}
         if self.tls is not None and not any(over_tls.values()):
             raise ValueError(
-                "tls serves listen_tls and listen_wss only, as CoAP over DTLS is not available "
-                "yet: add one of them, or remove tls"
+                "tls serves listen_tls and listen_wss only, as DTLS has pre-shared keys: "
+                "add one of them, or remove tls"
             )
         for name, listen in over_tls.items():
             if listen is not None and (self.tls is None or self.tls.cert is None):

@@ -260,6 +260,7 @@ class Connection(TcpConnection):  # type: ignore[misc]  # aiocoap has no types
         if exchange.is_in_flight:
             self._endpoint.in_flight -= 1
         if not exchange.suppresses(answer[0]):
+            answer = exchange.protected(answer)
             token = exchange.token
             self._answers += head(len(token), len(answer) - 1, answer[0]) + token + answer[1:]
         if self._processing:

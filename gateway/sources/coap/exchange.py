@@ -3,7 +3,7 @@
 import math
 import secrets
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from bindings.coap import content_formats
 from bindings.wire.coap import (
@@ -17,6 +17,9 @@ from bindings.wire.coap import (
 )
 from gateway.delivery import Outcome, Reason, Settlement
 from gateway.sources.coap.peers import Endpoint
+
+if TYPE_CHECKING:
+    from gateway.sources.coap.oscore import Protection
 
 NO_ANSWER: Final = b""
 """Kept in the place of an answer when there is none: a repetition gets none either."""
@@ -42,6 +45,8 @@ class Exchange:
         acknowledged: whether the empty ACK is out, so that the answer goes separately.
         pending: whether it has no answer yet.
         is_in_flight: whether it counts for its endpoint's limit.
+        speaker: whose words these are: the endpoint, or who is behind it with OSCORE.
+        protection: how to protect the answer; None for one that is not.
     """
 
     __slots__ = (
@@ -56,6 +61,8 @@ class Exchange:
         "mid",
         "no_response",
         "pending",
+        "protection",
+        "speaker",
         "token",
     )
 
@@ -72,10 +79,16 @@ class Exchange:
         self.no_response = 0
         self.accept: int | None = None
         self.block1: bytes | None = None
+        self.speaker = endpoint
+        self.protection: Protection | None = None
 
     def suppresses(self, code: int) -> bool:
         """Whether answers of this class are not wanted (RFC 7967); 2.31 is always sent."""
         return code != Code.CONTINUE and bool(self.no_response >> (code >> 5) - 1 & 1)
+
+    def protected(self, answer: bytes) -> bytes:
+        """Return an answer as it goes out: protected if the request was. To be called once."""
+        return answer if self.protection is None else self.protection.protect(answer)
 
     def answer(self, code: Code, options: Sequence[Option] = (), diagnostic: str = "") -> bytes:
         """Return an answer: its code, options and payload as on the wire.

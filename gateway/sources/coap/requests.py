@@ -1,19 +1,21 @@
 """From a request to its events: every check, in the order of binding section 4."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from bindings.coap import (
     Moment,
     Request,
     RequestError,
-    Route,
     assembly_key,
     content_formats,
     decode_request,
     diagnostic,
     read_request,
 )
+from bindings.coap.protected import is_protected, read_outer
 from bindings.errors import CloudEventError, TooLargeError, UnknownEncodingError
 from bindings.event import Event
 from bindings.wire.coap import Block, Code, Message, Number, from_uint, to_uint
@@ -22,9 +24,15 @@ from gateway.sources.coap.config import CoapSourceConfig
 from gateway.sources.coap.exchange import NO_ANSWER, Exchange
 from gateway.sources.coap.resources import WELL_KNOWN, Resources
 
+if TYPE_CHECKING:
+    from gateway.sources.coap.oscore import Oscore
+
 _MAX_BLOCK_EXPONENT: Final = 6
 _BLOCK_ANSWER_OVERHEAD: Final = 12
 """What an answer with a block has beside token and block: header, three options, the marker."""
+
+_INSIDE_OVERHEAD: Final = 2048
+"""What a protected message may have inside besides an event's payload: its options and the tag."""
 
 
 class Requests:
@@ -32,6 +40,14 @@ class Requests:
 
     def __init__(self, config: CoapSourceConfig) -> None:
         self._resources = Resources(config)
+        self._oscore: Oscore | None = None
+        if config.oscore:
+            # Only here, as aiocoap and what it needs for this take 15 MB.
+            from gateway.sources.coap import oscore  # noqa: PLC0415 - see above
+
+            self._oscore = oscore.Oscore(config.oscore)
+        limits = [route.max_event_bytes or 0 for route in config.routes.values()]
+        self._max_protected_bytes = _INSIDE_OVERHEAD + max(config.limits.max_event_bytes, *limits)
         self.assemblies = Assemblies(config.assembly_max_bytes)
 
     def judge(
@@ -48,6 +64,11 @@ class Requests:
         Raises:
             CloudEventError: it is refused; `refusal` makes the answer.
         """
+        if self._oscore is not None and is_protected(message):
+            found = self._open(self._oscore, message, exchange, now)
+            if found is None:
+                return exchange.answer(Code.CONTINUE)
+            message = found
         try:
             request = read_request(message)
         except RequestError:
@@ -57,30 +78,48 @@ class Requests:
         exchange.accept = request.accept
         if request.path == WELL_KNOWN:
             return self._discover(request, exchange)
-        route = self._resources.find(request.path, exchange.endpoint)
+        route = self._resources.find(request.path, exchange.speaker)
         if route is None:
             raise RequestError("no such resource", Code.NOT_FOUND, reason="not_found")
         if message.code != Code.POST:
             raise RequestError("POST it", Code.METHOD_NOT_ALLOWED, reason="method")
         if request.block2 is not None and request.block2.number:
             raise RequestError("no such block", Code.BAD_REQUEST, reason="block")
-        payload = message.payload
+        payload = self._whole_payload(request, route.max_event_bytes, exchange, now)
+        if payload is None:
+            return exchange.answer(Code.CONTINUE)
+        return decode_request(request, payload, route, exchange.speaker.peer, moment)
+
+    def _whole_payload(
+        self, request: Request, limit: int, exchange: Exchange, now: float
+    ) -> bytes | None:
+        """Return a payload that is complete; None while blocks of it are missing."""
         if request.block1 is not None:
-            whole = self._assemble(request, request.block1, route, exchange, now)
-            if whole is None:
-                return exchange.answer(Code.CONTINUE)
-            payload = whole
-        elif len(payload) > route.max_event_bytes:
-            limit = route.max_event_bytes
+            return self._assemble(request, request.block1, limit, exchange, now)
+        payload = request.message.payload
+        if len(payload) > limit:
             raise TooLargeError(f"more than {limit} bytes", limit=limit)
-        return decode_request(request, payload, route, exchange.endpoint.peer, moment)
+        return payload
+
+    def _open(
+        self, oscore: "Oscore", message: Message, exchange: Exchange, now: float
+    ) -> Message | None:
+        """Return the request inside a protected one; None while blocks of it are missing."""
+        exchange.no_response = _no_response(message)
+        outer = read_outer(message)
+        if outer.block1 is not None:  # a client or proxy cut what was protected (4.1.3.4.2)
+            request = Request(message)
+            whole = self._assemble(request, outer.block1, self._max_protected_bytes, exchange, now)
+            if whole is None:
+                return None
+            message = msgspec.structs.replace(message, payload=whole)
+        return oscore.open(message, outer, exchange)
 
     def _assemble(
-        self, request: Request, block: Block, route: Route, exchange: Exchange, now: float
+        self, request: Request, block: Block, limit: int, exchange: Exchange, now: float
     ) -> bytes | None:
-        address = exchange.endpoint.address
+        address = exchange.speaker.address
         options = assembly_key(request.message)
-        limit = route.max_event_bytes
         if request.size1 is not None and request.size1 > limit:
             self.assemblies.drop(address, options)
             raise TooLargeError(f"more than {limit} bytes", limit=limit)
@@ -132,7 +171,7 @@ def refusal(exchange: Exchange, error: CloudEventError) -> bytes:
     if isinstance(error, RequestError):
         if error.is_for_confirmable_only and not exchange.confirmable:
             return NO_ANSWER
-        return exchange.answer(error.code, (), diagnostic(error))
+        return exchange.answer(error.code, error.options, diagnostic(error))
     if isinstance(error, TooLargeError):
         size = (Number.SIZE1, from_uint(error.limit))
         return exchange.answer(Code.REQUEST_ENTITY_TOO_LARGE, (size,))

@@ -41,6 +41,7 @@ from gateway.sources.coap.requests import Requests, refusal
 from gateway.sources.coap.separate import SeparateAnswers
 
 if TYPE_CHECKING:
+    from gateway.sources.coap.dtls import DtlsListener
     from gateway.sources.coap.streams import Streams
 
 _log = logging.getLogger(__name__)
@@ -63,6 +64,7 @@ class CoapSource:
         # Exchanges in the order of their deadlines: to be told to wait, and to be given up.
         self._unacknowledged: deque[tuple[float, Exchange]] = deque()
         self._unsettled: deque[tuple[float, Exchange]] = deque()
+        self._dtls: DtlsListener | None = None
         self._streams: Streams | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._draining = False
@@ -70,12 +72,19 @@ class CoapSource:
 
     @property
     def address(self) -> Address:
-        """Where it listens, with the port that the system chose: UDP, or the first stream."""
+        """Where it listens, with the port that the system chose: UDP, DTLS or a stream."""
         if self._config.listen is not None:
             return self._socket.address
+        if self._dtls is not None:
+            return self._dtls.address
         for address in self.stream_addresses.values():
             return address
         raise RuntimeError("the source is not open")
+
+    @property
+    def dtls_address(self) -> Address | None:
+        """Where it listens for DTLS sessions, with the port that the system chose."""
+        return self._dtls.address if self._dtls is not None else None
 
     @property
     def stream_addresses(self) -> Mapping[str, Address]:
@@ -91,6 +100,13 @@ class CoapSource:
                 size = config.receive_buffer_bytes
                 await self._socket.open(config.listen, size, self._on_readable)
                 self._say_listening("coap", self._socket.address)
+            if config.listen_dtls is not None:
+                # Only here, as mbedtls takes 6 MB.
+                from gateway.sources.coap.dtls import DtlsListener  # noqa: PLC0415 - see above
+
+                self._dtls = DtlsListener(config, intake, self._take, self._forget)
+                await self._dtls.open(config.listen_dtls)
+                self._say_listening("coaps", self._dtls.address)
             if config.has_streams:
                 # Only here, as aiocoap takes 2 MB.
                 from gateway.sources.coap.streams import Streams  # noqa: PLC0415 - see above
@@ -117,6 +133,9 @@ class CoapSource:
             self._timer.cancel()
             self._timer = None
         self._socket.close()
+        if self._dtls is not None:
+            self._dtls.close()
+            self._dtls = None
         if self._streams is not None:
             await self._streams.close()
             self._streams = None
@@ -140,6 +159,10 @@ class CoapSource:
             self._wait_for(batch, now)
         if self._timer is None:
             self._arm(now)
+
+    def _forget(self, endpoint: Endpoint) -> None:
+        """Give up what a session has begun that is over."""
+        self._requests.assemblies.drop_all(endpoint.address)
 
     def _receive(
         self, datagram: bytes, endpoint: Endpoint, batch: Batch, received: Moment, now: float
@@ -221,6 +244,8 @@ class CoapSource:
         if exchange.is_in_flight:
             endpoint.in_flight -= 1
         suppressed = not answer or exchange.suppresses(answer[0])
+        if not suppressed:
+            answer = exchange.protected(answer)
         if not exchange.confirmable:
             kept = NO_ANSWER
             if not suppressed:

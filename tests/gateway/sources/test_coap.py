@@ -18,7 +18,7 @@ CASES = json.loads(Path("conformance/vectors/coap.json").read_text())["cases"]
 
 NEEDS_TRANSPORT = {
     "dtls": "DTLS is not there yet; `tls:` on the source is refused at the start",
-    "oscore": "OSCORE is not there yet; answered 4.02",
+    "oscore": "run by coap/test_oscore and tests/e2e/test_coap_oscore",
     "observe": "nothing to observe is offered yet",
     "tcp": "run by coap/test_streams and tests/e2e/test_coap_streams",
     "ws": "CoAP over WebSockets is not there yet",
