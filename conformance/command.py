@@ -4,6 +4,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,10 +16,13 @@ from conformance.adapter import AdapterCodec
 from conformance.adapters import command_of
 from conformance.check import Profile, Result
 from conformance.codec import codec_of
+from conformance.coverage import coverage
 from conformance.plan import Choice, Part, codec_plan, own_plan, target_plan
+from conformance.report.files import write, writer_of
+from conformance.report.markdown import coverage_table
 from conformance.report.record import Report
 from conformance.report.terminal import print_report
-from conformance.suite import run_one
+from conformance.suite import all_checks, run_one
 from gateway.cli import FAILED
 
 app = typer.Typer(no_args_is_help=True, help="Judge an implementation by the specification.")
@@ -69,6 +73,15 @@ def run_command(  # noqa: PLR0913 - each is an option of the command line
     family: Family = None,
     only: Only = None,
     every: Annotated[bool, typer.Option("--all", help="Print every failure.")] = False,
+    reports: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--report",
+            metavar="FILE",
+            help="Write a report too; its ending says which: .json, .xml (JUnit), .md, .html, "
+            ".svg (a badge). Repeatable.",
+        ),
+    ] = None,
 ) -> None:
     """Run the checks, print failures and a table; exit code 1 if a MUST failed.
 
@@ -80,6 +93,8 @@ def run_command(  # noqa: PLR0913 - each is an option of the command line
       ce-gateway conformance run --adapter python-sdk
       ce-gateway conformance run mqtt --target mqtt://host:1883 --observe http://127.0.0.1:9999
     """  # noqa: D301 - \b keeps lines apart
+    for path in reports or ():
+        _check_report(path)
     places = [name.removeprefix("binding:") for name in names or () if name.startswith("binding:")]
     bindings = [name for name in names or () if not name.startswith("binding:")]
     choice = Choice(profile=profile, bindings=bindings, families=family or (), only=only or ())
@@ -93,8 +108,43 @@ def run_command(  # noqa: PLR0913 - each is an option of the command line
         parts = own_plan(choice)
     report = judge(parts, profile)
     print_report(report, Console(), every=every)
+    lines = coverage(result.check for result in report.results if result.status != "skipped")
+    for path in reports or ():
+        write(path, report, lines)
     if report.summary.must_failed:
         raise typer.Exit(FAILED)
+
+
+def _check_report(path: Path) -> None:
+    """Refuse a report that could not be written, before the checks run."""
+    try:
+        writer_of(path)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--report") from None
+    if not path.absolute().parent.is_dir():
+        raise typer.BadParameter(f"there is no folder {path.parent}", param_hint="--report")
+
+
+@app.command("coverage")
+def coverage_command(
+    *,
+    missing: Annotated[
+        bool, typer.Option("--missing", help="List requirements without a check.")
+    ] = False,
+) -> None:
+    """Show how many requirements of each document have checks, and which have none and why.
+
+    \b
+    Example:
+      ce-gateway conformance coverage --missing
+    """  # noqa: D301 - \b keeps lines apart
+    lines = coverage(all_checks())
+    typer.echo(coverage_table(lines))
+    if missing:
+        for line in lines:
+            if line.state != "checked":
+                why = line.reason or "MISSING"
+                typer.echo(f"{line.requirement.id}\t{line.requirement.level}\t{why}")
 
 
 @app.command("list")
