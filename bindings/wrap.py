@@ -23,6 +23,9 @@ FACTS: Final[Mapping[str, str]] = {
     "subject": ".",
     "client_id": "",
     "device": "",
+    "channel": "",
+    "canid": "",
+    "message": "",
 }
 """What a template can name, and where it is cut into parts; "" is not at all."""
 
