@@ -182,9 +182,9 @@ class HttpSink:
 
     def fail(self, answer: Answer) -> None:
         """Fail everything that waits: the receiver can't be reached."""
-        self._note(answer)
         first = failure(0, answer, token_may_change=False, now=time.time())
-        if first is not None:
+        if first is not None and self._ready:
+            self._note(answer)
             self._fail_waiting(first)
 
     def wake(self) -> None:

@@ -2,17 +2,16 @@
 
 import asyncio
 import base64
-import contextlib
 import re
 import ssl
 
-import httptools
 import pytest
 
-from gateway.config.records import Address, EventTemplate, LimitsConfig, TlsConfig
+from gateway.config.records import EventTemplate, LimitsConfig, TlsConfig
 from gateway.delivery import ACCEPTED, Outcome, Reason, Settlement
 from gateway.errors import GatewayError
 from gateway.sources.http import HttpSource, HttpSourceConfig
+from tests.gateway.raw_http import STRUCTURED, open_clients, post, running_sources, structured
 from tests.helpers import RecordingIntake
 
 BINARY = (
@@ -21,7 +20,6 @@ BINARY = (
     b"Content-Type: application/json\r\nContent-Length: 7\r\n\r\n"
     b'{"a":1}'
 )
-STRUCTURED = b'{"specversion":"1.0","id":"s1","source":"/s","type":"t","data":{"a":1}}'
 CHUNKED = (
     b"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/cloudevents+json\r\n"
     b"Transfer-Encoding: chunked\r\n\r\n"
@@ -29,106 +27,18 @@ CHUNKED = (
 ) + (STRUCTURED[10:] + b"\r\n0\r\nce-id: trailer\r\n\r\n")
 
 
-class Answer:
-    def __init__(self):
-        self.status = 0
-        self.fields = {}
-        self.body = b""
-        self.complete = False
-
-
-class Client:
-    """A raw connection; answers are parsed by httptools."""
-
-    def __init__(self, reader, writer):
-        self.reader, self.writer = reader, writer
-        self.answers = []
-        self._parser = httptools.HttpResponseParser(self)
-
-    def on_message_begin(self):
-        self.answers.append(Answer())
-
-    def on_header(self, name, value):
-        self.answers[-1].fields[name.decode().lower()] = value.decode()
-
-    def on_body(self, body):
-        self.answers[-1].body += body
-
-    def on_message_complete(self):
-        self.answers[-1].status = self._parser.get_status_code()
-        self.answers[-1].complete = True
-
-    def write(self, data):
-        self.writer.write(data)
-
-    async def read(self, count=1):
-        """Return the next `count` answers, of which one may be 100."""
-        async with asyncio.timeout(10):
-            while sum(answer.complete for answer in self.answers) < count:
-                data = await self.reader.read(65536)
-                assert data, "closed before the answer"
-                self._parser.feed_data(data)
-        taken, self.answers = self.answers[:count], self.answers[count:]
-        return taken
-
-    async def ask(self, data):
-        self.write(data)
-        return (await self.read())[0]
-
-    async def closed(self):
-        """Wait until the other side has closed; returns what still came."""
-        async with asyncio.timeout(10):
-            try:
-                return await self.reader.read()
-            except ConnectionResetError:
-                return b""
-
-
 @pytest.fixture
-async def start(request):
-    """Start a source on a free port; returns a function that makes it and the intake."""
-    running = []
-
-    async def start(intake=None, **config):
-        config.setdefault("listen", Address("127.0.0.1", 0))
-        intake = intake or RecordingIntake()
-        source = HttpSource(HttpSourceConfig(name="web", **config))
-        await source.open(intake)
-        running.append(source)
-        return source, intake
-
-    yield start
-    for source in running:
-        await source.close()
+async def start():
+    """Start a source on a free port; returns the source and its intake."""
+    async with running_sources() as start:
+        yield start
 
 
 @pytest.fixture
 async def connect():
     """Connect to a source."""
-    writers = []
-
-    async def connect(source, **options):
-        reader, writer = await asyncio.open_connection("127.0.0.1", source.address.port, **options)
-        writers.append(writer)
-        return Client(reader, writer)
-
-    yield connect
-    for writer in writers:
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
-
-
-def post(body=b"", *fields, target=b"/", method=b"POST", content_type=None):
-    lines = [method + b" " + target + b" HTTP/1.1", b"Host: x", *fields]
-    if content_type is not None:
-        lines.append(b"Content-Type: " + content_type)
-    lines.append(b"Content-Length: %d" % len(body))
-    return b"\r\n".join(lines) + b"\r\n\r\n" + body
-
-
-def structured(*fields, target=b"/"):
-    return post(STRUCTURED, *fields, target=target, content_type=b"application/cloudevents+json")
+    async with open_clients() as connect:
+        yield connect
 
 
 async def test_binary_event_is_delivered_and_answered_202_without_a_body(start, connect):
@@ -673,86 +583,6 @@ class TestCredentials:
         assert (await client.ask(structured(target=b"/?access_token=nope"))).status == 401
         twice = b"/?access_token=a%20b%26c&access_token=a%20b%26c"
         assert (await client.ask(structured(target=twice))).status == 401
-
-
-class TestHandshake:
-    @staticmethod
-    def options(*fields, target=b"/"):
-        lines = [b"OPTIONS " + target + b" HTTP/1.1", b"Host: x", *fields]
-        return b"\r\n".join(lines) + b"\r\n\r\n"
-
-    async def test_anyone_has_consent_by_default(self, start, connect):
-        source, _ = await start()
-        client = await connect(source)
-        answer = await client.ask(self.options(b"WebHook-Request-Origin: events.example.com"))
-        assert (answer.status, answer.body) == (200, b"")
-        assert answer.fields["webhook-allowed-origin"] == "*"
-        assert answer.fields["webhook-allowed-rate"] == "*"
-        assert answer.fields["allow"] == "POST, OPTIONS"
-
-    @pytest.mark.parametrize(
-        ("origin", "granted"),
-        [
-            (b"good.example.com", "good.example.com"),
-            (b"Good.Example.COM", "Good.Example.COM"),
-            (b"good.example.com.evil.org", None),
-            (b"sub.good.example.com", None),
-            (b"good.example", None),
-            (b"*", None),
-        ],
-    )
-    async def test_origin_is_compared_whole(self, start, connect, origin, granted):
-        source, _ = await start(allowed_origins=["good.example.com"], allowed_rate=120)
-        client = await connect(source)
-        answer = await client.ask(self.options(b"WebHook-Request-Origin: " + origin))
-        assert answer.status == 200
-        assert answer.fields.get("webhook-allowed-origin") == granted
-        assert answer.fields.get("webhook-allowed-rate") == (granted and "120")
-
-    @pytest.mark.parametrize(
-        ("allowed", "wanted", "granted"),
-        [
-            (120, b"60", "60"),
-            (120, b"500", "120"),
-            (120, b"0", "120"),
-            (120, b"-1", "120"),
-            (120, b"1.5", "120"),
-            (120, b"*", "120"),
-            ("*", b"60", "*"),
-        ],
-    )
-    async def test_rate(self, start, connect, allowed, wanted, granted):
-        source, _ = await start(allowed_rate=allowed)
-        client = await connect(source)
-        fields = (b"WebHook-Request-Origin: a", b"WebHook-Request-Rate: " + wanted)
-        answer = await client.ask(self.options(*fields))
-        assert answer.fields["webhook-allowed-rate"] == granted
-
-    async def test_options_without_an_origin_is_no_handshake(self, start, connect):
-        source, _ = await start()
-        client = await connect(source)
-        preflight = (b"Origin: https://a", b"Access-Control-Request-Method: POST")
-        for fields in [(), preflight, (b"WebHook-Request-Callback: https://a/confirm",)]:
-            answer = await client.ask(self.options(*fields))
-            assert answer.status == 200
-            assert answer.fields["allow"] == "POST, OPTIONS"
-            assert not [name for name in answer.fields if name.startswith("webhook-allowed")]
-
-    async def test_handshake_needs_no_credentials_and_is_for_the_path_alone(self, start, connect):
-        source, _ = await start(token="t", path="/hook")
-        client = await connect(source)
-        origin = b"WebHook-Request-Origin: a"
-        answer = await client.ask(self.options(origin, target=b"/hook?access_token=1"))
-        assert answer.fields["webhook-allowed-origin"] == "*"
-        assert (await client.ask(self.options(origin))).status == 404
-
-    async def test_delivery_with_an_origin_without_consent_is_refused(self, start, connect):
-        source, _intake = await start(allowed_origins=["good.example.com"])
-        client = await connect(source)
-        assert (await client.ask(structured(b"WebHook-Request-Origin: evil"))).status == 403
-        good = structured(b"WebHook-Request-Origin: good.example.com")
-        assert (await client.ask(good)).status == 202
-        assert (await client.ask(structured())).status == 202
 
 
 class TestWrapping:
