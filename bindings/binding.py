@@ -88,16 +88,20 @@ def claims_structured(content_type: str) -> bool:
     return media_type_of(content_type).startswith("application/cloudevents")
 
 
-def decode_structured(message: Message, *, batched: bool = True) -> Sequence[Event]:
+def decode_structured(
+    message: Message, *, batched: bool = True, json_only: bool = False
+) -> Sequence[Event]:
     """Decode a message whose content type is of the CloudEvents family.
 
     Args:
         message: the message.
         batched: whether the protocol has a batched mode.
+        json_only: whether the protocol has no other event format.
 
     Raises:
         InvalidEventError: the payload breaks the rules of its format.
-        UnknownEncodingError: a format that is neither JSON nor CBOR, or a batch of CBOR.
+        UnknownEncodingError: a format other than JSON and CBOR, or a batch of CBOR, which no
+            specification has.
     """
     media_type = media_type_of(message.content_type)
     payload = message.payload or b""
@@ -105,7 +109,7 @@ def decode_structured(message: Message, *, batched: bool = True) -> Sequence[Eve
         return (decode_event(payload),)
     if media_type == BATCH_MEDIA_TYPE and batched:
         return decode_batch(payload)
-    if media_type == cbor_format.MEDIA_TYPE:
+    if media_type == cbor_format.MEDIA_TYPE and not json_only:
         return (cbor_format.decode_event(payload),)
     raise UnknownEncodingError(f"no event format {excerpt(media_type)}; {EVENT_MEDIA_TYPE} is one")
 
@@ -125,6 +129,7 @@ class HeaderBinding(msgspec.Struct, frozen=True, kw_only=True):
         foreign_names: "reject" or "ignore" a prefixed header whose name is no attribute name.
         empty_is_absent: an empty payload means that there is no data, as nothing else can say so.
         batched: the protocol has a batched mode.
+        json_only: the protocol has no event format but JSON.
         bare_json: a message without content type and attributes is read as structured if its
             payload is a JSON object with a `specversion`.
         value_limit: the most bytes a header value can hold; an event with a longer one is sent
@@ -140,6 +145,7 @@ class HeaderBinding(msgspec.Struct, frozen=True, kw_only=True):
     foreign_names: Literal["reject", "ignore"] = "reject"
     empty_is_absent: bool = True
     batched: bool = False
+    json_only: bool = False
     bare_json: bool = False
     value_limit: int = 0
 
@@ -147,7 +153,7 @@ class HeaderBinding(msgspec.Struct, frozen=True, kw_only=True):
         """Return the events in `message`; the content type alone decides the mode."""
         content_type = message.content_type
         if claims_structured(content_type):
-            return decode_structured(message, batched=self.batched)
+            return decode_structured(message, batched=self.batched, json_only=self.json_only)
         headers = message.headers
         if self.prefix or any(name == "specversion" for name, _ in headers):
             attributes = self.read_attributes(headers)

@@ -15,5 +15,6 @@ NATS = HeaderBinding(
     fold_case=True,
     percent=True,
     content_type_header="ce-datacontenttype",
+    json_only=True,  # section 3
     bare_json=True,
 )
