@@ -20,6 +20,10 @@ from gateway.cli.senders import Sender, SendError, SendOptions
 
 _SENDERS: Final = {
     "coap": "coap:CoapSender",
+    "coap+tcp": "coap:CoapSender",
+    "coaps+tcp": "coap:CoapSender",
+    "coap+ws": "coap:CoapSender",
+    "coaps+ws": "coap:CoapSender",
     "mqtt": "mqtt:MqttSender",
     "mqtts": "mqtt:MqttSender",
     "nats": "nats:NatsSender",

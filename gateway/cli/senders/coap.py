@@ -1,14 +1,14 @@
 """`ce-gateway send coap://...`: a small CoAP client over UDP (RFC 7252, RFC 7959).
 
 CON by default, repeated until it is acknowledged; the answer may come with the ACK or on its own.
-What is larger than one block of 1024 bytes goes block by block.
+What is larger than one block of 1024 bytes goes block by block. Connections are in `coap_stream`.
 """
 
 import asyncio
 import random
 import secrets
 from collections import deque
-from typing import Final, cast
+from typing import Final, Protocol, cast
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from bindings.binding import Message as Encoded
@@ -46,6 +46,23 @@ _TICK_SECONDS: Final = 0.1
 _REMEMBERED_ANSWERS: Final = 1024
 
 
+class Client(Protocol):
+    """Sends requests to one server, over whatever transport."""
+
+    def fits(self, options: list[Option], payload: bytes) -> bool:
+        """Whether a request goes as one message."""
+
+    async def post(self, options: list[Option], payload: bytes) -> Message:
+        """Send one POST and return its answer.
+
+        Raises:
+            SendError: there was none.
+        """
+
+    async def close(self) -> None:
+        """End; what waits for an answer fails."""
+
+
 class _Request:
     """A request without an answer yet."""
 
@@ -63,7 +80,7 @@ class _Request:
         self.repetitions = 0
 
 
-class _Client(asyncio.DatagramProtocol):
+class _DatagramClient(asyncio.DatagramProtocol):
     """Requests and their answers on one socket; one timer for all of them."""
 
     def __init__(self, options: SendOptions) -> None:
@@ -98,7 +115,11 @@ class _Client(asyncio.DatagramProtocol):
         finally:
             del self._by_token[token], self._by_mid[mid]
 
-    def close(self) -> None:
+    def fits(self, options: list[Option], payload: bytes) -> bool:
+        del options
+        return len(payload) <= BLOCK_BYTES
+
+    async def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
         if self._transport is not None:
@@ -163,7 +184,7 @@ class _Client(asyncio.DatagramProtocol):
 
 
 class CoapSender:
-    """Sends to `coap://host:port/path?query`.
+    """Sends to `coap://host:port/path?query`, or coap+tcp, coaps+tcp, coap+ws, coaps+ws.
 
     Without a path, or with the default resource `/ce`, a structured event goes to `/ce/s`: in
     CoAP the path selects the mode. Options of the query are added to those of the event.
@@ -171,20 +192,27 @@ class CoapSender:
 
     def __init__(self, url: str, options: SendOptions) -> None:
         parts = urlsplit(url)
+        self._parts = parts
         self._host = parts.hostname or "127.0.0.1"
         self._port = parts.port or DEFAULT_PORT
         path = parts.path if parts.path not in {"", "/"} else "/ce"
         self._path = path
         self._queries = [unquote_to_bytes(query) for query in parts.query.split("&") if query]
         self._options = options
-        self._client: _Client | None = None
+        self._client: Client | None = None
         self._room = asyncio.Semaphore(MAX_UNDER_WAY)
 
     async def open(self) -> None:
+        if self._parts.scheme != "coap":
+            # Only here, as the library for WebSockets is slow to import.
+            from gateway.cli.senders.coap_stream import connect_stream  # noqa: PLC0415 - see above
+
+            self._client = await connect_stream(self._parts, self._options)
+            return
         loop = asyncio.get_running_loop()
         try:
             _, self._client = await loop.create_datagram_endpoint(
-                lambda: _Client(self._options), remote_addr=(self._host, self._port)
+                lambda: _DatagramClient(self._options), remote_addr=(self._host, self._port)
             )
         except OSError as error:
             raise SendError(f"{self._host}:{self._port}: {error}") from error
@@ -194,7 +222,7 @@ class CoapSender:
             raise SendError("not open")
         options, payload = self._encode(message)
         async with self._room:
-            if len(payload) <= BLOCK_BYTES:
+            if self._client.fits(options, payload):
                 answer = await self._client.post(options, payload)
             else:
                 answer = await self._send_blocks(self._client, options, payload)
@@ -202,7 +230,7 @@ class CoapSender:
 
     async def close(self) -> None:
         if self._client is not None:
-            self._client.close()
+            await self._client.close()
             self._client = None
 
     def _encode(self, message: Event | Plain) -> tuple[list[Option], bytes]:
@@ -222,7 +250,7 @@ class CoapSender:
         options += [(Number.URI_QUERY, query) for query in self._queries]
         return options, encoded.payload or b""
 
-    async def _send_blocks(self, client: _Client, options: list[Option], payload: bytes) -> Message:
+    async def _send_blocks(self, client: Client, options: list[Option], payload: bytes) -> Message:
         # Tells the blocks of this payload from those of another one under way (RFC 9175 3.2).
         tag = (Number.REQUEST_TAG, secrets.token_bytes(4))
         size = (Number.SIZE1, from_uint(len(payload)))

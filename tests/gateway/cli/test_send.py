@@ -127,7 +127,7 @@ async def test_nobody_there_is_a_failure_without_a_traceback():
         ["nats://127.0.0.1:port/a"],
         ["mqtt://127.0.0.1"],
         ["kafka://127.0.0.1"],
-        ["coap+tcp://127.0.0.1/ce"],
+        ["amqp://127.0.0.1/ce"],
         ["http://127.0.0.1:1/", "--data", "1", "--size", "5"],
         ["http://127.0.0.1:1/", "-e", "novalue"],
         ["http://127.0.0.1:1/", "-e", "Big=x"],
