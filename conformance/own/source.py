@@ -40,6 +40,7 @@ SETTINGS: Final[Mapping[str, Mapping[str, Any]]] = {
             "/t": {"mode": "auto", "type": "com.acme.temp.v1", **_ANY},
             "/lab": {"mode": "auto", "lab_formats": True, **_ANY},
             "/auth": {"mode": "auto", "authentication": "required", **_ANY},
+            "/own": {"mode": "auto"},
         },
     },
     "http": {"listen": _LISTEN},

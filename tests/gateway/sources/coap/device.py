@@ -32,6 +32,7 @@ def routes(max_event_bytes=65536):
         "/t": {"mode": "auto", "type": "com.acme.temp.v1", **any_source},
         "/lab": {"mode": "auto", "lab_formats": True, **any_source},
         "/auth": {"mode": "auto", "authentication": "required", **any_source},
+        "/own": {"mode": "auto"},
     }
 
 
