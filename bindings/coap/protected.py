@@ -35,7 +35,8 @@ def read_outer(message: Message) -> Outer:
     """Return what the outer options of a protected request say.
 
     Raises:
-        RequestError: 5.05 for a proxy request, 4.02 for a malformed or repeated OSCORE option.
+        RequestError: 5.05 for a proxy request, 4.02 for a malformed or repeated OSCORE option, and
+            for EDHOC, whose messages would be in the payload (RFC 9668).
     """
     values: dict[int, list[bytes]] = {}
     for number, value in message.options:
@@ -43,8 +44,9 @@ def read_outer(message: Message) -> Outer:
     if Number.PROXY_URI in values or Number.PROXY_SCHEME in values:
         raise RequestError("no proxy", Code.PROXYING_NOT_SUPPORTED, reason="proxy")
     blocks = values.get(Number.BLOCK1, [])
-    if len(blocks) > 1 or any(len(block) > 3 for block in blocks):
-        raise RequestError("Block1 repeated or out of range", Code.BAD_OPTION, reason="bad_option")
+    if Number.EDHOC in values or len(blocks) > 1 or any(len(block) > 3 for block in blocks):
+        text = "EDHOC, or Block1 repeated or out of range"
+        raise RequestError(text, Code.BAD_OPTION, reason="bad_option")
     try:
         (option,) = values[Number.OSCORE]
         kid, kid_context, partial_iv = _read_option(option)

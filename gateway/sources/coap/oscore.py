@@ -38,6 +38,8 @@ _NUMBERS_PER_SECOND: Final = 256
 _NUMBERS_AHEAD: Final = 64
 """How far they may be ahead of the clock: a quarter of a second, less than a start takes."""
 _NUMBERS: Final = 1 << 40
+_CLOCK_IS_SET: Final = 1_735_689_600
+"""2025: a clock that says less was not set since the power came back, and says it each time."""
 
 
 class Protection:
@@ -157,11 +159,11 @@ class Context:
             seconds: since 1970.
 
         Returns:
-            False when there were too many of late.
+            False when there is none: too many were used of late, or the clock is wrong.
         """
         earliest = int(seconds * _NUMBERS_PER_SECOND)
         number = max(self._next_number, earliest)
-        if number >= min(earliest + _NUMBERS_AHEAD, _NUMBERS):
+        if seconds < _CLOCK_IS_SET or number >= min(earliest + _NUMBERS_AHEAD, _NUMBERS):
             return False
         self._next_number = number + 1
         partial_iv = number.to_bytes(5, "big").lstrip(b"\0") or b"\0"
@@ -182,8 +184,13 @@ class Oscore:
         for kid, contexts in owners.items():
             if len(contexts) == 1:  # so the kid context may be left out (RFC 8613 5.1)
                 self._contexts.setdefault((kid, None), contexts[0])
-        # As the wall clock was at the start: its later steps must not bring numbers back.
-        self._started = time.time() - time.monotonic()
+        self._started = 0.0
+
+    def _now(self) -> float:
+        """Return seconds since 1970; once the clock is set, its steps back don't count."""
+        if self._started + time.monotonic() < _CLOCK_IS_SET:
+            self._started = time.time() - time.monotonic()
+        return self._started + time.monotonic()
 
     def open(self, message: Message, outer: Outer, exchange: Exchange) -> Message:
         """Return the request inside a protected one.
@@ -203,7 +210,7 @@ class Oscore:
         plaintext, protection = context.decrypt(message.code, outer.partial_iv, message.payload)
         inner = message_inside(plaintext, message)
         is_new = context.accept(outer.partial_iv, echo_of(inner))
-        if not is_new and not context.challenge(protection, self._started + time.monotonic()):
+        if not is_new and not context.challenge(protection, self._now()):
             later = ((Number.MAX_AGE, b"\x01"),)
             raise RequestError("not now", Code.SERVICE_UNAVAILABLE, reason="busy", options=later)
         if exchange.block1 is not None:

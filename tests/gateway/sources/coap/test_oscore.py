@@ -172,6 +172,14 @@ async def test_a_flood_of_requests_that_may_be_old_is_not_challenged_without_end
     assert codes[-1] == "5.03"
 
 
+def test_without_a_clock_that_is_set_there_is_no_challenge():
+    device = Context(context(), 0)
+    _, protection = device.decrypt(2, b"\x14", bytes.fromhex("612f1092f1776f1c1668b3825e"))
+    assert not device.challenge(protection, 1000.0)
+    assert device.challenge(protection, 1_800_000_000.0)
+    assert not device.challenge(protection, float(1 << 32))  # 2106: Partial IVs have 5 bytes
+
+
 async def test_a_wrong_echo_is_challenged_again():
     intake = RecordingIntake()
     async with secured(intake) as source:
@@ -254,6 +262,7 @@ async def test_what_can_t_be_decrypted_is_a_bad_request(damage):
         ("920914020914", "4.02"),  # twice
         ("920914d10d61", "5.05"),  # Proxy-Uri
         ("920914d405000000a8", "4.02"),  # Block1 of four bytes
+        ("920914c0", "4.02"),  # EDHOC
     ],
 )
 async def test_malformed_options_are_refused(option, code):
@@ -354,13 +363,28 @@ async def test_a_context_is_enough_where_credentials_are_required():
             assert fields(await device.ask(plain))["code"] == "4.01"
 
 
-async def test_two_contexts_with_one_kid_are_told_apart_by_their_kid_context():
-    intake = RecordingIntake()
-    other = context(label="other", id_context="aa", master_secret="ab" * 16)
-    async with secured(intake, context(), other) as source:
+@pytest.mark.parametrize(
+    ("others", "option", "code"),
+    [
+        ([], "19140837cbf3210017a2d3", "2.04"),
+        ([], "0914", "2.04"),  # one context only has this kid
+        (["aa"], "0914", "4.01"),
+        (["aa"], "19140837cbf3210017a2d3", "2.04"),
+        ([None], "0914", "4.00"),
+    ],
+)
+async def test_the_kid_context_may_be_left_out_where_the_kid_says_enough(others, option, code):
+    contexts = [context(id_context="37cbf3210017a2d3")]
+    contexts += [context(id_context=other, master_secret="ab" * 16) for other in others]
+    async with secured(RecordingIntake(), *contexts) as source:
         with Device(source) as device:
-            await introduce(device)
-    assert [event.source for event in intake.events] == ["/devices/oscdev"]
+            value = bytes.fromhex(option)
+            request = post(
+                1,
+                options=bytes((0x90 | len(value),)) + value,
+                payload=bytes.fromhex("72cd7273fd331ac45cffbe55c3"),  # C.6
+            )
+            assert fields(await device.ask(request))["code"] == code
 
 
 # --- the message layer ----------------------------------------------------------------------------
@@ -430,6 +454,26 @@ async def test_an_outer_fetch_is_answered_with_content():
             answer = await device.ask(protected(POST_T, 2, 1, code=5))
     assert fields(answer)["code"] == "2.05"
     assert opened(answer, 2) == CHANGED
+
+
+async def test_no_response_outside_counts_for_what_is_not_protected():
+    async with secured(RecordingIntake(), context(recipient_id="05")) as source:
+        with Device(source) as device:
+            request = protected(POST_T, 2, 1, block=b"\xd1\xec\x1a")
+            assert await device.ask(request) == b"\x60\x00\x00\x01"
+
+
+async def test_no_answer_is_longer_than_three_times_its_request():
+    many = {"/ce": {}, **{f"/{number}": {} for number in range(30)}}
+    async with secured(RecordingIntake(), routes=many) as source:
+        with Device(source) as device:
+            await introduce(device)
+            for size in range(13, 140):
+                elective = b"\xed\xfc\xd0" + bytes((size - 13,)) + bytes(size)  # 65000
+                request = protected(b"\x01\xbb.well-known\x04core" + elective, size, size)
+                answer = await device.ask(request)
+                assert opened(answer, size)[0] == 0x45
+                assert len(answer) <= 3 * len(request)
 
 
 async def test_errors_are_protected_and_say_why():
