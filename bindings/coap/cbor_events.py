@@ -155,12 +155,11 @@ def _event(record: _Record, base: _Base, filling: Filling, position: int | None 
 
 
 def _read_record(item: cbor.Value) -> _Record:
-    record = _Record()
+    members = read_members(item)
+    record = _Record(is_compact=any(type(key) is int for key, _, _ in members))
     seen = set()
-    for key, value, encoded in read_members(item):
-        is_number = type(key) is int
-        record.is_compact |= is_number
-        if is_number and key == BASE_KEY:
+    for key, value, encoded in members:
+        if type(key) is int and key == BASE_KEY:
             if value is not True:
                 raise _wrong_base("the mark of a base record is true")
             record.is_base = True
@@ -175,13 +174,27 @@ def _read_record(item: cbor.Value) -> _Record:
         seen.add(name)
         if name == "data":
             record.content = value, encoded
-        elif is_number and name == "time" and type(value) in {int, float}:
-            record.seconds = value  # type: ignore[assignment]
         else:
-            attribute = read_attribute(name, _expanded(name, value) if is_number else value)
-            if attribute is not None:
-                record.attributes[name] = attribute
+            _read_attribute(record, key, name, value)
     return record
+
+
+def _read_attribute(record: _Record, key: cbor.Value, name: str, value: cbor.Value) -> None:
+    if record.is_compact:
+        if value is None or isinstance(value, cbor.Tagged):
+            raise InvalidEventError(
+                f"the compact form has no {excerpt(value)} for {excerpt(name[:50])}",
+                attribute=name[:50],
+                reason="attribute_type",
+            )
+        if type(key) is int:
+            if name == "time" and type(value) in {int, float}:
+                record.seconds = value  # type: ignore[assignment]
+                return
+            value = _expanded(name, value)
+    attribute = read_attribute(name, value)
+    if attribute is not None:
+        record.attributes[name] = attribute
 
 
 def _named(key: cbor.Value) -> str:
