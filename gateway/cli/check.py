@@ -87,7 +87,7 @@ def _lines(config: GatewayConfig) -> list[str]:
 
 
 def _place(adapter: object) -> str:
-    for name in ("listen", "url", "bootstrap_servers"):
+    for name in ("listen", "url", "bootstrap_servers", "channel"):
         value = getattr(adapter, name, None)
         if value:
             text = str(value)

@@ -32,6 +32,7 @@ _SOURCES: Final = {
     "plant": "mqtt",
     "bus": "nats",
     "web": "http",
+    "machine": "can",
 }
 _SINKS: Final = {"knative": "http", "store": "kafka", "stream": "nats", "events": "log"}
 _PLAIN: Final = re.compile(r"[A-Za-z/][A-Za-z0-9/_.-]*|\d+[KMG]iB")
@@ -65,6 +66,7 @@ _CHOSEN: Final[Mapping[str, Any]] = {
     "bus.subjects": ["events.>"],
     "bus.stream": "EVENTS",
     "bus.durable": "gateway",
+    "machine.channel": "can0",
     "knative.url": "${K_SINK}",
     "store.bootstrap_servers": "kafka:9092",
     "store.topic": "events",

@@ -23,8 +23,8 @@ class CanFilter(Record):
     """Which frames to take: those whose id agrees with `id` in every bit that `mask` has."""
 
     id: int = Field(ge=0, le=0x1FFFFFFF, description="arbitration id, such as 0x123")
-    mask: int = Field(
-        0x1FFFFFFF, ge=0, le=0x1FFFFFFF, description="bits of `id` that count; default: all of them"
+    mask: int | None = Field(
+        None, ge=0, le=0x1FFFFFFF, description="bits of `id` that count; default: all of them"
     )
     extended: bool = Field(default=False, description="frames with 29-bit ids, not 11-bit ones")
 

@@ -23,6 +23,7 @@ MAX_LIST: Final = 500
 _WAIT_SECONDS: Final = 0.1  # how soon the thread sees that it shall end
 _FIRST_DELAY: Final = 0.2
 _LAST_DELAY: Final = 15.0
+_EVERY_BIT: Final = 0x1FFFFFFF
 
 # What will be as wrong the next time: arguments that the interface does not know, a driver that is
 # not installed.
@@ -135,7 +136,11 @@ def _arguments(config: CanSourceConfig) -> dict[str, Any]:
         arguments["fd"] = True
     if config.filters:
         arguments["can_filters"] = [
-            {"can_id": one.id, "can_mask": one.mask, "extended": one.extended}
+            {
+                "can_id": one.id,
+                "can_mask": _EVERY_BIT if one.mask is None else one.mask,
+                "extended": one.extended,
+            }
             for one in config.filters
         ]
     return arguments
@@ -147,4 +152,5 @@ def _shut_down(bus: can.BusABC) -> None:
 
 
 def _text_of(error: Exception) -> str:
-    return str(error) or type(error).__name__
+    # Some interfaces put a whole traceback into the text.
+    return str(error).partition("\n")[0] or type(error).__name__

@@ -78,8 +78,8 @@ def test_every_part_is_required():
 def test_an_unknown_protocol_gets_the_nearest_right_name():
     assert wrong("sources: {web: {protocol: htpp}}\n" + SINKS + ROUTES) == [
         (
-            "1:27: sources.web.protocol: unknown protocol 'htpp', expected 'coap', 'http', 'mqtt', "
-            "'mqtt-endpoint' or 'nats'; did you mean 'http'?"
+            "1:27: sources.web.protocol: unknown protocol 'htpp', expected 'can', 'coap', 'http', "
+            "'mqtt', 'mqtt-endpoint' or 'nats'; did you mean 'http'?"
         )
     ]
 

@@ -6,7 +6,7 @@ def test_a_source_is_described_by_its_protocol():
     sources = schema["properties"]["sources"]["additionalProperties"]["oneOf"]
     assert sources == [
         {"$ref": f"#/$defs/sources.{protocol}"}
-        for protocol in ("coap", "http", "mqtt", "mqtt-endpoint", "nats")
+        for protocol in ("can", "coap", "http", "mqtt", "mqtt-endpoint", "nats")
     ]
     http = schema["$defs"]["sources.http"]
     assert http["properties"]["protocol"]["const"] == "http"
