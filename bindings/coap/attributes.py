@@ -1,4 +1,4 @@
-"""Attributes as Uri-Query options and back (binding sections 5.3 and 5.4)."""
+"""Attributes as Uri-Query options and back (binding section 3.1.3)."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -19,7 +19,7 @@ SHORT_NAMES: Final = {
 """One-letter spellings of the core attributes, for constrained producers."""
 
 WAIT: Final = "w"
-"""No attribute: how many seconds to wait for a command (binding section 12)."""
+"""No attribute: how many seconds to wait for a command (binding section 13)."""
 
 PREFIX: Final = "ce-"
 """Names any attribute; the only way to name an extension of one letter."""
@@ -59,7 +59,7 @@ def write_attributes(event: Event) -> list[tuple[str, str]]:
     """Return names and values of Uri-Query options for every attribute but `datacontenttype`.
 
     Core attributes take their one-letter names; `specversion` is left out, as 1.0 is what its
-    absence means (binding section 7.1).
+    absence means (binding section 3.4.1).
 
     Raises:
         InvalidEventError: a value too long for a Uri-Query; only structured mode can carry it.

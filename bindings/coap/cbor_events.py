@@ -1,4 +1,4 @@
-"""Structured and batch mode in CBOR: text keys, the compact form, base records (binding 6.2-6.6).
+"""Structured and batch mode in CBOR: text keys, the compact form, base records (binding section 3).
 
 The compact form has integer keys for what every event has, and says id, time and datacontenttype in
 fewer bytes. A base record is a map with key -1: no event, but what the following ones start from.
@@ -35,10 +35,10 @@ KEYS: Final = {
     7: "dataschema",
     8: "data",
 }
-"""The integer keys of the compact form (section 6.3)."""
+"""The integer keys of the compact form (section 3.2.4)."""
 
 BASE_KEY: Final = -1
-"""Marks a base record (section 6.6)."""
+"""Marks a base record (section 3.3.3)."""
 
 
 class _Record(msgspec.Struct):

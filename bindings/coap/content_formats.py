@@ -1,4 +1,4 @@
-"""Content-Format numbers and media types (binding section 5.1 and 6.5)."""
+"""Content-Format numbers and media types (binding sections 2.1 and 3.0.5)."""
 
 from typing import Final
 
@@ -39,11 +39,11 @@ LAB: Final = frozenset({LAB_EVENT_JSON, LAB_BATCH_JSON, LAB_EVENT_CBOR, LAB_BATC
 """Experimental numbers of the CloudEvents media types; no use in production (RFC 7252 12.3)."""
 
 ACCEPTED_ANSWERS: Final = frozenset({0, JSON, CBOR, PROBLEM_DETAILS})
-"""What an Accept option may ask for (binding section 4.2); anything else is 4.06."""
+"""What an Accept option may ask for (binding section 3.0.4); anything else is 4.06."""
 
 
 def comparable(media_type: str) -> str:
-    """Return a media type without blanks and case, for comparison (binding section 5.1)."""
+    """Return a media type without blanks and case, for comparison (binding section 2.1)."""
     return media_type.replace(" ", "").replace("\t", "").lower()
 
 

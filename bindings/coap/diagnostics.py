@@ -1,4 +1,4 @@
-"""What to tell the producer of an event that is refused (binding section 8.3)."""
+"""What to tell the producer of an event that is refused (binding section 4.3)."""
 
 from bindings.errors import CloudEventError, InvalidEventError
 
@@ -18,7 +18,7 @@ class BatchElementError(InvalidEventError):
 
 
 def diagnostic(error: CloudEventError) -> str:
-    """Return what to tell the producer, in at most 64 ASCII characters; never event data (8.3)."""
+    """Return what to tell the producer, in at most 64 ASCII characters; never event data (4.3)."""
     if not isinstance(error, InvalidEventError):
         return str(error)[:64]
     words = error.reason.replace("_", " ")

@@ -1,4 +1,4 @@
-"""From a complete request to its events (binding sections 5, 6 and 9.3)."""
+"""From a complete request to its events (binding sections 3.0.5 to 3.4)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Literal
@@ -67,7 +67,7 @@ def decode_request(
     elif content in _STRUCTURED:
         events = (_STRUCTURED[content](payload, filling),)
     else:
-        for name in ("id", "time"):  # they differ from event to event (section 6.4)
+        for name in ("id", "time"):  # they differ from event to event (section 3.2.5)
             query.pop(name, None)
         events = _BATCHED[content](payload, filling)
     if not route.any_source:
@@ -80,7 +80,7 @@ def decode_request(
 
 
 def content_of(route: Route, content_format: int | None) -> Content:
-    """Return what a payload holds by route and Content-Format (section 6).
+    """Return what a payload holds by route and Content-Format (section 3.0.5).
 
     Raises:
         UnknownEncodingError: a format that this route does not take.
@@ -117,7 +117,7 @@ def _binary(request: Request, payload: bytes, filling: Filling) -> Event:
 
 
 def _content_type(number: int | None, named: str | None) -> str:
-    """Return the media type that Content-Format and `c=` agree on, "" without both (5.1)."""
+    """Return the media type that Content-Format and `c=` agree on, "" without both (2.1)."""
     if number is None:
         return named or ""
     registered = content_formats.MEDIA_TYPES.get(number)

@@ -1,4 +1,4 @@
-"""What a gateway knows of a request beside what it says, and fills in (binding section 7)."""
+"""What a gateway knows of a request beside what it says, and fills in (binding section 3.4)."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -40,12 +40,12 @@ class Peer(msgspec.Struct, frozen=True):
 
     Attributes:
         endpoint: transport, address, port and security context, as bytes that differ when they do;
-            over a stream, where nothing is retransmitted, random for each request (section 7.3).
-        source: the source of its events when they name none (section 9.1).
+            over a stream, where nothing is retransmitted, random for each request (section 3.4.2).
+        source: the source of its events when they name none (section 10.1).
         is_authenticated: whether it has shown credentials.
-        may_speak_for: sources besides its own that it may use (section 9.3).
+        may_speak_for: sources besides its own that it may use (section 10.4).
         request_name: what no other request ever has, where the security layer knows such a thing;
-            ids come from it alone then (section 7.3).
+            ids come from it alone then (section 3.4.2).
     """
 
     endpoint: bytes
@@ -68,11 +68,11 @@ class Moment(msgspec.Struct, frozen=True):
 
 
 class Filling:
-    """What the gateway fills in for one request (section 7.1).
+    """What the gateway fills in for one request (section 3.4.1).
 
     Attributes:
         query: the attributes in the query; without `id` and `time` for a batch, where they differ
-            from event to event (section 6.4).
+            from event to event (section 3.2.5).
         moment: when the request was received.
         own_source: the source that an event gets when it names none.
     """
@@ -96,7 +96,7 @@ class Filling:
         self.own_source = route.defaults.get("source", peer.source)
 
     def new_id(self, position: int | None = None) -> str:
-        """Return an id for the event, or for the one at a position of the batch (section 7.3)."""
+        """Return an id for the event, or for the one at a position of the batch (section 3.4.2)."""
         if not self._id:
             peer = self._peer
             self._id = (
@@ -128,7 +128,7 @@ class Filling:
             attributes["time"] = self.moment.text
 
     def check_agreement(self, event: Event) -> None:
-        """Refuse an event that says something else than the query (section 6.4).
+        """Refuse an event that says something else than the query (section 3.2.5).
 
         Raises:
             InvalidEventError: an attribute differs.

@@ -1,4 +1,4 @@
-"""The id that an event gets when its producer gave none (binding section 7.3)."""
+"""The id that an event gets when its producer gave none (binding section 3.4.2)."""
 
 from base64 import urlsafe_b64encode
 from hashlib import blake2b
@@ -40,6 +40,6 @@ def id_of(content: bytes) -> str:
 
 
 def assembly_key(message: Message) -> bytes:
-    """Return what all blocks of one payload have in common beside their endpoint (section 10.2)."""
+    """Return what all blocks of one payload have in common beside their endpoint (section 5.2)."""
     ignored = _PER_BLOCK | {Number.ECHO, Number.NO_RESPONSE}
     return serialise_options(option for option in message.options if option[0] not in ignored)

@@ -1,4 +1,4 @@
-"""Who a channel has authenticated, and which sources are its own (binding sections 9.1 and 9.3).
+"""Who a channel has authenticated, and which sources are its own (binding sections 10.1 and 10.4).
 
 All channels use this: DTLS with its pre-shared keys, TLS with its certificates, OSCORE with its
 contexts.
@@ -24,7 +24,7 @@ class Identity(msgspec.Struct, frozen=True):
 
 
 def default_source(identity: Identity | None, peer_ip: str) -> str:
-    """Return the source of events that name none (section 9.1).
+    """Return the source of events that name none (section 10.1).
 
     Args:
         identity: who sent them; None for whoever has that address.
@@ -36,7 +36,7 @@ def default_source(identity: Identity | None, peer_ip: str) -> str:
 
 
 def is_source_allowed(source: str, own: str, may_speak_for: Iterable[str] = ()) -> bool:
-    """Whether a source is the sender's own, one it may speak for, or below these (section 9.3)."""
+    """Whether a source is the sender's own, one it may speak for, or below these (section 10.4)."""
     return _is_within(source, own) or any(_is_within(source, other) for other in may_speak_for)
 
 

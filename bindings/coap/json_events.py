@@ -1,4 +1,4 @@
-"""Structured and batch mode in JSON (binding section 6.1)."""
+"""Structured and batch mode in JSON (binding section 3.2.2)."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -68,7 +68,7 @@ def _completed(payload: bytes, defaults: Mapping[str, str], new_id: Callable[[],
 
 
 def _lacks(members: Mapping[str, msgspec.Raw], name: str) -> bool:
-    """Whether an attribute is absent; `null` means that it is (section 6.1)."""
+    """Whether an attribute is absent; `null` means that it is (section 3.2.2)."""
     value = members.get(name)
     return value is None or bytes(value) == b"null"
 

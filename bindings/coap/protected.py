@@ -16,7 +16,7 @@ def is_protected(message: Message) -> bool:
 
 
 class Outer(msgspec.Struct, frozen=True):
-    """What counts of a protected message besides its payload; all else is ignored (section 9.2).
+    """What counts of a protected message besides its payload; all else is ignored (section 10.3).
 
     Attributes:
         kid: which context, by the sender's id.

@@ -1,4 +1,4 @@
-"""What the options of a request say, judged by the rules of binding section 4.2."""
+"""What the options of a request say, judged by the rules of binding section 3.0.4."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -10,7 +10,7 @@ from bindings.wire.coap import Block, Code, Message, Number, Option, to_block, t
 
 
 class RequestError(CloudEventError):
-    """A request that is refused with a response code of its own (binding section 8.3).
+    """A request that is refused with a response code of its own (binding section 4.3).
 
     Attributes:
         code: the response code.

@@ -98,6 +98,14 @@ def test_no_rule_stands_outside_a_numbered_sentence(page):
     assert [line for line in lines if not line.startswith("The key words MUST, MUST NOT")] == []
 
 
+def test_every_section_that_the_code_names_exists():
+    sections = set(HEADING.findall(COAP_PAGE.read_text("utf-8")))
+    for folder in ("bindings/coap", "gateway/sources/coap"):
+        for file in sorted((ROOT / folder).glob("*.py")):
+            for named in re.findall(r"binding (?:sections? )?(\d+(?:\.\d+)*)", file.read_text()):
+                assert named in sections, f"{file.name}: binding section {named}"
+
+
 def test_every_coap_case_names_requirements_that_exist():
     known = sentences_of(COAP_PAGE)
     cases = json.loads((ROOT / "conformance/vectors/coap.json").read_text())["cases"]

@@ -38,7 +38,7 @@ BLOCK_BYTES: Final = 1024
 _BLOCK_EXPONENT: Final = 6
 
 MAX_UNDER_WAY: Final = 16
-"""Requests at once: what a gateway takes from one port (binding section 8.5)."""
+"""Requests at once: what a gateway takes from one port (binding section 5.3)."""
 ACK_TIMEOUT: Final = 2.0
 ACK_RANDOM_FACTOR: Final = 1.5
 MAX_RETRANSMIT: Final = 4

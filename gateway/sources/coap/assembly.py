@@ -1,4 +1,4 @@
-"""Payloads that arrive in blocks (RFC 7959, binding section 10); bounded in number and bytes."""
+"""Payloads that arrive in blocks (RFC 7959, binding section 5.2); bounded in number and bytes."""
 
 from collections import OrderedDict
 from typing import Final

@@ -6,7 +6,7 @@ them, and a Uri-Path that is no UTF-8 ends its connection with a traceback), all
 brings is handed in at once, and a peer that does not read its answers is not read either.
 `tests/gateway/sources/coap/test_connection.py` pins what is used of aiocoap, some of it private.
 
-There are no message types here, so each request counts as confirmable (binding section 3).
+There are no message types here, so each request counts as confirmable (binding section 11).
 """
 
 import asyncio
@@ -58,7 +58,7 @@ class Connection(TcpConnection):  # type: ignore[misc]  # aiocoap has no types
         self._remote_settings: Mapping[str, Any] | None = None
         self._spool = bytearray()
         self._answers = bytearray()
-        # No retransmission exists, so ids are random (binding section 7.3): these bytes and a
+        # No retransmission exists, so ids are random (binding section 3.4.2): these bytes and a
         # counter are the endpoint of each request.
         self._nonce = secrets.token_bytes(16)
         self._count = 0
@@ -336,7 +336,7 @@ class Connection(TcpConnection):  # type: ignore[misc]  # aiocoap has no types
 def _endpoint_of(
     peer_name: tuple[str, int], number: int, certificate: Mapping[str, Any] | None
 ) -> Endpoint:
-    """Return who is at the other end of a connection (binding section 9.1)."""
+    """Return who is at the other end of a connection (binding section 10.1)."""
     endpoint = Endpoint(peer_name)
     endpoint.is_stream = True
     # Blocks of a payload belong to one connection, not to whoever has its port next.

@@ -1,4 +1,4 @@
-"""Answers that are given again to a repeated request (binding section 8.1).
+"""Answers that are given again to a repeated request (binding section 4.1).
 
 The key is a digest of the endpoint and the whole datagram. So a datagram that uses a message id
 again with other content is a new request: answering it from here would acknowledge an event that

@@ -29,10 +29,10 @@ CHANGED: Final = bytes((Code.CHANGED,))
 """2.04 without options or payload: nearly every answer."""
 
 AMPLIFICATION: Final = 3
-"""An answer has at most so many times the bytes of its request (binding section 9.4)."""
+"""An answer has at most so many times the bytes of its request (binding section 10.5)."""
 
 _MAX_AGE_SECONDS: Final = (30, 90)
-"""Random, so that a fleet does not come back at once (binding section 8.3)."""
+"""Random, so that a fleet does not come back at once (binding section 4.3)."""
 
 
 class Exchange:
@@ -112,7 +112,7 @@ class Exchange:
         return whole if len(whole) + 3 + len(self.token) <= self.max_answer_bytes else plain
 
     def settled(self, settlement: Settlement) -> bytes:
-        """Return the answer for what became of the events (binding section 8.3)."""
+        """Return the answer for what became of the events (binding section 4.3)."""
         if settlement.outcome == Outcome.ACCEPTED and self.block1 is None:
             return CHANGED
         code = _code_of(settlement)
@@ -150,7 +150,7 @@ def _problem_details(text: bytes) -> bytes:
 
 
 def _code_of(settlement: Settlement) -> Code:
-    """Return the response code for what became of the events (binding section 8.3)."""
+    """Return the response code for what became of the events (binding section 4.3)."""
     if settlement.outcome == Outcome.ACCEPTED:
         return Code.CHANGED
     if settlement.outcome == Outcome.REJECTED:

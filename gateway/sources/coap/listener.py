@@ -87,7 +87,7 @@ def ip_of(address: SocketAddress) -> str:
 
 
 def _ignore_multicast(listener: socket.socket) -> None:
-    """Receive nothing of groups that another program on this host has joined (binding 4.1)."""
+    """Receive nothing of groups that another program on this host has joined (binding 3.0.3)."""
     with contextlib.suppress(OSError):  # not Linux
         if listener.family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, _IPV6_MULTICAST_ALL, 0)

@@ -145,7 +145,7 @@ class Context:
             self._window.initialize_from_freshlyseen(number)
         else:
             return False
-        # A Partial IV is never used again, so it names the request (binding section 7.3).
+        # A Partial IV is never used again, so it names the request (binding section 3.4.2).
         name = self._name + number.to_bytes(5, "big")
         self.endpoint.peer = msgspec.structs.replace(self.endpoint.peer, request_name=name)
         return True

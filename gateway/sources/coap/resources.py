@@ -1,4 +1,4 @@
-"""Event resources by path, and what /.well-known/core says of them (binding 4.1 and 13)."""
+"""Event resources by path, and what /.well-known/core says of them (binding 3.0.3 and 6.2)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final

@@ -213,7 +213,7 @@ class CoapSource:
             self._separate.acknowledged(endpoint.address, message.mid)
 
     def _repeat(self, known: Exchange | bytes, message: Message, endpoint: Endpoint) -> None:
-        """Answer a repeated request as before; while it is under way, ask for patience (8.1)."""
+        """Answer a repeated request as before; while it is under way, ask for patience (4.1)."""
         if isinstance(known, Exchange):
             if known.confirmable:
                 known.acknowledged = True
@@ -222,7 +222,7 @@ class CoapSource:
             _send(piggybacked(message.mid, message.token, known), endpoint)
 
     def _refuse_for_now(self, exchange: Exchange) -> None:
-        """Say that there is no room: 5.03 with Max-Age for CON, silence for NON (section 8.5)."""
+        """Say that there is no room: 5.03 with Max-Age for CON, silence for NON (section 5.3)."""
         self._intake.rejected("busy", "no room for more events")
         if exchange.confirmable or self._draining:
             self._finish(exchange, exchange.unavailable())
@@ -308,7 +308,7 @@ class CoapSource:
         return bool(len(self._duplicates) or len(self._requests.assemblies))
 
     def _acknowledge(self, now: float) -> None:
-        """Tell senders whose answer takes long to stop repeating (binding section 8.2)."""
+        """Tell senders whose answer takes long to stop repeating (binding section 4.2)."""
         rest = self._config.sink_timeout - self._config.ack_after
         for exchange in _take_due(self._unacknowledged, now):
             if exchange.confirmable and not exchange.acknowledged:

@@ -20,7 +20,7 @@ from gateway.sources.coap.requests import Requests
 from gateway.tls import listener_context
 
 _MESSAGE_OVERHEAD: Final = 2048
-"""What a message may have beside its payload: header and options (binding section 3)."""
+"""What a message may have beside its payload: header and options (binding section 11)."""
 _LEAST_MAX_MESSAGE_BYTES: Final = 65536 + _MESSAGE_OVERHEAD
 
 

@@ -1,4 +1,4 @@
-"""Requests that are protected with OSCORE, byte by byte (RFC 8613, binding section 9.2)."""
+"""Requests that are protected with OSCORE, byte by byte (RFC 8613, binding section 10.3)."""
 
 import asyncio
 import base64
