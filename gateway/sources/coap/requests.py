@@ -1,4 +1,4 @@
-"""From a request to its events: every check, in the order of binding section 4."""
+"""From a request to its events: every check, in the order of binding section 3.0.2."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
@@ -42,7 +42,7 @@ class Requests:
         self._resources = Resources(config)
         self._oscore: Oscore | None = None
         if config.oscore:
-            # Only here, as aiocoap and what it needs for this take 15 MB.
+            # Only here, as aiocoap and what it needs for this take 10 MB.
             from gateway.sources.coap import oscore  # noqa: PLC0415 - see above
 
             self._oscore = oscore.Oscore(config.oscore)
@@ -131,7 +131,7 @@ class Requests:
         return whole
 
     def _discover(self, request: Request, exchange: Exchange) -> bytes:
-        """Answer GET /.well-known/core, in blocks that do not amplify (sections 9.4 and 13)."""
+        """Answer GET /.well-known/core, in blocks that do not amplify (sections 10.5 and 6.2)."""
         if request.message.code != Code.GET:
             raise RequestError("GET it", Code.METHOD_NOT_ALLOWED, reason="method")
         if request.accept not in {None, content_formats.LINK_FORMAT}:
