@@ -8,7 +8,7 @@ peers       who sends, and what is kept for each
 duplicates  answers that are given again
 assembly    payloads that arrive in blocks
 exchange    one request under way, and its answer
-dtls        the listener for DTLS, and its sessions
+dtls        the listener for DTLS; dtls_session one of its sessions
 psk         keys for DTLS, and who they belong to
 oscore      requests that are protected end to end, and their answers
 separate    answers sent on their own, until they are acknowledged

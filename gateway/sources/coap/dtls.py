@@ -14,7 +14,7 @@ import asyncio
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final, cast
+from typing import Final
 
 from mbedtls.exceptions import TLSError
 from mbedtls.tls import (
@@ -22,10 +22,6 @@ from mbedtls.tls import (
     DTLSVersion,
     HelloVerifyRequest,
     ServerContext,
-    TLSWrappedBuffer,
-    WantReadError,
-    WantWriteError,
-    ciphers_available,
 )
 
 from bindings.coap import Identity
@@ -33,6 +29,13 @@ from gateway.config.records import Address
 from gateway.interfaces import Intake
 from gateway.sources.coap.config import CoapSourceConfig
 from gateway.sources.coap.datagrams import DatagramSocket
+from gateway.sources.coap.dtls_session import (
+    APPLICATION_DATA,
+    Session,
+    cipher_suites,
+    client_random_of,
+    encrypted_records,
+)
 from gateway.sources.coap.listener import SocketAddress
 from gateway.sources.coap.peers import Endpoint
 from gateway.sources.coap.psk import KeyStore
@@ -42,115 +45,8 @@ MAX_HANDSHAKES: Final = 1024
 
 _MAX_DATAGRAM_BYTES: Final = 16384
 """More than one record with the largest CoAP message; mbedtls buffers twice as much."""
-_MAX_OUTGOING_BYTES: Final = 32768
-"""More than mbedtls ever has to say at once."""
 _TICK_SECONDS: Final = 0.5
 """How often handshakes are looked at; mbedtls repeats a flight after 1 s, 2 s, 4 s, ..."""
-
-# Where things are in a record that begins with an unencrypted ClientHello (RFC 6347 4.3).
-_CONTENT_TYPE: Final = 0
-_EPOCH: Final = slice(3, 5)
-_HANDSHAKE_TYPE: Final = 13
-_CLIENT_RANDOM: Final = slice(27, 59)
-_HANDSHAKE: Final = 22
-_CLIENT_HELLO: Final = 1
-
-
-class Session:
-    """The DTLS session of one address and port; it carries datagrams to its endpoint.
-
-    Attributes:
-        address: whose it is.
-        client_random: what tells a repeated ClientHello from a new one.
-        identity: whose key the peer has, once it has said so.
-        endpoint: for requests; None until the handshake is done.
-        last_used: monotonic seconds.
-        has_spoken: whether anything has been sent.
-        is_over: whether nothing can be sent or received any more.
-    """
-
-    __slots__ = (
-        "_buffer",
-        "_socket",
-        "address",
-        "client_random",
-        "endpoint",
-        "has_spoken",
-        "identity",
-        "is_over",
-        "last_used",
-    )
-
-    def __init__(
-        self, buffer: TLSWrappedBuffer, socket: DatagramSocket, address: SocketAddress, now: float
-    ) -> None:
-        self._buffer = buffer
-        self._socket = socket
-        self.address = address
-        self.client_random = b""
-        self.identity: Identity | None = None
-        self.endpoint: Endpoint | None = None
-        self.last_used = now
-        self.has_spoken = False
-        self.is_over = False
-
-    def feed(self, datagram: bytes) -> None:
-        """Give mbedtls a datagram, which it does not look at yet."""
-        self._buffer.receive_from_network(datagram)
-
-    def shake_hands(self) -> bool:
-        """Go on with the handshake as far as possible; True when it is done.
-
-        Raises:
-            HelloVerifyRequest: the ClientHello had no cookie, and has been answered.
-            TLSError: it has failed, and the peer has been told.
-        """
-        try:
-            while True:
-                try:
-                    self._buffer.do_handshake()
-                except WantWriteError:
-                    self._flush()
-        except WantReadError:
-            return False
-        except ValueError:  # it is over already
-            return True
-        finally:
-            self._flush()
-
-    def read_into(self, plain: bytearray) -> int:
-        """Decrypt one record; 0 when there is none.
-
-        Raises:
-            TLSError: the peer has closed the session.
-        """
-        try:
-            return self._buffer.readinto(cast("bytes", plain), len(plain))
-        except (WantReadError, WantWriteError):
-            self._flush()  # the last flight, when the peer has repeated its own
-            return 0
-
-    def send(self, datagram: bytes, _address: SocketAddress) -> None:
-        """Encrypt and send a datagram; nothing once the session is over."""
-        if self.is_over:
-            return
-        self._buffer.write(datagram)
-        self._flush()
-
-    def close(self) -> None:
-        """Say goodbye, with what is needed for it at hand."""
-        if not self.is_over:
-            self.is_over = True
-            self._buffer.shutdown()
-            self._flush()
-
-    def _flush(self) -> None:
-        # A flight without certificates has 400 bytes at most, so that it is one datagram.
-        outgoing = self._buffer.peek_outgoing(_MAX_OUTGOING_BYTES)
-        if outgoing:
-            self.has_spoken = True
-            self._buffer.consume_outgoing(len(outgoing))
-            self._socket.send(outgoing, self.address)
 
 
 class DtlsListener:
@@ -233,20 +129,33 @@ class DtlsListener:
         for datagram, sender in self._socket.read():
             if len(datagram) > _MAX_DATAGRAM_BYTES:
                 continue
-            session = self._sessions.get(sender) or self._handshakes.get(sender)
-            client_random = client_random_of(datagram)
-            if client_random and (session is None or session.client_random != client_random):
-                self._greet(datagram, sender, client_random, now)
-            elif session is not None and session.endpoint is None:
+            session = self._session_of(datagram, sender, now)
+            if session is None:
+                continue
+            if session.endpoint is None:
                 session.feed(datagram)
                 self._shake_hands(session, now)
-            elif session is not None and not client_random:
-                # A late copy of the ClientHello would make mbedtls begin again.
-                session.feed(datagram)
             else:
-                continue
-            if session is not None and session.endpoint is not None:
+                session.feed(encrypted_records(datagram))
+            if session.endpoint is not None:
                 yield from self._read(session, session.endpoint, now)
+
+    def _session_of(self, datagram: bytes, sender: SocketAddress, now: float) -> Session | None:
+        """Return whom a datagram is for; a ClientHello that is nobody's is answered.
+
+        While a peer that has a session begins another, it has both (RFC 6347 4.2.8).
+        """
+        beginning = self._handshakes.get(sender)
+        established = self._sessions.get(sender)
+        client_random = client_random_of(datagram)
+        if not client_random:
+            is_data = datagram[:1] == APPLICATION_DATA
+            return established if is_data or beginning is None else beginning
+        if beginning is not None and beginning.client_random == client_random:
+            return beginning
+        if established is None or established.client_random != client_random:
+            self._greet(datagram, sender, client_random, now)
+        return None
 
     def _read(
         self, session: Session, endpoint: Endpoint, now: float
@@ -254,12 +163,11 @@ class DtlsListener:
         view = memoryview(self._plain)
         try:
             while not session.is_over and (size := session.read_into(self._plain)):
-                if session.last_used != now:
-                    session.last_used = now
-                    self._sessions.move_to_end(session.address)
+                session.last_used = now
+                self._sessions.move_to_end(session.address)
                 yield bytes(view[:size]), endpoint
         except TLSError:  # close_notify, as nothing else gets here
-            self._end(session)
+            self._drop(session)
 
     # --- sessions -----------------------------------------------------------------------------
 
@@ -281,8 +189,6 @@ class DtlsListener:
         if not session.has_spoken:
             return  # it was no ClientHello that can be answered, and its sender may be forged
         session.client_random = client_random
-        # Who has the cookie is there: what was before at this address is not (RFC 6347 4.2.8).
-        self._end(self._sessions.get(sender))
         self._handshakes.pop(sender, None)
         self._handshakes[sender] = session
         if len(self._handshakes) > MAX_HANDSHAKES:
@@ -312,14 +218,19 @@ class DtlsListener:
         endpoint.address = (f"session {self._count}", session.address[1])
         endpoint.authenticate(identity, b"dtls " + secrets.token_bytes(16))
         del self._handshakes[session.address]
+        self._drop(self._sessions.get(session.address))  # the peer has lost it
         self._sessions[session.address] = session
         if len(self._sessions) > self._config.max_sessions:
             self._end(next(iter(self._sessions.values())))
 
-    def _end(self, session: Session | None) -> None:
+    def _end(self, session: Session) -> None:
+        session.close()
+        self._drop(session)
+
+    def _drop(self, session: Session | None) -> None:
         """Forget a session, if there is one."""
         if session is not None and session.endpoint is not None:
-            session.close()
+            session.is_over = True
             self._sessions.pop(session.address, None)
             self._forget(session.endpoint)
 
@@ -353,28 +264,3 @@ class DtlsListener:
                 break
             self._end(session)
         self._arm()
-
-
-def client_random_of(datagram: bytes) -> bytes:
-    """Return the random bytes of a ClientHello outside a session; none of all else."""
-    if (
-        len(datagram) >= _CLIENT_RANDOM.stop
-        and datagram[_CONTENT_TYPE] == _HANDSHAKE
-        and datagram[_EPOCH] == b"\0\0"
-        and datagram[_HANDSHAKE_TYPE] == _CLIENT_HELLO
-    ):
-        return datagram[_CLIENT_RANDOM]
-    return b""
-
-
-def cipher_suites() -> tuple[str, ...]:
-    """Return the suites with a pre-shared key and authenticated encryption, the best first.
-
-    TLS_PSK_WITH_AES_128_CCM_8, which every CoAP device with keys has (RFC 7252 9.1.3.1), is one.
-    """
-    return tuple(
-        name
-        for name in ciphers_available()
-        if name.startswith(("TLS-PSK-", "TLS-ECDHE-PSK-"))
-        and any(kind in name for kind in ("-GCM-", "-CCM", "-POLY1305-"))
-    )
