@@ -23,6 +23,8 @@ import math
 import re
 from typing import Final
 
+import msgspec
+
 from bindings.errors import InvalidEventError, excerpt
 from bindings.event import (
     AttributeValue,
@@ -38,6 +40,7 @@ MEDIA_TYPE: Final = "application/cloudevents+cbor"
 CBOR_TYPE: Final = "application/cbor"
 
 _CBOR_TYPE = re.compile(r"[^/;]+/(?:[^/;]+\+)?cbor[ \t]*(?:;.*)?", re.IGNORECASE | re.DOTALL)
+_ENCODER: Final = msgspec.json.Encoder()
 _TIME_TAG: Final = 0
 _URI_TAG: Final = 32
 _URI_ATTRIBUTES: Final = frozenset({"source", "dataschema"})
@@ -170,7 +173,7 @@ def read_data(
         return encoded
     if is_json_type(content_type):
         if not isinstance(value, str) or not text_is_json:
-            return json.dumps(_json(value), ensure_ascii=False, separators=(",", ":")).encode()
+            return _encode_json(_json(value))
         data = value.encode()
         if not is_json(data):
             raise InvalidEventError("the text in data is no JSON", reason="json")
@@ -194,6 +197,13 @@ def _json(value: cbor.Value) -> object:
     if isinstance(value, list):
         return [_json(item) for item in value]
     raise InvalidEventError("data is JSON by its type, and JSON has no such value", reason="json")
+
+
+def _encode_json(value: object) -> bytes:
+    try:
+        return _ENCODER.encode(value)
+    except OverflowError:  # CBOR's negative integers have a bit more than msgspec's
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _item(data: bytes, content_type: str | None) -> cbor.Writable:

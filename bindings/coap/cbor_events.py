@@ -174,6 +174,8 @@ def _read_record(item: cbor.Value) -> _Record:
         seen.add(name)
         if name == "data":
             record.content = value, encoded
+        elif type(value) is str:
+            record.attributes[name] = value
         else:
             _read_attribute(record, key, name, value)
     return record

@@ -119,8 +119,10 @@ def _read(data: bytes, position: int, depth: int) -> tuple[Value, int]:
     if position >= len(data):
         raise _ends_early()
     initial = data[position]
-    argument = initial & 31
     position += 1
+    if initial < 24:  # a small number, the commonest of items
+        return initial, position
+    argument = initial & 31
     if initial >= 0xE0:
         return _read_simple_or_float(data, position, argument)
     if argument >= 28:
@@ -167,9 +169,11 @@ def _read_bytes(data: bytes, position: int, _depth: int, length: int) -> tuple[b
 
 
 def _read_text(data: bytes, position: int, _depth: int, length: int) -> tuple[str, int]:
-    content, end = _read_bytes(data, position, _depth, length)
+    end = position + length
+    if end > len(data):
+        raise _ends_early()
     try:
-        return content.decode("utf-8"), end
+        return str(data[position:end], "utf-8"), end
     except UnicodeDecodeError:
         raise CborError("text is no UTF-8") from None
 

@@ -146,7 +146,7 @@ def test_a_media_type_may_be_a_number():
         ("1832", "427b7d", "application/json", b"{}"),
         ("1832", "9f01820203bf616120ffff", "application/json", b'[1,[2,3],{"a":-1}]'),
         ("1832", "3bffffffffffffffff", "application/json", b"-18446744073709551616"),
-        ("1832", "fb7e37e43c8800759c", "application/json", b"1e+300"),
+        ("1832", "fb7e37e43c8800759c", "application/json", b"1e300"),
         ("186e", "81a16176f94d60", "application/senml+json", b'[{"v":21.5}]'),
         ("183c", "1805", "application/cbor", "1805"),
         ("183c", "420102", "application/cbor", b"\1\2"),
