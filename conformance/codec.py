@@ -5,11 +5,16 @@ adapter, a program that reads a JSON line for each question and writes one for e
 (docs/conformance/adapters.md).
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from importlib import import_module
+from importlib.resources import files
+from importlib.util import find_spec
 from typing import Any, Protocol
 
+from bindings import cbor_format
 from bindings.binding import Binding, ContentMode, Message
+from bindings.can import CanBinding, parse_dbc
 from bindings.errors import CloudEventError
 from bindings.http import HTTP
 from bindings.json_format import decode_event
@@ -73,6 +78,19 @@ class JsonFormat:
         return HTTP.encode(event, "structured")
 
 
+class CborFormat:
+    """The CBOR event format under the interface of a binding: the payload is one event."""
+
+    name = "cbor"
+
+    def decode(self, message: Message) -> Sequence[Any]:
+        return (cbor_format.decode_event(message.payload or b""),)
+
+    def encode(self, event: Any, mode: ContentMode) -> Message:
+        del mode
+        return Message(cbor_format.encode_event(event), cbor_format.MEDIA_TYPE)
+
+
 class BindingCodec:
     """Codec of objects that are a `bindings.binding.Binding`."""
 
@@ -121,10 +139,19 @@ def own_codec() -> BindingCodec:
         registered[name] = load("bindings", name)
     variants: dict[str, Binding] = {
         "json": JsonFormat(),
+        "cbor": CborFormat(),
         "mqtt311": MQTT311,
         "mqtt-bare-json": MQTT_BARE_JSON,
     }
-    return BindingCodec("cloudevents-gateway", {**variants, **registered})
+    return BindingCodec("cloudevents-gateway", {**variants, **_can_with_database(), **registered})
+
+
+def _can_with_database() -> dict[str, Binding]:
+    """Return the CAN codec that knows the database of its vectors, if cantools is there."""
+    if find_spec("cantools") is None:
+        return {}
+    text = files("conformance").joinpath("vectors", "can.json").read_text("utf-8")
+    return {"can-dbc": CanBinding(parse_dbc(["\n".join(json.loads(text)["database"])]))}
 
 
 def codec_of(place: str) -> BindingCodec:

@@ -1,9 +1,9 @@
 """Wire vectors: messages of known bytes, the event or refusal they bring, and the way back.
 
 A vector (conformance/vectors/*.json) is judged by one of four rules: `decode` a message, `encode`
-an event, `relay` from one binding to another, or `attributes`, which are written in every binding
-without the code under test. `expect` is the verdict; under `profiles` a vector may list, by
-profile, other verdicts of which any one will do.
+an event (which makes `message`, or has to be refused), `relay` from one binding to another, or
+`attributes`, which are written in every binding without the code under test. `expect` is the
+verdict; under `profiles` a vector may list, by profile, other verdicts of which any one will do.
 """
 
 import json
@@ -32,7 +32,8 @@ def checks() -> Iterator[Check]:
             if "attributes" in vector:
                 yield from _attribute_checks(vector)
             elif "encode" in vector:
-                yield from _checks(vector, binding, "producer", _encode, vector["message"])
+                expect = vector.get("message") or vector["expect"]
+                yield from _checks(vector, binding, "producer", _encode, expect)
             else:
                 yield from _decode_checks(vector, binding)
 
@@ -125,6 +126,9 @@ def _encode(vector: Vector, binding: str, any_of: Sequence[Expectation], codec: 
     case = vector["encode"]
     event = event_of(case["event"])
     asked = question("encode", binding, mode=case["mode"], event=event_to_json(event))
+    if "error" in any_of[0]:
+        _refuse(codec, binding, event, case["mode"], asked)
+        return
     sent = encoded(codec, binding, event, case["mode"], asked)
     if not any(same_message(sent, message_of(expect), binding) for expect in any_of):
         raise CheckFailed(
@@ -133,6 +137,16 @@ def _encode(vector: Vector, binding: str, any_of: Sequence[Expectation], codec: 
             got=message_text(sent),
             reproduce=asked,
         )
+
+
+def _refuse(codec: Codec, binding: str, event: WireEvent, mode: Any, asked: str) -> None:
+    try:
+        sent = codec.encode(binding, event, mode)
+    except Refused:
+        return
+    raise CheckFailed(
+        "took an event that it has no message for", got=message_text(sent), reproduce=asked
+    )
 
 
 def _relay(vector: Vector, binding: str, any_of: Sequence[Expectation], codec: Codec) -> None:

@@ -87,7 +87,8 @@ class CanSourceConfig(SourceConfig):
 
         if value not in can.VALID_INTERFACES:
             known = sorted(can.VALID_INTERFACES)
-            raise ValueError(f"expected {one_of(known)}" + did_you_mean(value, known))
+            text = f"unknown interface {value!r}, expected {one_of(known)}"
+            raise ValueError(text + did_you_mean(value, known))
         return value
 
     @field_validator("channel")
