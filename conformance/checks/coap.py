@@ -1,0 +1,302 @@
+"""The cases of the CoAP binding on the wire: datagrams in, datagrams and events out.
+
+The cases are data (conformance/vectors/coap.json, which explains its own form). Each runs from a
+port of its own. Those that need a secured channel or a connection are in `coap_channels`.
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from functools import cache, partial
+from importlib.resources import files
+from typing import Any, Final
+
+from bindings.event import is_json_type
+from conformance.check import Check, CheckFailed
+from conformance.forms import WireEvent
+from conformance.peers.coap import Device, Reply
+from conformance.requirements import strongest
+from conformance.target import SinkAnswer, Target
+
+Case = Mapping[str, Any]
+
+_SINKS: Final[Mapping[str, SinkAnswer]] = {
+    "ok": "accept",
+    "slow": "slow",
+    "down": "down",
+    "reject": "reject",
+    "busy": "busy",
+    "hang": "hang",
+}
+_EMPTY: Final = {"ack": b"\x60\x00", "reset": b"\x70\x00"}
+
+
+def checks() -> Iterator[Check]:
+    """Return a check for each case that datagrams can tell."""
+    for case in cases():
+        if "steps" in case:
+            yield Check(
+                id=f"coap-{case['id'].lower()}",
+                title=case["requirement"],
+                binding="coap",
+                family="datagrams",
+                requirements=tuple(case["requirements"]),
+                level=strongest(case["requirements"]),
+                role="consumer",
+                verdict=_verdict(case),
+                needs="target",
+                run=partial(_run, case),
+            )
+
+
+@cache
+def cases() -> Sequence[Case]:
+    """Return every case of the binding."""
+    text = files("conformance").joinpath("vectors", "coap.json").read_text("utf-8")
+    found: list[Case] = json.loads(text)["cases"]
+    return found
+
+
+def _verdict(case: Case) -> str:
+    expected = case["steps"][-1].get("expect") or case["steps"][-1].get("receive")
+    if expected == "none":
+        return "no answer"
+    code = expected.get("code", "")
+    return code if isinstance(code, str) else " or ".join(code)
+
+
+async def _run(case: Case, target: Target) -> None:
+    async with AsyncExitStack() as stack:
+        settings = _settings(case)
+        if settings:
+            target = await stack.enter_async_context(target.variant(**settings))
+        target.forget()
+        answer = _SINKS[case.get("given", {}).get("sink", "ok")]
+        target.sink_answers(answer)
+        stack.callback(target.sink_answers, "accept")
+        device = await stack.enter_async_context(Device(target.url))
+        await _Conversation(device).run(case["steps"])
+        await device.expect_silence()
+        if answer in {"accept", "slow"}:
+            await _check_events(case, target)
+
+
+def _settings(case: Case) -> dict[str, Any]:
+    """Return how the gateway of a case differs from the others'."""
+    given = case.get("given", {})
+    settings: dict[str, Any] = {}
+    if "max_event_size" in given:
+        settings["limits"] = {"max_event_bytes": given["max_event_size"]}
+    if "inflight" in given:
+        settings["inflight_per_endpoint"] = given["inflight"]
+    elif given.get("sink") == "hang":
+        settings["sink_timeout"] = 1
+    return settings
+
+
+class _Conversation:
+    """The steps of a case, and the answers so far."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._replies: list[bytes] = []
+        self._sent: list[bytes] = []
+
+    async def run(self, steps: Sequence[Case]) -> None:
+        for step in steps:
+            if "send_blockwise" in step:
+                await self._send_blocks(step["expect"])
+            elif "send" in step:
+                await self._send(step)
+            else:
+                await self._receive(step)
+
+    async def _send(self, step: Case) -> None:
+        request = bytes.fromhex(step["send"])
+        self._sent.append(request)
+        self._device.send(request)
+        if step["expect"] == "none":
+            await self._device.expect_silence()
+            self._replies.append(b"")
+            return
+        reply = await self._device.receive(step.get("within_s", 5))
+        self._judge(reply, step["expect"], step)
+
+    async def _receive(self, step: Case) -> None:
+        reply = await self._device.receive(step["within_s"])
+        self._judge(reply, step["receive"], step)
+        if "reply" in step:
+            self._device.send(_EMPTY[step["reply"]] + reply.mid)
+
+    def _judge(self, reply: Reply, expected: Case, step: Case) -> None:
+        wrong = "; ".join(differences(reply, expected, self._sent[-1]))
+        position = step.get("identical_to", expected.get("identical_to"))
+        if not wrong and position is not None and reply.raw != self._replies[position]:
+            wrong = f"the bytes differ from the answer to step {position}"
+        self._replies.append(reply.raw)
+        if wrong:
+            raise CheckFailed(
+                wrong,
+                expected=json.dumps(expected),
+                got=reply.raw.hex(),
+                reproduce=" ".join(request.hex() for request in self._sent),
+            )
+
+    async def _send_blocks(self, expected: Case) -> None:
+        payload = bytes(7 * n % 256 for n in range(65536))
+        for number in range(64):
+            request = _block(number, payload)
+            self._sent = [request]
+            self._device.send(request)
+            reply = await self._device.receive()
+            wanted = {"code": "2.31"} if number < 63 else expected
+            self._judge(reply, wanted, {})
+
+
+def _block(number: int, payload: bytes) -> bytes:
+    """Write one block by hand: CON POST /ce, CF 42, Block1 of 1024 bytes, three queries."""
+    chunk = payload[number * 1024 : number * 1024 + 1024]
+    more = (number + 1) * 1024 < len(payload)
+    value = number << 4 | more << 3 | 6
+    encoded = value.to_bytes((value.bit_length() + 7) // 8, "big")
+    head = bytes.fromhex("4102") + (0x2000 + number).to_bytes(2, "big") + b"\xab"
+    options = b"\xb2ce\x11\x2a\x35t=t.x\x03i=1\x04s=/s"
+    return head + options + bytes((0xC0 | len(encoded),)) + encoded + b"\xff" + chunk
+
+
+def differences(reply: Reply, expected: Case, request: bytes) -> Iterator[str]:
+    """Yield what is wrong about a reply, for people.
+
+    Args:
+        reply: what came.
+        expected: the fields that a case names.
+        request: what was sent last.
+    """
+    for name in ("type", "code"):
+        allowed = expected.get(name, [])
+        allowed = [allowed] if isinstance(allowed, str) else allowed
+        if allowed and getattr(reply, name) not in allowed:
+            yield f"{name} is {getattr(reply, name)}, not {' or '.join(allowed)}"
+    if expected.get("mid") == "same" and reply.mid != request[2:4]:
+        yield "the message id is another"
+    wanted = {"same": request[4 : 4 + (request[0] & 15)], "empty": b""}
+    token = wanted.get(expected.get("token", ""), reply.token)
+    if reply.token != token:
+        yield f"the token is {reply.token.hex() or 'empty'}, not {token.hex() or 'empty'}"
+    for number, demands in expected.get("options", {}).items():
+        yield from _option_differences(int(number), reply.options.get(int(number)), demands)
+    yield from _payload_differences(reply.payload, expected.get("payload", {}))
+    if len(reply.raw) > expected.get("max_ratio", len(reply.raw)) * len(request):
+        yield f"{len(reply.raw)} bytes answer {len(request)}"
+
+
+def _option_differences(number: int, value: bytes | None, wanted: Case) -> Iterator[str]:
+    if value is None:
+        yield f"option {number} is missing"
+        return
+    uint = int.from_bytes(value, "big")
+    if uint != wanted.get("uint", uint):
+        yield f"option {number} is {uint}, not {wanted['uint']}"
+    low, high = wanted.get("uint_range", (uint, uint))
+    if not low <= uint <= high:
+        yield f"option {number} is {uint}, not {low} to {high}"
+    if value.hex() != wanted.get("hex", value.hex()):
+        yield f"option {number} is {value.hex()}, not {wanted['hex']}"
+
+
+def _payload_differences(payload: bytes, wanted: Case) -> Iterator[str]:
+    if wanted.get("contains", "").encode() not in payload:
+        yield f"the payload does not hold {wanted['contains']!r}"
+    if not payload.startswith(bytes.fromhex(wanted.get("hex_prefix", ""))):
+        yield f"the payload does not start with {wanted['hex_prefix']}"
+    if len(payload) > wanted.get("max_bytes", len(payload)):
+        yield f"the payload has {len(payload)} bytes"
+    if "excludes" in wanted and wanted["excludes"].encode() in payload:
+        yield f"the payload holds {wanted['excludes']!r}"
+
+
+async def _check_events(case: Case, target: Target) -> None:
+    expected = case["events"]
+    least = case.get("events_min", len(expected))
+    events = await target.events(least)
+    sent = " ".join(step["send"] for step in case["steps"] if "send" in step)
+    if len(events) > case.get("events_max", len(expected)):
+        raise CheckFailed(
+            "too many events came out",
+            expected=str(len(expected)),
+            got=str(len(events)),
+            reproduce=sent,
+        )
+    wrong = [
+        text
+        for event, members in zip(events, expected, strict=False)
+        for text in _event_differences(event, members)
+    ]
+    wrong += _repetitions(events, expected)
+    if wrong:
+        raise CheckFailed(
+            "; ".join(wrong),
+            expected=json.dumps(expected),
+            got=json.dumps([members_of(event) for event in events], default=repr),
+            reproduce=sent,
+        )
+
+
+def members_of(event: WireEvent) -> dict[str, Any]:
+    """Return the members of the JSON format, from what an implementation said."""
+    members = dict(event.attributes)
+    if event.data is not None:
+        content_type = str(members.get("datacontenttype") or "")
+        if is_json_type(content_type):
+            members["data"] = json.loads(event.data)
+        elif content_type.startswith("text/"):
+            members["data"] = event.data.decode("utf-8", "replace")
+        else:
+            members["data_base64"] = base64.b64encode(event.data).decode()
+    return members
+
+
+def _event_differences(event: WireEvent, expected: Case) -> Iterator[str]:
+    got = members_of(event)
+    for name in expected.keys() - got.keys():
+        yield f"{name} is missing"
+    for name in got.keys() - expected.keys():
+        yield f"{name} was made up: {got[name]!r}"
+    for name in expected.keys() & got.keys():
+        value, wanted = got[name], expected[name]
+        if isinstance(wanted, dict) and "match" in wanted:
+            fits = _matches(value, wanted)
+        else:
+            fits = type(value) is type(wanted) and value == wanted
+        if not fits:
+            yield f"{name} is {value!r}, not {wanted!r}"
+
+
+def _matches(value: Any, wanted: Case) -> bool:
+    match wanted["match"]:
+        case "rfc3339-now":
+            due = datetime.now(UTC) + timedelta(seconds=wanted.get("offset_s", 0))
+            return abs(due - datetime.fromisoformat(value)) < timedelta(seconds=20)
+        case "sha256-of-bytes":
+            digest = hashlib.sha256(base64.b64decode(value)).hexdigest()
+            return bool(digest == wanted["value"])
+        case "suffix":
+            return len(value) > len(wanted["value"]) and str(value).endswith(wanted["value"])
+        case "nonempty" | "unique":
+            return bool(value)
+        case _:
+            return True
+
+
+def _repetitions(events: Sequence[WireEvent], expected: Sequence[Case]) -> Iterator[str]:
+    for name in {name for members in expected for name in members}:
+        values = [
+            event.attributes.get(name)
+            for event, members in zip(events, expected, strict=False)
+            if members.get(name) == {"match": "unique"}
+        ]
+        if len(set(values)) != len(values):
+            yield f"{name} is not unique: {values}"
