@@ -60,6 +60,7 @@ class Job:
 
     Attributes:
         ready: chains whose next request can be sent.
+        deadline: the loop's time after which it no longer waits for the pace of a webhook.
         done: set to None when every event has its outcome.
     """
 
@@ -69,7 +70,9 @@ class Job:
         self.ready = chains
         self.open = len(chains)
         self.failures: list[Failure] = []
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self.deadline = loop.time() + timeout
+        self.done: asyncio.Future[None] = loop.create_future()
 
     def end_chain(self) -> None:
         """Count a chain that has come to its end."""
@@ -199,19 +202,36 @@ class HttpSink:
         refusal = webhook.refusal()
         if refusal is not None:
             self._fail_waiting(refusal)
-        return webhook.room(self._ready) if self._ready else 0
+            return 0
+        room = webhook.room(self._ready)
+        if room == 0 and not webhook.asking:
+            self._wait_for_turn(webhook)
+        return room
+
+    def _wait_for_turn(self, webhook: Webhook) -> None:
+        """Release what has waited for its turn as long as an attempt may take."""
+        now = asyncio.get_running_loop().time()
+        for job in [job for job in self._jobs if job.deadline <= now]:
+            self._jobs.remove(job)
+            self._ready -= len(job.ready)
+            self._fail_job(job, webhook.too_early())
+        if self._jobs:
+            webhook.wake_by(min(job.deadline for job in self._jobs))
 
     def _fail_waiting(self, first: Failure) -> None:
         """Fail every chain whose next request could be sent; `first` is of any position."""
         jobs, self._jobs = self._jobs, deque()
         self._ready = 0
         for job in jobs:
-            chains = list(job.ready)
-            job.ready.clear()
-            for chain in chains:
-                chain.under_way, chain.positions = tuple(chain.positions), deque()
-                self._fail_in_order(job, chain.under_way, first)
-                job.end_chain()
+            self._fail_job(job, first)
+
+    def _fail_job(self, job: Job, first: Failure) -> None:
+        chains = list(job.ready)
+        job.ready.clear()
+        for chain in chains:
+            chain.under_way, chain.positions = tuple(chain.positions), deque()
+            self._fail_in_order(job, chain.under_way, first)
+            job.end_chain()
 
     # Requests and answers.
 

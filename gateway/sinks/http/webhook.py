@@ -7,6 +7,7 @@
 | does not answer, or 408, 429, 5xx                | RELEASED; it is asked again with the next   |
 | 410 Gone                                         | REJECTED; it is asked again in `valid_for`  |
 | 429 + Retry-After                                | RELEASED, none is sent before that time     |
+| allows so few that an attempt's time is over     | RELEASED, until the rate has room again     |
 
 Consent is a 2xx answer with `WebHook-Allowed-Origin`, equal to our origin or `*`, and with
 `WebHook-Allowed-Rate`; the latter may be missing if no rate was asked for.
@@ -66,6 +67,9 @@ class Webhook:
         config: its `webhook:` table.
         target: where requests go.
         owner: the sink.
+
+    Attributes:
+        asking: a validation request is under way.
     """
 
     def __init__(self, name: str, config: WebhookConfig, target: Target, owner: Owner) -> None:
@@ -76,7 +80,7 @@ class Webhook:
         self._loop = asyncio.get_running_loop()
         self._pace = Pace()
         self._timer: asyncio.TimerHandle | None = None
-        self._asking = False
+        self.asking = False
         self._granted_at = self._granted_until = _NEVER
         self._refusal: Failure | None = None
         self._refused_until = _NEVER
@@ -113,14 +117,23 @@ class Webhook:
         return msgspec.structs.replace(refusal, retry_after=self._refused_until - now)
 
     def room(self, wanted: int) -> int:
-        """Return how many of `wanted` requests may go now; the owner is woken when more may."""
+        """Return how many of `wanted` requests may go now."""
         now = self._loop.time()
         if now >= self._granted_until:
-            return 0 if self._asking else 1
-        room = self._pace.room(wanted, now)
-        if room == 0 and self._timer is None:
-            self._timer = self._loop.call_at(self._pace.due, self._go_on)
-        return room
+            return 0 if self.asking else 1
+        return self._pace.room(wanted, now)
+
+    def wake_by(self, latest: float) -> None:
+        """Wake the owner when the next request may go, or at `latest` of the loop's time."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(min(self._pace.due, latest), self._go_on)
+
+    def too_early(self) -> Failure:
+        """Return what becomes of an event whose turn does not come in time."""
+        wait = max(0.0, self._pace.due - self._loop.time())
+        detail = "the webhook's rate is used up"
+        return Failure(0, Outcome.RELEASED, Reason.SINK_BUSY, retry_after=wait, detail=detail)
 
     def take(self, timeout: float) -> Request | None:
         """Return the request that has to go first, or None and count a delivery.
@@ -132,7 +145,7 @@ class Webhook:
         if now < self._granted_until:
             self._pace.take(now)
             return None
-        self._asking = True
+        self.asking = True
         config = self._config
         fields = []
         if self._callback is not None:
@@ -149,7 +162,7 @@ class Webhook:
 
     def _validated(self, answer: Answer) -> None:
         """Judge the answer to OPTIONS."""
-        self._asking = False
+        self.asking = False
         if self._loop.time() < self._granted_until:  # the callback was faster than the answer
             self._owner.wake()
             return

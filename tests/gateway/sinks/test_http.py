@@ -202,6 +202,30 @@ async def test_body_of_a_failure_is_cut_at_768_bytes(server, start):
     assert failure.body == b"x" * 768
 
 
+# KN-010: no reply is asked for, so whatever comes in a body is none; pitfall 93
+@pytest.mark.parametrize("status", [200, 202])
+async def test_an_event_in_the_answer_is_no_reply(server, start, status):
+    reply = b'{"specversion":"1.0","id":"r","source":"/r","type":"t"}'
+    server.reply = lambda _: answer(
+        status, b"Content-Type: application/cloudevents+json", body=reply
+    )
+    sink = await start(server)
+    assert await sink.send([event(1), event(2)]) == []
+    assert [request.id for request in server.requests] == ["1", "2"]
+    assert not [request for request in server.requests if "prefer" in request.fields]
+
+
+# KN-009; pitfall 94: the trace of the first sender stays.
+async def test_the_trace_of_an_event_is_left_alone(server, start):
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    sink = await start(server, mode="binary")
+    sent = event(1, extensions={"traceparent": trace, "tracestate": "a=b"})
+    assert await sink.send([sent]) == []
+    (request,) = server.requests
+    assert (request.fields["ce-traceparent"], request.fields["ce-tracestate"]) == (trace, "a=b")
+    assert "traceparent" not in request.fields
+
+
 class TestKeepAlive:
     async def test_connection_is_used_again(self, server, start):
         sink = await start(server)

@@ -192,6 +192,7 @@ async def test_a_callback_that_overtakes_the_answer_counts(receiver, start):
 
     receiver.reply = lambda r: grant_then_answer(r) if r.line.startswith("OPTIONS") else OK
     assert await sink.send([event(1)]) == []
+    assert await sink.send([event(2)]) == []
 
 
 async def test_other_methods_are_refused_with_those_that_grant(receiver, start):
@@ -231,7 +232,7 @@ async def test_tls(receiver, start, certificates):
     assert await sink.send([event(2)]) == []
 
 
-async def test_closing_closes_the_port_and_the_connections(start):
+async def test_closing_closes_the_port_and_the_connections(start, caplog):
     sink = await start()
     port = sink._webhook._callback.address.port
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -247,3 +248,4 @@ async def test_closing_closes_the_port_and_the_connections(start):
         await writer.wait_closed()
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection("127.0.0.1", port)
+    assert caplog.text == ""

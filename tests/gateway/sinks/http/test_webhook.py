@@ -131,6 +131,7 @@ class TestValidation:
         async with asyncio.TaskGroup() as group:
             sending = [group.create_task(sink.send([event(n, f"/{n}")])) for n in range(40)]
             await receiver.wait_for(1)
+            assert sink.ready() == 0
             assert len(receiver.requests) == 1
             validated.set()
         assert [task.result() for task in sending] == [[]] * 40
@@ -463,14 +464,30 @@ class TestRate:
         assert len(receiver.deliveries) == 8
         assert sum(distances) < 2
 
-    async def test_no_more_than_the_first_goes_out_at_one_a_minute(self, receiver, start):
+    async def test_what_has_no_turn_within_its_timeout_is_released_until_it_has(
+        self, receiver, start
+    ):
         receiver.validation = answer(200, ORIGIN, b"WebHook-Allowed-Rate: 1")
         sink = await start(receiver)
-        assert await sink.send([event(1)]) == []
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.3):
-                await sink.send(events(3))
+        failures = await sink.send([event(1), event(2), event(3), event(4, "/other")], timeout=0.1)
+        assert [(f.position, f.reason) for f in failures] == [
+            (1, Reason.SINK_BUSY),
+            (2, Reason.HELD),
+            (3, Reason.SINK_BUSY),
+        ]
+        assert failures[0].outcome is Outcome.RELEASED
+        assert 55 < failures[0].retry_after <= 61
         assert len(receiver.deliveries) == 1
+
+    async def test_a_list_with_time_goes_on_after_one_that_gave_up(self, receiver, start):
+        receiver.validation = answer(200, ORIGIN, b"WebHook-Allowed-Rate: 120")
+        sink = await start(receiver)
+        async with asyncio.TaskGroup() as group:
+            patient = group.create_task(sink.send(events(3)))
+            hasty = group.create_task(sink.send([event(8, "/8"), event(9, "/9")], timeout=0.1))
+        assert patient.result() == []
+        assert [f.reason for f in hasty.result()] == [Reason.SINK_BUSY] * 2
+        assert len(receiver.deliveries) == 3
 
     async def test_closing_releases_what_waits_for_its_turn(self, receiver, start):
         receiver.validation = answer(200, ORIGIN, b"WebHook-Allowed-Rate: 1")
