@@ -10,13 +10,13 @@ from pathlib import Path
 
 import can
 import pytest
-from can.interfaces.virtual import VirtualBus
+from can.interfaces.virtual import VirtualBus, channels
 
 from gateway.config.loader import load
 from gateway.config.problems import ConfigErrors
 from gateway.delivery import ACCEPTED, Outcome, Reason, Settlement
 from gateway.errors import GatewayError
-from gateway.sources.can import CanSource, CanSourceConfig
+from gateway.sources.can import CanSource, CanSourceConfig, reader
 from tests.helpers import RecordingIntake
 
 DBC = Path(__file__).parents[3] / "docs/examples/can/engine.dbc"
@@ -53,6 +53,7 @@ class Bench:
             await self.source.drain()
             await self.source.close()
         self.node.shutdown()
+        assert self.channel not in channels, "the bus was not shut down"
 
     def send(self, arbitration_id, data=b"", timestamp=STAMP, **fields):
         fields.setdefault("is_extended_id", arbitration_id > 0x7FF)
@@ -212,16 +213,29 @@ async def test_beyond_the_queue_new_frames_are_dropped_and_counted():
     intake = RecordingIntake()
     intake.room.clear()
     async with Bench(intake, queue=5) as bench:
-        for number in range(20):
+        for number in range(3):
             bench.send(number, timestamp=STAMP + number)
-        assert set(await rejected(intake, 15)) == {("busy", "no room for more frames")}
-        assert len(intake.rejections) == 15
+        bench.send(0x40, is_error_frame=True)
+        await rejected(intake, 1)  # the three are there now, and wait
+        for number in range(3, 20):
+            bench.send(number, timestamp=STAMP + number)
+        await rejected(intake, 16)
+        assert intake.rejections[1:] == [("busy", "no room for more frames")] * 15
         intake.room.set()
         events = await arrived(intake, 5)
         assert [event.subject for event in events] == ["000", "001", "002", "003", "004"]
         bench.send(0x7FF)
         assert (await arrived(intake, 6))[5].subject == "7FF"
-    assert len(intake.rejections) == 15
+    assert len(intake.rejections) == 16
+
+
+async def test_frames_that_sinks_took_make_room_again():
+    intake = RecordingIntake()
+    async with Bench(intake, queue=2) as bench:
+        for number in range(10):
+            bench.send(number)
+            await arrived(intake, number + 1)
+    assert intake.rejections == []
 
 
 async def test_a_released_frame_is_submitted_again_and_later_ones_wait_behind_it():
@@ -281,6 +295,7 @@ class Cable:
     def __init__(self, monkeypatch):
         self.plugged = True
         self.attempts = 0
+        self.openings = 0
         receive, connect = VirtualBus._recv_internal, VirtualBus.__init__
 
         def recv_internal(bus, timeout):
@@ -295,7 +310,9 @@ class Cable:
                 raise OSError(19, "No such device")
             bus._is_shutdown = False
             connect(bus, *args, **kwargs)
+            self.openings += 1
 
+        monkeypatch.setattr(reader, "_FIRST_DELAY", 0.01)
         monkeypatch.setattr(VirtualBus, "_recv_internal", recv_internal)
         monkeypatch.setattr(VirtualBus, "__init__", init)
 
@@ -303,6 +320,12 @@ class Cable:
         """Return when the bus was to be opened `count` times."""
         async with asyncio.timeout(10):
             while self.attempts < count:
+                await asyncio.sleep(0.01)
+
+    async def opened(self, count):
+        """Return when the source's bus was opened `count` times."""
+        async with asyncio.timeout(10):
+            while self.openings < count + 1:  # the node's was first
                 await asyncio.sleep(0.01)
 
 
@@ -319,21 +342,33 @@ async def test_a_lost_bus_is_opened_again_with_one_line_for_each_change(monkeypa
     cable = Cable(monkeypatch)
     intake = RecordingIntake()
     async with Bench(intake) as bench:
-        bench.send(1)
-        await arrived(intake, 1)
-        cable.plugged = False
-        await cable.tried(cable.attempts + 2)
-        cable.plugged = True
-        await cable.tried(cable.attempts + 1)
-        async with asyncio.timeout(10):
-            while len(intake.events) < 2:
-                bench.send(2)
-                await asyncio.sleep(0.01)
-    assert changes(caplog, bench) == [
-        "source machine: connected to virtual X",
-        "source machine: lost virtual X: Failed to receive: Network is down [Error Code 100]",
-        "source machine: connected to virtual X",
-    ]
+        for number in (1, 2):
+            bench.send(number)
+            await arrived(intake, number)
+            cable.plugged = False
+            await cable.tried(cable.attempts + 2)
+            cable.plugged = True
+            await cable.opened(number + 1)
+        bench.send(3)
+        await arrived(intake, 3)
+    lost = "source machine: lost virtual X: Failed to receive: Network is down [Error Code 100]"
+    connected = "source machine: connected to virtual X"
+    assert changes(caplog, bench) == [connected, lost, connected, lost, connected]
+
+
+async def test_a_frame_that_came_with_the_bus_is_not_forgotten(monkeypatch):
+    connect = VirtualBus.__init__
+
+    def init(bus, *args, **kwargs):
+        connect(bus, *args, **kwargs)
+        bus.queue.put(can.Message(arbitration_id=7, is_extended_id=False, timestamp=STAMP))
+
+    intake = RecordingIntake()
+    bench = Bench(intake)
+    monkeypatch.setattr(VirtualBus, "__init__", init)
+    async with bench:
+        (event,) = await arrived(intake, 1)
+    assert event.subject == "007"
 
 
 async def test_a_bus_that_is_not_there_yet_is_waited_for(monkeypatch, caplog):
@@ -439,6 +474,13 @@ def test_a_channel_is_enough():
 def test_what_is_wrong_is_said(table, text):
     (problem,) = problems(**table)
     assert text in problem
+
+
+def test_the_example_is_right(monkeypatch):
+    monkeypatch.chdir(DBC.parents[3])
+    machine = load(DBC.with_name("gateway.yaml"), {}).sources["machine"]
+    event = machine.binding().event(_engine_frame(2), "can0", "1700000000.123456")
+    assert (event.type, event.source) == ("com.acme.engine.EngineData", "//machine-17/can/can0")
 
 
 @pytest.mark.parametrize("package", ["can", "cantools"])
