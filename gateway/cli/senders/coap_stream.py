@@ -102,7 +102,8 @@ class StreamClient:
         self._next = (self._next + 1) & 0xFFFFFFFF
         token = self._next.to_bytes(4, "big")
         body = serialise_options(options) + (b"\xff" + payload if payload else b"")
-        answer = self._by_token[token] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self._by_token[token] = answer
         try:
             async with asyncio.timeout(self._timeout):
                 await self._send(Code.POST, token, body)

@@ -1,6 +1,6 @@
 """One connection of the CoAP source (RFC 8323), on aiocoap's transport.
 
-aiocoap's `TcpConnection` brings the framing and the signalling: CSM, ping, release and abort. What
+aiocoap's `TcpConnection` brings the signalling: CSM, ping, release and abort. What
 it does not do is done here: requests are judged by our rules on their raw options (aiocoap decodes
 them, and a Uri-Path that is no UTF-8 ends its connection with a traceback), all that one read
 brings is handed in at once, and a peer that does not read its answers is not read either.

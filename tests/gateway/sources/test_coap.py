@@ -20,8 +20,8 @@ NEEDS_TRANSPORT = {
     "dtls": "run by coap/test_dtls and tests/e2e/test_coap_dtls",
     "oscore": "run by coap/test_oscore and tests/e2e/test_coap_oscore",
     "observe": "nothing to observe is offered yet",
-    "tcp": "run by coap/test_streams and tests/e2e/test_coap_streams",
-    "ws": "CoAP over WebSockets is not there yet",
+    "tcp": "run by coap/test_streams_vectors and tests/e2e/test_coap_streams",
+    "ws": "run by coap/test_streams_vectors and tests/e2e/test_coap_ws",
     "downlink": "there are no commands to deliver; `w=` is accepted and not waited for",
 }
 
