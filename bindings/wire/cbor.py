@@ -182,7 +182,7 @@ def _read_array(
     data: bytes, position: int, depth: int, count: int | None
 ) -> tuple[list[Value], int]:
     """Read `count` items, or up to the break where that is None."""
-    depth = _deeper(data, position, depth, count or 0)
+    depth = _deeper(depth)
     values: list[Value] = []
     while len(values) != count:
         if count is None and data[position : position + 1] == _BREAK:
@@ -194,7 +194,7 @@ def _read_array(
 
 def _read_map(data: bytes, position: int, depth: int, count: int | None) -> tuple[Map, int]:
     """Read `count` entries, or up to the break where that is None."""
-    depth = _deeper(data, position, depth, 2 * (count or 0))
+    depth = _deeper(depth)
     entries: list[tuple[Value, Value, bytes]] = []
     keys: set[int | str | bytes] = set()
     while len(entries) != count:
@@ -212,7 +212,7 @@ def _read_map(data: bytes, position: int, depth: int, count: int | None) -> tupl
 
 
 def _read_tagged(data: bytes, position: int, depth: int, number: int) -> tuple[Tagged, int]:
-    value, position = _read(data, position, _deeper(data, position, depth, 1))
+    value, position = _read(data, position, _deeper(depth))
     return Tagged(number, value), position
 
 
@@ -228,13 +228,10 @@ _READERS: Final[tuple[Callable[[bytes, int, int, int], tuple[Value, int]], ...]]
 """What reads the rest of an item, by major type: data, position, depth left, argument."""
 
 
-def _deeper(data: bytes, position: int, depth: int, count: int) -> int:
-    """Return the depth that is left within an item which claims to hold `count` others."""
+def _deeper(depth: int) -> int:
+    """Return the depth that is left within an array, a map or a tag."""
     if depth == 0:
         raise CborError("nested too deep")
-    # Each has a byte at least, so a lie is found before anything is read.
-    if count > len(data) - position:
-        raise _ends_early()
     return depth - 1
 
 

@@ -12,7 +12,7 @@ from bindings.errors import CloudEventError, InvalidEventError, UnknownEncodingE
 from bindings.wire.coap import Message, parse
 
 PEER = Peer(b"udp 192.0.2.1 5683", "coap://192.0.2.1")
-MOMENT = Moment(1767323045.25, "2026-01-02T03:04:05.250Z")
+MOMENT = Moment(1767323045.2504, "2026-01-02T03:04:05.250Z")
 STRUCTURED = Route(mode="structured", defaults={"type": "t.x"}, any_source=True)
 BATCH = Route(mode="batch", defaults={"type": "t.x"}, any_source=True)
 LAB = Route(lab_formats=True, any_source=True)
