@@ -5,6 +5,7 @@ import json
 from contextlib import asynccontextmanager
 
 import aiocoap
+import cbor2
 import pytest
 from aiocoap.numbers import Code
 
@@ -178,6 +179,32 @@ async def test_aiocoap_is_told_that_a_payload_is_too_large(aiocoap_client):
     assert response.code == Code.REQUEST_ENTITY_TOO_LARGE
     assert response.opt.size1 == 4000
     assert intake.events == []
+
+
+async def test_aiocoap_sends_events_that_cbor2_wrote(aiocoap_client):
+    intake = RecordingIntake()
+    compact = {1: "t.x", 2: "/s", 3: b"\x0a\xff", 4: 1767323045, 6: 50, 8: {"t": [21.5, None]}}
+    readings = [{-1: True, 1: "t.x", 2: "/s", 4: 1000}, *({3: n, 4: n, 8: n} for n in range(200))]
+    bodies = [
+        ("/ce/s", 60, cbor2.dumps(compact)),
+        ("/ce/s", 60, cbor2.dumps({"id": "2", "source": "/s", "type": "t.x", "data": b"x"})),
+        ("/ce/b", 60, cbor2.dumps(readings)),
+        ("/ce/b", 63, b"".join(map(cbor2.dumps, readings))),
+    ]
+    async with running(intake) as url:
+        for path, content_format, payload in bodies:
+            request = aiocoap.Message(
+                code=Code.POST, uri=url + path, payload=payload, content_format=content_format
+            )
+            response = await aiocoap_client.request(request).response
+            assert response.code == Code.CHANGED, response.payload
+    first, second, *rest = intake.events
+    assert (first.id, first.time, first.data) == (
+        "0aff", "2026-01-02T03:04:05Z", b'{"t":[21.5,null]}'
+    )  # fmt: skip
+    assert (second.id, second.datacontenttype) == ("2", "application/octet-stream")
+    assert [event.id for event in rest] == [str(n) for n in range(200)] * 2
+    assert rest[-1].time == "1970-01-01T00:19:59Z"
 
 
 async def test_aiocoap_gets_a_separate_answer(aiocoap_client):

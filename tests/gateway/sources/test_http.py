@@ -67,6 +67,24 @@ async def test_structured_event_is_taken_by_its_content_type_alone(start, connec
     assert intake.events[0].id == "s1"
 
 
+async def test_structured_mode_may_be_cbor(start, connect):
+    source, intake = await start()
+    client = await connect(source)
+    event = bytes.fromhex(
+        "a5626964626331" "64747970656174" "66736f75726365622f73" "6b7370656376657273696f6e63312e30"
+        "6464617461a1616101"
+    )  # fmt: skip
+    for body, media_type, status in (
+        (event, b"application/cloudevents+cbor", 202),
+        (event[:-1], b"application/cloudevents+cbor", 400),
+        (b"\x81" + event, b"application/cloudevents-batch+cbor", 415),
+    ):
+        assert (await client.ask(post(body, content_type=media_type))).status == status
+    (taken,) = intake.events
+    assert (taken.id, taken.datacontenttype) == ("c1", "application/cbor")
+    assert taken.data == bytes.fromhex("a1616101")
+
+
 async def test_batch_is_one_delivery_with_all_its_events(start, connect):
     source, intake = await start()
     client = await connect(source)
