@@ -49,5 +49,12 @@ KeyFile = Annotated[Path | None, typer.Option(help="PEM file with its key.")]
 Insecure = Annotated[
     bool, typer.Option("--insecure", help="Do not check the server's certificate.")
 ]
+PskIdentity = Annotated[str | None, typer.Option(help="CoAP over DTLS: identity of the key.")]
+PskKey = Annotated[
+    str | None,
+    typer.Option(
+        help="CoAP over DTLS: pre-shared key, as text or hex:...", envvar="CE_GATEWAY_PSK_KEY"
+    ),
+]
 Timeout = Annotated[float, typer.Option(min=0.001, help="Seconds to wait for an answer.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

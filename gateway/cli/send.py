@@ -20,6 +20,7 @@ from gateway.cli.senders import Sender, SendError, SendOptions
 
 _SENDERS: Final = {
     "coap": "coap:CoapSender",
+    "coaps": "coap:CoapSender",
     "coap+tcp": "coap:CoapSender",
     "coaps+tcp": "coap:CoapSender",
     "coap+ws": "coap:CoapSender",
@@ -64,6 +65,8 @@ def command(  # noqa: PLR0913 - the options of a command line
     cert: option.CertFile = None,
     key: option.KeyFile = None,
     insecure: option.Insecure = False,
+    psk_identity: option.PskIdentity = None,
+    psk_key: option.PskKey = None,
     timeout: option.Timeout = 10.0,
     as_json: option.AsJson = False,
 ) -> None:
@@ -89,6 +92,7 @@ def command(  # noqa: PLR0913 - the options of a command line
         mode=mode, qos=qos, version=mqtt_version, confirmable=not non, jetstream=jetstream,
         username=username, password=password, token=token, credentials=credentials,
         ca=ca, cert=cert, key=key, insecure=insecure, timeout=timeout,
+        psk_identity=psk_identity, psk_key=psk_key,
     )  # fmt: skip
     _check(template)
     sender = _sender(url, options)

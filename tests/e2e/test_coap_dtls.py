@@ -1,22 +1,24 @@
 """CoAP over DTLS with foreign clients: libcoap on OpenSSL and on GnuTLS."""
 
 import asyncio
-import json
 import re
+import socket
 from contextlib import asynccontextmanager
 
 import pytest
 
+from gateway.cli.senders import Plain, SendError, SendOptions
+from gateway.cli.senders.coap import CoapSender
 from gateway.config.records import Address
 from gateway.delivery import Outcome, Reason, Settlement
 from gateway.sources.coap import CoapSource, CoapSourceConfig
-from tests.e2e.servers.process import program
+from tests.e2e.servers.process import free_port, program
 from tests.helpers import RecordingIntake
 
 CLIENTS = ("coap-client-openssl", "coap-client-gnutls")
 KEYS = {
     "dev1": {"key": "open sesame"},
-    "dev2": {"key_hex": "000102030405060708090a0b0c0d0e0f"},
+    "dev2": {"key_hex": "6f70656e"},
     "gw": {"key": "field gateway", "may_speak_for": ["/plant"]},
     "serial-4711": {"key": "labelled", "label": "pump"},
     "a b/ü": {"key": "odd"},
@@ -142,13 +144,12 @@ async def test_two_identities_speak_at_once(client):
     intake = RecordingIntake()
     other = CLIENTS[1 - CLIENTS.index(client)]
     async with running(intake) as url:
-        # The second key is binary, which the client can't be given: so it is the gateway's.
         outputs = await asyncio.gather(
             post(client, f"{url}/ce?t=t.x"),
-            post(other, f"{url}/ce?t=t.x", user="gw", key="field gateway"),
+            post(other, f"{url}/ce?t=t.x", user="dev2", key="open"),
         )
     assert outputs == ["", ""]
-    assert {event.source for event in intake.events} == {"/devices/dev1", "/devices/gw"}
+    assert {event.source for event in intake.events} == {"/devices/dev1", "/devices/dev2"}
 
 
 @pytest.mark.parametrize("lost", ["1", "2", "3", "4"])
@@ -156,7 +157,9 @@ async def test_a_datagram_that_is_lost_is_sent_again_and_makes_one_event(client,
     intake = RecordingIntake()
     async with running(intake) as url:
         arguments = ("-l", lost, "-t", "50", "-e", BODY, f"{url}/ce?t=t.x")
-        assert await coap_client(client, *arguments, seconds=20) == ""
+        output = await coap_client(client, *arguments, seconds=20)
+    # The one on GnuTLS says what it makes of our last flight, when that comes twice.
+    assert " ERR " not in output
     assert len(intake.events) == 1
 
 
@@ -174,7 +177,40 @@ async def test_a_slow_sink_is_waited_for(client):
 async def test_one_session_carries_many_events(client):
     intake = RecordingIntake()
     async with running(intake) as url:
-        batch = json.dumps([])
-        assert batch == "[]"
         assert await coap_client(client, "-G", "3", "-e", "1", f"{url}/ce?t=t.x") == ""
     assert len(intake.events) == 3
+
+
+@asynccontextmanager
+async def coap_server(client):
+    """Run libcoap's server of the same build; it makes the resources that are posted to."""
+    port = free_port(socket.SOCK_DGRAM)
+    process = await asyncio.create_subprocess_exec(
+        program(client.replace("client", "server"), "libcoap3-bin"),
+        "-A", "127.0.0.1", "-p", str(port), "-k", "open sesame", "-d", "10",
+        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        yield f"coaps://127.0.0.1:{port + 1}"
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+@pytest.mark.parametrize("size", [10, 3000])
+async def test_send_speaks_to_a_foreign_server(client, size):
+    options = SendOptions(psk_identity="dev1", psk_key="open sesame")
+    async with coap_server(client) as url:
+        sender = CoapSender(f"{url}/new", options)
+        async with asyncio.timeout(20):
+            while True:
+                try:
+                    await sender.open()
+                except SendError:  # it is not up yet
+                    await asyncio.sleep(0.05)
+                else:
+                    break
+        try:
+            assert await sender.send(Plain(bytes(size), "application/octet-stream")) == "2.01"
+        finally:
+            await sender.close()

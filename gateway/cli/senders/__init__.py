@@ -37,6 +37,8 @@ class SendOptions:
     cert: Path | None = None
     key: Path | None = None
     insecure: bool = False
+    psk_identity: str | None = None
+    psk_key: str | None = None
     timeout: float = 10.0
 
 

@@ -1,7 +1,8 @@
 """`ce-gateway send coap://...`: a small CoAP client over UDP (RFC 7252, RFC 7959).
 
 CON by default, repeated until it is acknowledged; the answer may come with the ACK or on its own.
-What is larger than one block of 1024 bytes goes block by block. Connections are in `coap_stream`.
+What is larger than one block goes block by block. DTLS is in `coap_dtls`, connections
+are in `coap_stream`.
 """
 
 import asyncio
@@ -33,9 +34,12 @@ from bindings.wire.coap import (
 )
 from gateway.cli.senders import Plain, SendError, SendOptions
 
-DEFAULT_PORT: Final = 5683
-BLOCK_BYTES: Final = 1024
-_BLOCK_EXPONENT: Final = 6
+PORTS: Final = {"coap": 5683, "coaps": 5684}
+"""Default ports by URL scheme (RFC 7252 6); those of connections are in `coap_stream`."""
+_BLOCK_BYTES: Final = {"coaps": 512}
+_DEFAULT_BLOCK_BYTES: Final = 1024
+"""Over DTLS a message with long attributes has no room for the usual block: libcoap takes 1115
+bytes."""
 
 MAX_UNDER_WAY: Final = 16
 """Requests at once: what a gateway takes from one port (binding section 5.3)."""
@@ -83,7 +87,8 @@ class _Request:
 class _DatagramClient(asyncio.DatagramProtocol):
     """Requests and their answers on one socket; one timer for all of them."""
 
-    def __init__(self, options: SendOptions) -> None:
+    def __init__(self, options: SendOptions, block_bytes: int) -> None:
+        self._block_bytes = block_bytes
         self._timeout = options.timeout
         self._type = Type.CON if options.confirmable else Type.NON
         self._loop = asyncio.get_running_loop()
@@ -117,7 +122,7 @@ class _DatagramClient(asyncio.DatagramProtocol):
 
     def fits(self, options: list[Option], payload: bytes) -> bool:
         del options
-        return len(payload) <= BLOCK_BYTES
+        return len(payload) <= self._block_bytes
 
     async def close(self) -> None:
         if self._timer is not None:
@@ -184,7 +189,7 @@ class _DatagramClient(asyncio.DatagramProtocol):
 
 
 class CoapSender:
-    """Sends to `coap://host:port/path?query`, or coap+tcp, coaps+tcp, coap+ws, coaps+ws.
+    """Sends to `coap://host:port/path?query`, or coaps, coap+tcp, coaps+tcp, coap+ws, coaps+ws.
 
     Without a path, or with the default resource `/ce`, a structured event goes to `/ce/s`: in
     CoAP the path selects the mode. Options of the query are added to those of the event.
@@ -194,28 +199,46 @@ class CoapSender:
         parts = urlsplit(url)
         self._parts = parts
         self._host = parts.hostname or "127.0.0.1"
-        self._port = parts.port or DEFAULT_PORT
+        self._port = parts.port or PORTS.get(parts.scheme, 0)
+        if parts.scheme == "coaps" and not (options.psk_identity and options.psk_key):
+            raise SendError("coaps:// needs --psk-identity and --psk-key")
         path = parts.path if parts.path not in {"", "/"} else "/ce"
         self._path = path
         self._queries = [unquote_to_bytes(query) for query in parts.query.split("&") if query]
+        self._block_bytes = _BLOCK_BYTES.get(parts.scheme, _DEFAULT_BLOCK_BYTES)
         self._options = options
         self._client: Client | None = None
         self._room = asyncio.Semaphore(MAX_UNDER_WAY)
 
     async def open(self) -> None:
-        if self._parts.scheme != "coap":
+        if self._parts.scheme not in PORTS:
             # Only here, as the library for WebSockets is slow to import.
             from gateway.cli.senders.coap_stream import connect_stream  # noqa: PLC0415 - see above
 
             self._client = await connect_stream(self._parts, self._options)
             return
-        loop = asyncio.get_running_loop()
+        client = _DatagramClient(self._options, self._block_bytes)
         try:
-            _, self._client = await loop.create_datagram_endpoint(
-                lambda: _DatagramClient(self._options), remote_addr=(self._host, self._port)
-            )
+            await self._connect(client)
         except OSError as error:
             raise SendError(f"{self._host}:{self._port}: {error}") from error
+        self._client = client
+
+    async def _connect(self, client: _DatagramClient) -> None:
+        loop = asyncio.get_running_loop()
+        address = (self._host, self._port)
+        if self._parts.scheme == "coap":
+            await loop.create_datagram_endpoint(lambda: client, remote_addr=address)
+            return
+        from gateway.cli.senders.coap_dtls import DtlsTransport  # noqa: PLC0415 - as above
+
+        session = DtlsTransport(client, self._options)
+        await loop.create_datagram_endpoint(lambda: session, remote_addr=address)
+        try:
+            await session.shake_hands()
+        except SendError:
+            session.close()
+            raise
 
     async def send(self, message: Event | Plain) -> str:
         if self._client is None:
@@ -254,10 +277,11 @@ class CoapSender:
         # Tells the blocks of this payload from those of another one under way (RFC 9175 3.2).
         tag = (Number.REQUEST_TAG, secrets.token_bytes(4))
         size = (Number.SIZE1, from_uint(len(payload)))
+        exponent = self._block_bytes.bit_length() - 5
         number, start = 0, 0
         while True:
-            end = start + BLOCK_BYTES
-            block = Block(number, end < len(payload), _BLOCK_EXPONENT)
+            end = start + self._block_bytes
+            block = Block(number, end < len(payload), exponent)
             extra = [tag, (Number.BLOCK1, block.to_bytes())]
             if number == 0:
                 extra.append(size)

@@ -42,11 +42,17 @@ from gateway.sources.coap.psk import KeyStore
 
 MAX_HANDSHAKES: Final = 1024
 """How many handshakes are under way at most: with one more the oldest is given up."""
+FLIGHT_SECONDS: Final = 9.0
+"""When mbedtls repeats a flight for the first time; then after twice as long (RFC 7925 11).
+
+Devices repeat theirs earlier, which makes mbedtls repeat ours too. With the 1 s of RFC 6347 both
+do it at the same time, and then libcoap on GnuTLS never repeats its flight.
+"""
 
 _MAX_DATAGRAM_BYTES: Final = 16384
 """More than one record with the largest CoAP message; mbedtls buffers twice as much."""
 _TICK_SECONDS: Final = 0.5
-"""How often handshakes are looked at; mbedtls repeats a flight after 1 s, 2 s, 4 s, ..."""
+"""How often handshakes are looked at."""
 
 
 class DtlsListener:
@@ -79,6 +85,7 @@ class DtlsListener:
                 validate_certificates=False,  # there are none
                 ciphers=cipher_suites(),
                 lowest_supported_version=DTLSVersion.DTLSv1_2,
+                handshake_timeout_min=FLIGHT_SECONDS,
                 pre_shared_key_store=self._keys,
             )
         )

@@ -10,5 +10,7 @@ def test_every_option_of_the_senders_can_be_given():
     text = CliRunner().invoke(app, ["send", "--help"]).output
     options = set(re.findall(r"--([a-z-]+)", text))
     spelled = {"version": "mqtt-version", "confirmable": "non"}
-    wanted = {spelled.get(name, name) for name in SendOptions.__dataclass_fields__}
+    wanted = {
+        spelled.get(name, name.replace("_", "-")) for name in SendOptions.__dataclass_fields__
+    }
     assert wanted <= options
