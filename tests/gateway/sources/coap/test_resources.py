@@ -118,6 +118,16 @@ async def test_a_long_listing_comes_in_blocks_or_in_one_message_where_that_fits(
     assert (answer.opt.block2 is None) is (scheme != "coap")
 
 
+async def test_a_datagram_has_one_block_however_large_the_request_was():
+    padding = b"\xed\x06\xc4\xf2" + bytes(255) + (b"\x0d\xf2" + bytes(255)) * 15  # option 2012
+    async with running(RecordingIntake(), routes=MANY) as source:
+        with Device(source) as device:
+            request = b"\x41\x01\x01\x00\x07\xbb.well-known\x04core" + padding
+            answer = fields(await device.ask(request))
+    assert (answer["code"], len(answer["payload"])) == ("2.05", 1024)
+    assert answer["options"][23] == b"\x0e"
+
+
 async def test_a_peer_of_small_messages_gets_blocks_over_a_connection():
     async with listening(RecordingIntake(), routes=MANY) as source, connection(source) as line:
         line.send(b"\x00\xe1")  # 1152 bytes at most, as it says nothing else (RFC 8323 5.3.1)

@@ -198,6 +198,17 @@ async def test_who_begins_no_handshake_is_dropped_in_time():
         await line.expect_end()
 
 
+async def test_who_is_refused_and_stays_is_dropped():
+    async with listening_ws(RecordingIntake()) as source, connected(source) as line:
+        line.write(b"GET / HTTP/1.1\r\n\r\n")
+        await line.response()
+        await line.expect_end()
+        async with asyncio.timeout(10):
+            while not line.writer.transport.is_closing():  # as it is once our bytes are reset
+                line.write(b"x")
+                await asyncio.sleep(0.05)
+
+
 # --- what is wrong ----------------------------------------------------------------------------
 
 
