@@ -156,8 +156,8 @@ def cipher_suites() -> tuple[str, ...]:
     """Return the suites with nothing but a pre-shared key, and authenticated encryption.
 
     TLS_PSK_WITH_AES_128_CCM_8, which every CoAP device with keys has (RFC 7252 9.1.3.1), is one.
-    There is none with a key exchange: mbedtls takes its largest curve for that, which is 3 ms that
-    anybody could make us spend before showing a key, where a handshake takes 0.3 ms else.
+    There is none with a key exchange: mbedtls takes its largest curve for that, which is 5 ms that
+    anybody could make us spend before showing a key, where a handshake takes 0.1 ms else.
     """
     return tuple(
         name
