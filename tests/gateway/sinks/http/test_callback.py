@@ -192,6 +192,9 @@ async def test_a_callback_that_overtakes_the_answer_counts(receiver, start):
 
     receiver.reply = lambda r: grant_then_answer(r) if r.line.startswith("OPTIONS") else OK
     assert await sink.send([event(1)]) == []
+    async with asyncio.timeout(10):
+        while sink._webhook.asking:
+            await asyncio.sleep(0)
     assert await sink.send([event(2)]) == []
 
 
