@@ -12,11 +12,24 @@ import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from conformance.adapter import AdapterCodec
+from conformance.adapter import AdapterCodec, AdapterError
 from conformance.adapters import command_of
 from conformance.check import Profile, Result
 from conformance.codec import codec_of
 from conformance.coverage import coverage
+from conformance.deviations import NetCodec, checks_of
+from conformance.options import (
+    Adapter,
+    Broker,
+    Every,
+    Family,
+    Names,
+    Observe,
+    Only,
+    ProfileOption,
+    Reports,
+    Targets,
+)
 from conformance.plan import Choice, Part, codec_plan, own_plan, target_plan
 from conformance.report.files import write, writer_of
 from conformance.report.markdown import coverage_table
@@ -27,61 +40,20 @@ from gateway.cli import FAILED
 
 app = typer.Typer(no_args_is_help=True, help="Judge an implementation by the specification.")
 
-Names = Annotated[
-    list[str] | None,
-    typer.Argument(
-        help="Bindings such as http, mqtt, coap; or binding:MODULE:NAME for a codec of your own. "
-        "Default: everything that is installed."
-    ),
-]
-ProfileOption = Annotated[
-    Profile,
-    typer.Option(
-        help="1.0.2: the release; main: the work in progress; "
-        "lenient: what a receiver can live with."
-    ),
-]
-Family = Annotated[list[str] | None, typer.Option(help="Checks of this family only. Repeatable.")]
-Only = Annotated[
-    list[str] | None, typer.Option(help="Checks with this in their id only. Repeatable.")
-]
-
 
 @app.command("run")
 def run_command(  # noqa: PLR0913 - each is an option of the command line
     names: Names = None,
     *,
-    adapter: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COMMAND",
-            help="A codec in any language: the command line of its adapter, "
-            "or python-sdk, javascript-sdk for the ones that come along.",
-        ),
-    ] = None,
-    target: Annotated[
-        str | None, typer.Option(metavar="URL", help="A foreign gateway: where devices send.")
-    ] = None,
-    observe: Annotated[
-        str,
-        typer.Option(metavar="URL", help="Where that gateway delivers over HTTP; we listen there."),
-    ] = "http://127.0.0.1:9999",
-    broker: Annotated[
-        bool, typer.Option("--broker", help="The target is a broker: it acknowledges.")
-    ] = False,
+    adapter: Adapter = None,
+    target: Targets = None,
+    observe: Observe = "http://127.0.0.1:9999",
+    broker: Broker = False,
     profile: ProfileOption = "main",
     family: Family = None,
     only: Only = None,
-    every: Annotated[bool, typer.Option("--all", help="Print every failure.")] = False,
-    reports: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--report",
-            metavar="FILE",
-            help="Write a report too; its ending says which: .json, .xml (JUnit), .md, .html, "
-            ".svg (a badge). Repeatable.",
-        ),
-    ] = None,
+    every: Every = False,
+    reports: Reports = None,
 ) -> None:
     """Run the checks, print failures and a table; exit code 1 if a MUST failed.
 
@@ -98,10 +70,10 @@ def run_command(  # noqa: PLR0913 - each is an option of the command line
     places = [name.removeprefix("binding:") for name in names or () if name.startswith("binding:")]
     bindings = [name for name in names or () if not name.startswith("binding:")]
     choice = Choice(profile=profile, bindings=bindings, families=family or (), only=only or ())
-    if target is not None:
+    if target:
         parts = target_plan(target, observe, choice, is_broker=broker)
     elif adapter is not None:
-        parts = codec_plan(AdapterCodec(command_of(adapter)), choice)
+        parts = _adapter_plan(adapter, choice)
     elif places:
         parts = [part for place in places for part in codec_plan(codec_of(place), choice)]
     else:
@@ -113,6 +85,21 @@ def run_command(  # noqa: PLR0913 - each is an option of the command line
         write(path, report, lines)
     if report.summary.must_failed:
         raise typer.Exit(FAILED)
+
+
+def _adapter_plan(name: str, choice: Choice) -> list[Part]:
+    """Start an adapter; return the parts that judge it."""
+    try:
+        codec = AdapterCodec(command_of(name))
+    except AdapterError as error:
+        raise typer.BadParameter(str(error), param_hint="--adapter") from None
+    unknown = ", ".join(sorted(set(choice.bindings) - set(codec.bindings)))
+    if unknown:
+        codec.close()
+        has = ", ".join(codec.bindings)
+        raise typer.BadParameter(f"the adapter has {has}, not {unknown}", param_hint="NAMES")
+    known = codec.deviations
+    return codec_plan(NetCodec(codec, known), choice, list(checks_of(codec, known)))
 
 
 def _check_report(path: Path) -> None:
