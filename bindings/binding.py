@@ -59,7 +59,11 @@ class Message(msgspec.Struct, frozen=True):
 
 
 class Binding(Protocol):
-    """A protocol's pure codec."""
+    """A protocol's pure codec.
+
+    What its messages can't say it may declare in an attribute `losses: frozenset[str]`, by the
+    names of conformance/checks/generic.py; the conformance suite takes all else for a mistake.
+    """
 
     @property
     def name(self) -> str:
@@ -148,6 +152,11 @@ class HeaderBinding(msgspec.Struct, frozen=True, kw_only=True):
     json_only: bool = False
     bare_json: bool = False
     value_limit: int = 0
+
+    @property
+    def losses(self) -> frozenset[str]:
+        """What its messages can't say (see `Binding`)."""
+        return frozenset({"empty"} if self.empty_is_absent else ())
 
     def decode(self, message: Message) -> Sequence[Event]:
         """Return the events in `message`; the content type alone decides the mode."""

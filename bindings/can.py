@@ -173,6 +173,7 @@ class CanBinding:
     """
 
     name = "can"
+    losses: Final = frozenset({"subset", "defaults"})
 
     def __init__(self, messages: DbcMessages | None = None, wrapper: Wrapper | None = None) -> None:
         self._messages = messages or {}

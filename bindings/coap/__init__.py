@@ -70,11 +70,15 @@ class CoapBinding:
     """
 
     name = "coap"
+    losses: Final = frozenset({"empty", "defaults"})
 
     def decode(self, message: Message) -> Sequence[Event]:
         if claims_structured(message.content_type):
             return decode_structured(message)
-        attributes = read_attributes(f"{name}={value}".encode() for name, value in message.headers)
+        # What came with a lone surrogate was no UTF-8, and becomes so again to be refused.
+        attributes = read_attributes(
+            f"{name}={value}".encode("utf-8", "surrogatepass") for name, value in message.headers
+        )
         if not attributes:
             raise NotAnEventError("no attributes in the query, no CloudEvents content type")
         attributes.setdefault("specversion", "1.0")

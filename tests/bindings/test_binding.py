@@ -198,3 +198,8 @@ def test_a_binding_of_another_kind_states_its_differences_only():
         custom.decode(Message(b"", "", [*message.headers, ("x-data", "1")]))
     assert custom.encode(event.replace(subject="é" * 6), "binary").headers == ()
     assert msgspec.structs.replace(custom, bare_json=True).bare_json
+
+
+def test_a_binding_says_what_its_messages_can_t():
+    assert HTTP.losses == {"empty"}
+    assert KAFKA.losses == set()

@@ -56,7 +56,7 @@ def structured(payload, *queries):
     return event
 
 
-# --- the examples of binding section 15 -----------------------------------------------------------
+# --- the binding's own examples (section 3.1.4) ----------------------------------
 
 
 def test_example_a_gets_everything_from_the_gateway():
@@ -381,6 +381,11 @@ def test_a_message_without_attributes_is_no_event():
         COAP.decode(Message(b"21.5", "text/plain"))
 
 
+def test_a_query_with_a_lone_surrogate_is_refused():
+    with pytest.raises(InvalidEventError, match="UTF-8"):
+        COAP.decode(Message(b"", "", [("s", "/s"), ("t", "t"), ("i", "\ud800")]))
+
+
 # --- anything -------------------------------------------------------------------------------------
 
 options_of_any_kind = st.lists(
@@ -428,7 +433,7 @@ def test_any_json_gives_an_event_whose_encoded_form_says_the_same_or_an_error(pa
     assert json.loads(event.encoded)["type"] == event.type
 
 
-# --- who may claim which source: sections 9.1 and 9.3 ---------------------------------------------
+# --- who may claim which source: sections 10.1 and 10.4 ----------------------------------
 
 
 @pytest.mark.parametrize(
