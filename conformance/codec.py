@@ -123,6 +123,10 @@ class BindingCodec:
         except CloudEventError as error:
             raise Refused.by(error) from error
 
+    def losses(self, binding: str) -> frozenset[str]:
+        """Return what a binding declares that it can't keep (conformance/checks/generic.py)."""
+        return frozenset(getattr(self._named(binding), "losses", ()))
+
     def close(self) -> None: ...
 
     def _named(self, binding: str) -> Binding:

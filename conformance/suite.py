@@ -9,7 +9,14 @@ from typing import Any, Final
 
 from conformance.check import Check, CheckFailed, Profile, Result, Status, Unsupported
 
-FAMILIES: Final = ("vectors",)
+FAMILIES: Final = (
+    "vectors",
+    "header_codec",
+    "type_lattice",
+    "data_lattice",
+    "transparency",
+    "coap",
+)
 """Modules of `conformance.checks`, each with a function `checks()`."""
 
 _SECONDS: Final = 30.0

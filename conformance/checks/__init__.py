@@ -1,4 +1,11 @@
 """The families of checks. Each module has a function `checks()` that returns its checks.
 
 vectors       messages of known bytes and the event or refusal they bring, and back
+header_codec  percent-encoding in HTTP and NATS, character by character
+type_lattice  values at the borders of the seven types (values), in every encoding, both ways
+data_lattice  what data can be, by content type, from each carrier to each other
+transparency  every set of attributes from each carrier to each other, routes, batches
+generic       what any binding has to keep to, of a stranger too: `checks_for(name)`
+
+judging       how the families above put a question and judge the answer
 """

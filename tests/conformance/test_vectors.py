@@ -68,6 +68,7 @@ ERRORS = {
 }
 
 HTTP_SOURCE = "tests/gateway/sources/test_http.py"
+HTTP_HANDSHAKE = "tests/gateway/sources/http/test_handshake.py"
 HTTP_SINK = "tests/gateway/sinks/test_http.py"
 COAP_SOURCE = "tests/gateway/sources/coap/test_source.py"
 BAD_INPUT = "tests/e2e/test_bad_input.py"
@@ -109,7 +110,7 @@ NOT_IN_A_CODEC = {
         ],
     },
     87: {
-        HTTP_SOURCE: [
+        HTTP_HANDSHAKE: [
             "test_origin_is_compared_whole",
             "test_delivery_with_an_origin_without_consent_is_refused",
         ]
@@ -120,7 +121,7 @@ NOT_IN_A_CODEC = {
         HTTP_SOURCE: ["test_settlement_decides_the_answer"],
         HTTP_SINK: ["test_retry_after_is_read_on_429_and_503"],
     },
-    91: {HTTP_SOURCE: ["test_options_without_an_origin_is_no_handshake"]},
+    91: {HTTP_HANDSHAKE: ["test_options_without_an_origin_is_no_handshake"]},
     92: {
         HTTP_SINK: ["test_status_decides_the_outcome"],
         "tests/e2e/test_outcomes.py": [
