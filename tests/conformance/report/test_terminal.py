@@ -1,0 +1,44 @@
+import io
+
+from rich.console import Console
+
+from conformance.report.terminal import print_report
+from tests.conformance.report.samples import REPORT, result
+
+
+def printed(report, **options):
+    out = io.StringIO()
+    print_report(report, Console(file=out, width=100, color_system=None), **options)
+    return out.getvalue()
+
+
+def test_failures_come_first_the_gravest_on_top_and_the_table_last():
+    text = printed(REPORT)
+    assert text.index("MUST grave") < text.index("SHOULD mild") < text.index("binding")
+    assert "expected: an event" in text
+    assert 'reproduce: {"do": 1}' in text
+    assert "HTTP-DEC-001: " in text
+
+
+def test_what_is_judged_cannot_move_the_cursor():
+    assert "\x1b" not in printed(REPORT)
+    assert "\\u001b[2J" in printed(REPORT)
+
+
+def test_many_failures_are_cut_unless_all_are_wanted():
+    from conformance.report.record import Report
+
+    many = Report(
+        subject="s",
+        profile="main",
+        results=[result(f"case-{n}", "failed", "no") for n in range(25)],
+        seconds=1,
+    )
+    assert "... and 5 more; --all shows them" in printed(many)
+    assert "case-24 " not in printed(many)
+    assert "case-24 " in printed(many, every=True)
+
+
+def test_the_last_line_counts():
+    last = printed(REPORT).splitlines()[-1]
+    assert last == "3 cases in 1.5 s: 1 passed, 2 failed (1 MUST, 1 SHOULD), 1 skipped"

@@ -1,0 +1,54 @@
+from conformance.check import Check
+from conformance.codec import BindingCodec, own_codec
+from conformance.plan import Choice, codec_plan, own_plan
+
+
+def test_everything_of_a_profile_runs_once():
+    checks = [check for part in own_plan(Choice(profile="main")) for check in part.checks]
+    names = [check.id for check in checks]
+    assert len(set(names)) == len(names)
+    assert {check.needs for check in checks} >= {"codec", "target"}
+    assert all("main" in check.profiles for check in checks)
+
+
+def test_there_are_as_many_cases_as_promised():
+    assert sum(len(part.checks) for part in own_plan(Choice())) >= 1500
+
+
+def test_a_choice_narrows_by_binding_family_level_and_id():
+    def ids(**choice) -> list[Check]:
+        return [check for part in own_plan(Choice(**choice)) for check in part.checks]
+
+    assert {check.binding for check in ids(bindings=["kafka"])} == {"kafka"}
+    assert {check.family for check in ids(families=["vectors"])} == {"vectors"}
+    assert {check.level for check in ids(levels=["SHOULD"])} == {"SHOULD"}
+    assert [check.id for check in ids(only=["kafka-binary-"], families=["vectors"])] == [
+        "kafka-binary-integer"
+    ]
+
+
+def test_each_profile_has_its_own_verdicts():
+    sizes = {
+        profile: sum(len(part.checks) for part in own_plan(Choice(profile=profile)))
+        for profile in ("1.0.2", "main", "lenient")
+    }
+    assert sizes["1.0.2"] < sizes["main"]  # NATS has no binary mode in the release
+
+
+def test_a_foreign_codec_gets_the_checks_of_the_bindings_it_has():
+    from bindings.kafka import KAFKA
+
+    (part,) = codec_plan(BindingCodec("k", {"kafka": KAFKA}), Choice())
+    assert {check.binding for check in part.checks} == {"kafka"}
+    assert {check.needs for check in part.checks} == {"codec"}
+
+
+async def test_a_codec_is_closed_when_its_part_ends():
+    closed = []
+    codec = own_codec()
+    codec.close = lambda: closed.append(True)
+    (part,) = codec_plan(codec, Choice(only=["kafka-binary"]))
+    async with part.open() as subject:
+        assert subject is codec
+        assert not closed
+    assert closed
