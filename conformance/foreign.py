@@ -27,10 +27,11 @@ _ANSWERS: Final[Mapping[SinkAnswer, Response]] = {
 
 
 class ForeignTarget:
-    """A gateway that takes messages at a URL and delivers to our server (a `Target`)."""
+    """A gateway that takes messages at URLs and delivers to our server (a `Target`)."""
 
-    def __init__(self, url: str, server: HttpServer, *, is_broker: bool) -> None:
-        self.url = url
+    def __init__(self, urls: Sequence[str], server: HttpServer, *, is_broker: bool) -> None:
+        self.url = url = urls[0]
+        self.urls = {urlsplit(one).scheme: one for one in urls}
         scheme = urlsplit(url).scheme.partition("+")[0]
         self.protocol = scheme if scheme == "nats" else scheme.removesuffix("s")
         self.title = url
@@ -52,6 +53,9 @@ class ForeignTarget:
             if len(events) >= count:
                 return events
             seen = len(requests)
+
+    async def drain(self) -> None:
+        raise Unsupported("a foreign gateway can't be told to drain")
 
     def variant(self, **settings: Any) -> AbstractAsyncContextManager["ForeignTarget"]:
         raise Unsupported(f"a foreign gateway can't be started with {settings}")
@@ -76,9 +80,15 @@ def _events_of(request: Request) -> Sequence[WireEvent]:
 
 @asynccontextmanager
 async def foreign_target(
-    url: str, observe: str, *, is_broker: bool = False
+    urls: Sequence[str], observe: str, *, is_broker: bool = False
 ) -> AsyncIterator[ForeignTarget]:
-    """Listen at `observe`, where the gateway at `url` delivers to, while the context lasts."""
+    """Listen at `observe`, where the gateway delivers to, while the context lasts.
+
+    Args:
+        urls: where the gateway listens; most checks use the first.
+        observe: where it delivers to.
+        is_broker: whether a broker stands between.
+    """
     at = urlsplit(observe)
     async with HttpServer(at.hostname or "127.0.0.1", at.port or 80) as server:
-        yield ForeignTarget(url, server, is_broker=is_broker)
+        yield ForeignTarget(urls, server, is_broker=is_broker)

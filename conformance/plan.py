@@ -91,11 +91,13 @@ def codec_plan(codec: Codec, choice: Choice, more: Sequence[Check] = ()) -> list
     return [codec_part(codec, [*checks, *choice.of(more)])]
 
 
-def target_plan(url: str, observe: str, choice: Choice, *, is_broker: bool) -> list[Part]:
+def target_plan(
+    urls: Sequence[str], observe: str, choice: Choice, *, is_broker: bool
+) -> list[Part]:
     """Return the part that judges a foreign gateway by what comes out of it."""
-    opened = partial(foreign_target, url, observe, is_broker=is_broker)
+    opened = partial(foreign_target, urls, observe, is_broker=is_broker)
     checks = [check for check in choice.of(all_checks()) if check.needs == "target"]
-    return [Part(title=url, checks=checks, open=opened)]
+    return [Part(title=urls[0], checks=checks, open=opened)]
 
 
 def codec_part(codec: Codec, checks: Sequence[Check]) -> Part:

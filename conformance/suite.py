@@ -16,6 +16,7 @@ FAMILIES: Final = (
     "data_lattice",
     "transparency",
     "coap",
+    "coap_channels",
 )
 """Modules of `conformance.checks`, each with a function `checks()`."""
 

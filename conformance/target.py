@@ -6,7 +6,7 @@ sink and sees each request. Ours are started by the suite (`conformance/own/`); 
 reached by `--target URL` and is told to deliver to the suite's own HTTP server, `--observe URL`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Literal, Protocol
 
@@ -34,6 +34,10 @@ class Target(Protocol):
         """Where devices send to."""
 
     @property
+    def urls(self) -> Mapping[str, str]:
+        """Where devices send to, by URL scheme: `url`, and other listeners (`coap+tcp`, ...)."""
+
+    @property
     def is_broker(self) -> bool:
         """Whether a broker stands between, which then gives the acknowledgements."""
 
@@ -50,11 +54,19 @@ class Target(Protocol):
             CheckFailed: fewer came out in time.
         """
 
+    async def drain(self) -> None:
+        """Take nothing new; returns when all that was under way has been answered.
+
+        Raises:
+            Unsupported: it can't be told to (it is a foreign one).
+        """
+
     def variant(self, **settings: Any) -> AbstractAsyncContextManager["Target"]:
         """Return another one with other settings (`max_event_bytes`, ...), while the context lasts.
 
         Raises:
             Unsupported: it can't be started anew (it is a foreign one).
+            Refused: the settings are not allowed; raised on entering the context.
         """
 
 
@@ -83,12 +95,21 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Response(msgspec.Struct, frozen=True, kw_only=True):
-    """What the check's sink answers to a request; `status` 0 closes the connection unanswered."""
+    """What the check's sink answers to a request; `status` 0 closes the connection unanswered.
+
+    Attributes:
+        status, headers, body: the answer; Content-Length is added.
+        delay: seconds until it goes out.
+        raw: bytes that go out in place of all that; then the connection is closed.
+        close: whether the connection is closed after the answer, which does not say so.
+    """
 
     status: int = 202
     headers: Sequence[tuple[str, str]] = ()
     body: bytes = b""
     delay: float = 0.0
+    raw: bytes = b""
+    close: bool = False
 
 
 class Delivering(Protocol):

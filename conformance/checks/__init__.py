@@ -5,7 +5,10 @@ header_codec  percent-encoding in HTTP and NATS, character by character
 type_lattice  values at the borders of the seven types (values), in every encoding, both ways
 data_lattice  what data can be, by content type, from each carrier to each other
 transparency  every set of attributes from each carrier to each other, routes, batches
+coap          the CoAP binding in datagrams
+coap_channels the same on secured channels and connections
 generic       what any binding has to keep to, of a stranger too: `checks_for(name)`
 
 judging       how the families above put a question and judge the answer
+coap_live     what checks of the CoAP binding that are no data share
 """

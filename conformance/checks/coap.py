@@ -7,8 +7,8 @@ port of its own. Those that need a secured channel or a connection are in `coap_
 import base64
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 from importlib.resources import files
@@ -23,7 +23,7 @@ from conformance.target import SinkAnswer, Target
 
 Case = Mapping[str, Any]
 
-_SINKS: Final[Mapping[str, SinkAnswer]] = {
+SINKS: Final[Mapping[str, SinkAnswer]] = {
     "ok": "accept",
     "slow": "slow",
     "down": "down",
@@ -31,6 +31,9 @@ _SINKS: Final[Mapping[str, SinkAnswer]] = {
     "busy": "busy",
     "hang": "hang",
 }
+ANONYMOUS_SOURCE: Final = "coap://127.0.0.1"
+"""The default source of whoever sends from here without credentials."""
+
 _EMPTY: Final = {"ack": b"\x60\x00", "reset": b"\x70\x00"}
 
 
@@ -46,7 +49,7 @@ def checks() -> Iterator[Check]:
                 requirements=tuple(case["requirements"]),
                 level=strongest(case["requirements"]),
                 role="consumer",
-                verdict=_verdict(case),
+                verdict=verdict_of(case),
                 needs="target",
                 run=partial(_run, case),
             )
@@ -60,7 +63,8 @@ def cases() -> Sequence[Case]:
     return found
 
 
-def _verdict(case: Case) -> str:
+def verdict_of(case: Case) -> str:
+    """Return what the last answer of a case should be, in a few words."""
     expected = case["steps"][-1].get("expect") or case["steps"][-1].get("receive")
     if expected == "none":
         return "no answer"
@@ -69,30 +73,56 @@ def _verdict(case: Case) -> str:
 
 
 async def _run(case: Case, target: Target) -> None:
+    async with given(case, target) as one, Device(one.url) as device:
+        await converse(case, device)
+        await check_events(case, one)
+
+
+@asynccontextmanager
+async def given(case: Case, target: Target, *, anew: bool = False) -> AsyncIterator[Target]:
+    """Set the gateway up as a case demands, while the context lasts.
+
+    Args:
+        case: tells how its sink answers, and what else is different.
+        target: the usual one.
+        anew: start another one in any case.
+    """
     async with AsyncExitStack() as stack:
-        settings = _settings(case)
-        if settings:
+        settings = settings_of(case)
+        if settings or anew:
             target = await stack.enter_async_context(target.variant(**settings))
         target.forget()
-        answer = _SINKS[case.get("given", {}).get("sink", "ok")]
-        target.sink_answers(answer)
+        target.sink_answers(SINKS[sink_of(case)])
         stack.callback(target.sink_answers, "accept")
-        device = await stack.enter_async_context(Device(target.url))
-        await _Conversation(device).run(case["steps"])
-        await device.expect_silence()
-        if answer in {"accept", "slow"}:
-            await _check_events(case, target)
+        yield target
 
 
-def _settings(case: Case) -> dict[str, Any]:
+def sink_of(case: Case) -> str:
+    """Return how the sink of a case answers."""
+    return str(case.get("given", {}).get("sink", "ok"))
+
+
+async def converse(case: Case, device: Device) -> list[Reply]:
+    """Let a device take the steps of a case; return the answers.
+
+    Raises:
+        CheckFailed: one is wrong.
+    """
+    conversation = _Conversation(device)
+    await conversation.run(case["steps"])
+    await device.expect_silence()
+    return [reply for reply in conversation.replies if reply is not None]
+
+
+def settings_of(case: Case) -> dict[str, Any]:
     """Return how the gateway of a case differs from the others'."""
-    given = case.get("given", {})
+    of_case = case.get("given", {})
     settings: dict[str, Any] = {}
-    if "max_event_size" in given:
-        settings["limits"] = {"max_event_bytes": given["max_event_size"]}
-    if "inflight" in given:
-        settings["inflight_per_endpoint"] = given["inflight"]
-    elif given.get("sink") == "hang":
+    if "max_event_size" in of_case:
+        settings["limits"] = {"max_event_bytes": of_case["max_event_size"]}
+    if "inflight" in of_case:
+        settings["inflight_per_endpoint"] = of_case["inflight"]
+    elif of_case.get("sink") == "hang":
         settings["sink_timeout"] = 1
     return settings
 
@@ -102,7 +132,7 @@ class _Conversation:
 
     def __init__(self, device: Device) -> None:
         self._device = device
-        self._replies: list[bytes] = []
+        self.replies: list[Reply | None] = []
         self._sent: list[bytes] = []
 
     async def run(self, steps: Sequence[Case]) -> None:
@@ -120,7 +150,7 @@ class _Conversation:
         self._device.send(request)
         if step["expect"] == "none":
             await self._device.expect_silence()
-            self._replies.append(b"")
+            self.replies.append(None)
             return
         reply = await self._device.receive(step.get("within_s", 5))
         self._judge(reply, step["expect"], step)
@@ -134,9 +164,9 @@ class _Conversation:
     def _judge(self, reply: Reply, expected: Case, step: Case) -> None:
         wrong = "; ".join(differences(reply, expected, self._sent[-1]))
         position = step.get("identical_to", expected.get("identical_to"))
-        if not wrong and position is not None and reply.raw != self._replies[position]:
+        if not wrong and position is not None and reply != self.replies[position]:
             wrong = f"the bytes differ from the answer to step {position}"
-        self._replies.append(reply.raw)
+        self.replies.append(reply)
         if wrong:
             raise CheckFailed(
                 wrong,
@@ -218,8 +248,23 @@ def _payload_differences(payload: bytes, wanted: Case) -> Iterator[str]:
         yield f"the payload holds {wanted['excludes']!r}"
 
 
-async def _check_events(case: Case, target: Target) -> None:
-    expected = case["events"]
+async def check_events(case: Case, target: Target, default_source: str = ANONYMOUS_SOURCE) -> None:
+    """Compare the events that came out with those of a case, where its sink takes any.
+
+    Args:
+        case: its sink and its events.
+        target: where they came out.
+        default_source: of the device.
+
+    Raises:
+        CheckFailed: they differ.
+    """
+    if sink_of(case) not in {"ok", "slow"}:
+        return
+    expected = [
+        members | {"source": default_source} if members["source"] == ANONYMOUS_SOURCE else members
+        for members in case["events"]
+    ]
     least = case.get("events_min", len(expected))
     events = await target.events(least)
     sent = " ".join(step["send"] for step in case["steps"] if "send" in step)

@@ -1,15 +1,19 @@
 """A registered source with an intake that the suite scripts: events come out, answers go back."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
+from pydantic import ValidationError
+
 from conformance.check import CheckFailed
-from conformance.forms import WireEvent
+from conformance.forms import Refused, WireEvent
+from conformance.peers import credentials
 from conformance.target import SinkAnswer
 from gateway.delivery import ACCEPTED, Delivery, Outcome, Reason, Settlement
 from gateway.embedded_nats import EmbeddedNats
+from gateway.interfaces import Source
 from gateway.registry import load
 
 _SETTLEMENTS: Final[Mapping[SinkAnswer, Settlement | None]] = {
@@ -31,6 +35,10 @@ ADAPTERS: Final = {"coap": "coap", "http": "http", "mqtt": "mqtt-endpoint", "nat
 SETTINGS: Final[Mapping[str, Mapping[str, Any]]] = {
     "coap": {
         "listen": _LISTEN,
+        "listen_dtls": _LISTEN,
+        "listen_tcp": _LISTEN,
+        "listen_ws": _LISTEN,
+        "psk": {name: {"key_hex": key.hex()} for name, key in credentials.PSK.items()},
         "ack_after": 0.3,
         "sink_timeout": 5,
         "routes": {
@@ -55,17 +63,28 @@ class OwnSource:
 
     Args:
         protocol: `coap`, `http`, `mqtt`, `nats`, or the registered name of another source.
+        source: itself, opened.
         intake: what the opened source hands its events to.
         url: where devices send.
+        urls: the same and its other listeners, by URL scheme.
     """
 
     is_broker = False
 
-    def __init__(self, protocol: str, intake: "ScriptedIntake", url: str) -> None:
+    def __init__(
+        self,
+        protocol: str,
+        source: Source,
+        intake: "ScriptedIntake",
+        url: str,
+        urls: Mapping[str, str],
+    ) -> None:
         self.protocol = protocol
         self.title = f"source {protocol} of cloudevents-gateway"
         self.url = url
+        self.urls = urls
         self._intake = intake
+        self._source = source
 
     def sink_answers(self, answer: SinkAnswer) -> None:
         self._intake.answer = answer
@@ -75,6 +94,9 @@ class OwnSource:
 
     async def events(self, count: int, seconds: float = 5.0) -> Sequence[WireEvent]:
         return await self._intake.wait(count, seconds)
+
+    async def drain(self) -> None:
+        await self._source.drain()
 
     @asynccontextmanager
     async def variant(self, **settings: Any) -> AsyncIterator["OwnSource"]:
@@ -89,6 +111,9 @@ async def own_source(protocol: str, **settings: Any) -> AsyncIterator[OwnSource]
     Args:
         protocol: its protocol, or registered name.
         settings: fields of its record, over `SETTINGS`.
+
+    Raises:
+        Refused: its record does not allow them.
     """
     name = ADAPTERS.get(protocol, protocol)
     source_type = load("sources", name)
@@ -97,16 +122,30 @@ async def own_source(protocol: str, **settings: Any) -> AsyncIterator[OwnSource]
         async with _nats_server() as url, own_source(protocol, **table, url=url) as target:
             yield target
         return
-    source = source_type(source_type.config_type(name="conformance", protocol=name, **table))
+    try:
+        config = source_type.config_type(name="conformance", protocol=name, **table)
+    except ValidationError as error:
+        raise Refused(str(error)) from error
+    source: Source = source_type(config)
     intake = ScriptedIntake()
     await source.open(intake)
     try:
         address = getattr(source, "address", None)
         url = str(table["url"]) if address is None else f"{protocol}://{address}"
-        yield OwnSource(protocol, intake, url)
+        urls = {protocol: url, **dict(_more_urls(source))}
+        yield OwnSource(protocol, source, intake, url, urls)
     finally:
         intake.cancel()
         await source.close()
+
+
+def _more_urls(source: Any) -> Iterator[tuple[str, str]]:
+    """Yield scheme and URL of the listeners that a CoAP source has besides UDP."""
+    dtls = getattr(source, "dtls_address", None)
+    if dtls is not None:
+        yield "coaps", f"coaps://{dtls}"
+    for scheme, address in getattr(source, "stream_addresses", {}).items():
+        yield scheme, f"{scheme}://{address}"
 
 
 @asynccontextmanager

@@ -19,13 +19,14 @@ class Reply(msgspec.Struct, frozen=True):
     """A message, field by field (RFC 7252 section 3).
 
     Attributes:
-        type: CON, NON, ACK or RST.
+        type: CON, NON, ACK or RST; "" on a connection, where there are none.
         code: as `2.04`.
-        mid: two bytes.
+        mid: two bytes; none on a connection.
         token: up to eight bytes.
         options: the value of each option by its number; of a repeated one the last.
         payload: what follows the marker.
-        raw: the datagram.
+        body: what follows the token, options and payload as they came.
+        raw: the message as it came.
     """
 
     type: str
@@ -34,6 +35,7 @@ class Reply(msgspec.Struct, frozen=True):
     token: bytes
     options: dict[int, bytes]
     payload: bytes
+    body: bytes
     raw: bytes
 
 
@@ -45,21 +47,32 @@ def read(datagram: bytes) -> Reply:
     """
     try:
         token_length = datagram[0] & 15
-        options, position = _options(datagram, 4 + token_length)
+        options, position = read_options(datagram, 4 + token_length)
         return Reply(
             TYPES[datagram[0] >> 4 & 3],
-            f"{datagram[1] >> 5}.{datagram[1] & 31:02}",
+            code_text(datagram[1]),
             datagram[2:4],
             datagram[4 : 4 + token_length],
             options,
             datagram[position + 1 :],
+            datagram[4 + token_length :],
             datagram,
         )
     except IndexError:
         raise CheckFailed("the answer is no CoAP message", got=datagram.hex()) from None
 
 
-def _options(datagram: bytes, position: int) -> tuple[dict[int, bytes], int]:
+def code_text(code: int) -> str:
+    """Return a code as people write it, such as `2.04`."""
+    return f"{code >> 5}.{code & 31:02}"
+
+
+def read_options(datagram: bytes, position: int) -> tuple[dict[int, bytes], int]:
+    """Return the options that begin at a position, and where they end.
+
+    Raises:
+        IndexError: they are cut off.
+    """
     options: dict[int, bytes] = {}
     number = 0
     while position < len(datagram) and datagram[position] != 0xFF:
@@ -120,14 +133,21 @@ class Device:
         Raises:
             CheckFailed: none came in time, or it is no CoAP message.
         """
+        return read(await self.receive_raw(seconds))
+
+    async def receive_raw(self, seconds: float = 5.0) -> bytes:
+        """Wait for the next datagram, whatever it holds.
+
+        Raises:
+            CheckFailed: none came in time.
+        """
         try:
             async with asyncio.timeout(seconds):
-                datagram = await asyncio.get_running_loop().sock_recv(self._socket, 65536)
+                return await asyncio.get_running_loop().sock_recv(self._socket, 65536)
         except TimeoutError:
             raise CheckFailed("no answer came", expected=f"one within {seconds} s") from None
         except OSError as error:
             raise CheckFailed("nobody listens there", got=str(error)) from error
-        return read(datagram)
 
     async def expect_silence(self) -> None:
         """Check that nothing was answered: a ping is answered at once, and overtakes nothing.
