@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from conformance.check import Check, CheckFailed
 from conformance.checks.judging import (
-    MINIMAL,
+    BASE,
     Case,
     check,
     judge_each,
@@ -124,7 +124,7 @@ def _judge(source: Carrier, target: Carrier, content_type: str | None, codec: Co
 
 
 def _event(data: bytes | None, content_type: str | None) -> WireEvent:
-    attributes: dict[str, Any] = dict(MINIMAL)
+    attributes: dict[str, Any] = dict(BASE)
     if content_type:
         attributes["datacontenttype"] = content_type
     return WireEvent(attributes, data)
@@ -189,6 +189,6 @@ def _judge_implied(source: Carrier, target: Carrier, codec: Codec) -> None:
 
 
 def _judge_one_implied(codec: Codec, source: Carrier, target: Carrier, event: WireEvent) -> None:
-    without = WireEvent(MINIMAL, event.data)
+    without = WireEvent(BASE, event.data)
     message = source.write(without, implied=True)
     judge_relay(codec, source, message, target, after(event, source, target), exact=False)

@@ -25,6 +25,7 @@ from bindings.errors import InvalidEventError
 from conformance.check import Check, CheckFailed
 from conformance.checks.data_lattice import CONTENT_TYPES, DATA, is_malformed
 from conformance.checks.judging import (
+    BASE,
     MINIMAL,
     Case,
     check,
@@ -35,8 +36,7 @@ from conformance.checks.judging import (
     judge_encode_refused,
     odd,
 )
-from conformance.checks.transparency import SETS
-from conformance.checks.values import CHARACTER_GROUPS, NO_NAMES, VALUES
+from conformance.checks.values import CHARACTER_GROUPS, LEAST, NO_NAMES, SETS, VALUES
 from conformance.checks.vectors import message_text
 from conformance.codec import Codec
 from conformance.forms import Refused, WireEvent
@@ -101,7 +101,7 @@ def _right_values(place: Carrier) -> Iterator[Check]:
     groups: dict[str, list[WireEvent]] = {}
     for value in VALUES:
         if value.is_right:
-            event = WireEvent({**MINIMAL, value.attribute: value.value})
+            event = WireEvent({**BASE, value.attribute: value.value})
             groups.setdefault(f"{value.kind} {value.attribute}", []).append(event)
     for group, events in groups.items():
         yield _check(
@@ -115,7 +115,7 @@ def _right_values(place: Carrier) -> Iterator[Check]:
 
 def _data(place: Carrier) -> Iterator[Check]:
     for name, content_type in CONTENT_TYPES.items():
-        attributes: dict[str, Any] = dict(MINIMAL)
+        attributes: dict[str, Any] = dict(BASE)
         if content_type:
             attributes["datacontenttype"] = content_type
         events = {kind: WireEvent(attributes, data) for kind, data in DATA.items()}
@@ -129,11 +129,11 @@ def _data(place: Carrier) -> Iterator[Check]:
 
 
 def _sets(place: Carrier) -> Iterator[Check]:
-    for name, event in SETS.items():
+    for name, event in (*SETS.items(), *LEAST.items()):
         ids = "CORE-GEN-005 CORE-EXT-003 CORE-TIME-004"
         title = f"every attribute arrives, and nothing else: {name}"
         run = partial(_judge_all, place, {name: event})
-        yield _check(place, f"attributes-{name}", title, ids, run)
+        yield _check(place, f"attributes-{name.replace(' ', '-')}", title, ids, run)
 
 
 def _judge_all(place: Carrier, events: Mapping[str, WireEvent], codec: Codec) -> None:
@@ -184,16 +184,16 @@ def _wrong_values(place: Carrier) -> Iterator[Check]:
     groups: dict[str, tuple[str, list[WireEvent]]] = {}
     for value in VALUES:
         if not value.is_right:
-            event = WireEvent({**MINIMAL, value.attribute: value.value})
+            event = WireEvent({**BASE, value.attribute: value.value})
             ids = " ".join(value.requirements)
             groups.setdefault(value.kind, (ids, []))[1].append(event)
     for group, (code_points, id_) in CHARACTER_GROUPS.items():
-        events = [WireEvent({**MINIMAL, "subject": f"a{chr(code)}"}) for code in code_points]
+        events = [WireEvent({**BASE, "subject": f"a{chr(code)}"}) for code in code_points]
         groups[group] = id_, events
-    names = [WireEvent({**MINIMAL, name: "x"}) for name in (*NO_NAMES, "data")]
+    names = [WireEvent({**BASE, name: "x"}) for name in (*NO_NAMES, "data")]
     groups["name"] = "CORE-NAME-001 CORE-NAME-003 CORE-NAME-006", names
     without = [
-        WireEvent({name: value for name, value in MINIMAL.items() if name != left_out})
+        WireEvent({name: value for name, value in BASE.items() if name != left_out})
         for left_out in MINIMAL
     ]
     groups["missing"] = "CORE-ATTR-001", without

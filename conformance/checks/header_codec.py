@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from bindings.binding import Message
 from conformance.check import Check, Profile
 from conformance.checks.judging import (
-    MINIMAL,
+    BASE,
     Case,
     Verdict,
     check,
@@ -171,13 +171,13 @@ def _case(carrier: Carrier, name: str, rule: str, title: str, verdict: str = "ev
 
 def _message(texts: Sequence[tuple[str, str]]) -> Message:
     """A message whose extension `ext0`, `ext1`, ... or other attributes stand there as `texts`."""
-    least = [(f"ce-{name}", value) for name, value in MINIMAL.items()]
+    least = [(f"ce-{name}", value) for name, value in BASE.items()]
     return Message(b"", "", [*least, *((f"ce-{name}", text) for name, text in texts)])
 
 
 def _reads(carrier: Carrier, name: str, rule: str, text: str, value: str) -> Check:
     case = _case(carrier, name, rule, f"{text[:60]!r} says {value[:60]!r}")
-    expected = WireEvent({**MINIMAL, "ext": value})
+    expected = WireEvent({**BASE, "ext": value})
     run = partial(_judge, carrier, _message([("ext", text)]), expected, "event")
     return check(FAMILY, [carrier], case, run)
 
@@ -209,7 +209,7 @@ def _reads_ascii(carrier: Carrier, code: int) -> Check:
     case = _case(carrier, name, "decode", f"{' and '.join(texts)} say {character!r}")
     message = _message([(f"ext{number}", text) for number, text in enumerate(texts)])
     values = {f"ext{number}": f"a{character}b" for number in range(len(texts))}
-    run = partial(_judge, carrier, message, WireEvent({**MINIMAL, **values}), "event")
+    run = partial(_judge, carrier, message, WireEvent({**BASE, **values}), "event")
     return check(FAMILY, [carrier], case, run)
 
 
@@ -225,7 +225,7 @@ def _writes_ascii(carrier: Carrier, code: int) -> Check:
 
 
 def _judge_control(carrier: Carrier, character: str, codec: Codec) -> None:
-    event = WireEvent({**MINIMAL, "ext": f"a{character}b"})
+    event = WireEvent({**BASE, "ext": f"a{character}b"})
     try:
         message = codec.encode(carrier.binding, event, carrier.mode)
     except Refused:
@@ -241,7 +241,7 @@ def _writes(carrier: Carrier, name: str, rule: str, value: str, text: str) -> Ch
 
 
 def _judge_written(carrier: Carrier, name: str, value: str, text: str, codec: Codec) -> None:
-    event = WireEvent({**MINIMAL, name: value})
+    event = WireEvent({**BASE, name: value})
     message = judge_encode(codec, carrier, event, event)
     written = [got for header, got in message.headers if header.lower() == f"ce-{name}"]
     if written != [text]:
@@ -270,7 +270,7 @@ def _refused_bytes(carrier: Carrier) -> Iterator[Check]:
 
 def _by_profile(carrier: Carrier, name: str, rule: str, text: str) -> Iterator[Check]:
     message = _message([("ext", text)])
-    kept = WireEvent({**MINIMAL, "ext": unquote(text)})  # what is no escape stays as it is
+    kept = WireEvent({**BASE, "ext": unquote(text)})  # what is no escape stays as it is
     verdicts: tuple[tuple[frozenset[Profile], Verdict], ...]
     verdicts = (_STRICT, "refused"), (_LENIENT, "either")
     for profiles, verdict in verdicts:
@@ -292,7 +292,7 @@ def _every_attribute(carrier: Carrier) -> Iterator[Check]:
         message = _message([]).headers
         headers = [header for header in message if header[0] != f"ce-{name}"]
         made = Message(b"", "", [*headers, (f"ce-{name}", text)])
-        expected = WireEvent({**MINIMAL, name: value})
+        expected = WireEvent({**BASE, name: value})
         case = _case(carrier, f"attribute-{name}", "decode", f"{name} is decoded, once")
         yield check(FAMILY, [carrier], case, partial(_judge, carrier, made, expected, "event"))
         case = _case(carrier, f"write-attribute-{name}", "escape", f"{name} is escaped, once")

@@ -7,12 +7,12 @@ to the same place changes nothing, and batches come apart into events of their o
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from bindings.binding import Message
 from conformance.check import Check, CheckFailed
 from conformance.checks.judging import (
-    MINIMAL,
+    BASE,
     Case,
     check,
     failed,
@@ -24,6 +24,7 @@ from conformance.checks.judging import (
     relayed,
     relaying,
 )
+from conformance.checks.values import LEAST, SETS
 from conformance.checks.vectors import message_text, same_message
 from conformance.codec import Codec
 from conformance.forms import Refused, WireEvent
@@ -32,37 +33,6 @@ from conformance.reference.carrier import BATCH_TYPE, CARRIERS, HEADER_CARRIERS,
 from conformance.reference.compare import difference, shown
 
 FAMILY: Final = "transparency"
-
-_FULL: Final[dict[str, Any]] = {
-    **MINIMAL,
-    "datacontenttype": "application/xml; charset=utf-8",
-    "dataschema": "HTTP://Example.com/%7Ea?b=c&d#e",
-    "subject": 'a%20b \u00e9 \u20ac \U0001f600 "q" \\',
-    "time": "2018-04-05T17:31:00.123456789+01:00",
-}
-
-SETS: Final[Mapping[str, WireEvent]] = {
-    "least": WireEvent(MINIMAL),
-    "full": WireEvent(_FULL, b"<a/>"),
-    "subject": WireEvent({**MINIMAL, "subject": "sub"}),
-    "time": WireEvent({**MINIMAL, "time": "1990-12-31T23:59:60-00:00"}),
-    "dataschema": WireEvent({**MINIMAL, "dataschema": "urn:x:y"}),
-    "datacontenttype": WireEvent({**MINIMAL, "datacontenttype": "TEXT/Plain; a=b"}),
-    "names": WireEvent({**MINIMAL, "a": "1", "1abc": "2", "verylongextensionnamehere": "3"}),
-    "documented": WireEvent(
-        {**MINIMAL, "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-         "partitionkey": "k\u00e9", "sequence": "7", "expirytime": "2018-04-05T17:31:00Z",
-         "knativekafkaoffset": "5", "kafkaheadercontenttype": "x"}
-    ),
-    "typed": WireEvent(
-        {**MINIMAL, "yes": True, "no": False, "int": -2147483648, "bin": b"\x00\xff", "text": "5"}
-    ),
-    "many": WireEvent({**MINIMAL, **{f"extension{number}": str(number) for number in range(50)}}),
-    "spaces": WireEvent({**MINIMAL, "subject": "  a  ", "type": " ", "ext": "\u00a0a\u00a0"}),
-    "encrypted": WireEvent(
-        {**MINIMAL, "datacontenttype": "application/jose"}, bytes(range(255, -1, -1))
-    ),
-}  # fmt: skip
 
 _MODES: Final = {
     "http": "HTTP-MODE-001 HTTP-MSG-002",
@@ -124,10 +94,11 @@ def checks() -> Iterator[Check]:
     for source in CARRIERS:
         for target in CARRIERS:
             yield _pair(source, target)
+            yield _least(source, target)
             yield _routes(source, target)
         yield _again(source)
-        yield _encoded(source)
-        yield _alone(source)
+        yield from _encoded(source)
+        yield from _decoded(source)
     yield from _metadata()
     yield from _batches()
     yield from _limits()
@@ -142,17 +113,29 @@ def _modes(carrier: Carrier) -> list[str]:
 
 def _pair(source: Carrier, target: Carrier) -> Check:
     out = _KEPT[target.binding] if target.is_binary else _ENVELOPES.get(target.binding, "")
-    ids = f"CORE-GEN-005 CORE-TIME-004 CORE-ATTR-001 CORE-EXT-003 CORE-MODE-001 {out}"
+    ids = f"CORE-GEN-005 CORE-EXT-003 CORE-MODE-001 {out}"
     case = Case(
         name=f"{source.name}-to-{target.name}",
         title="every attribute arrives, and nothing else",
         requirements=[*ids.split(), *_modes(source), "CORE-SEC-003"],
         role="intermediary",
     )
-    return check(FAMILY, [source, target], case, partial(_judge_pair, source, target))
+    return check(FAMILY, [source, target], case, partial(_judge_pair, source, target, SETS))
 
 
-def _judge_pair(source: Carrier, target: Carrier, codec: Codec) -> None:
+def _least(source: Carrier, target: Carrier) -> Check:
+    case = Case(
+        name=f"{source.name}-to-{target.name}-least",
+        title="an event of required attributes gains none on the way",
+        requirements=["CORE-TIME-004", "CORE-ATTR-001", "CORE-GEN-005"],
+        role="intermediary",
+    )
+    return check(FAMILY, [source, target], case, partial(_judge_pair, source, target, LEAST))
+
+
+def _judge_pair(
+    source: Carrier, target: Carrier, events: Mapping[str, WireEvent], codec: Codec
+) -> None:
     judge_each(
         (
             name,
@@ -162,7 +145,7 @@ def _judge_pair(source: Carrier, target: Carrier, codec: Codec) -> None:
                 exact=source.is_binary and target.is_binary,
             ),
         )
-        for name, event in SETS.items()
+        for name, event in events.items()
     )  # fmt: skip
 
 
@@ -200,58 +183,74 @@ def _again(carrier: Carrier) -> Check:
 
 
 def _judge_again(carrier: Carrier, codec: Codec) -> None:
-    for event in SETS.values():
-        (first,) = relayed(codec, carrier, carrier.write(event), carrier)
-        (second,) = relayed(codec, carrier, first, carrier)
-        if not same_message(second, first, carrier.binding):
-            asked = relaying(carrier, first, carrier)
-            raise failed("the second relay differs", event, message_text(second), asked)
+    judge_each((name, partial(_judge_same, carrier, event, codec)) for name, event in SETS.items())
 
 
-def _encoded(carrier: Carrier) -> Check:
+def _judge_same(carrier: Carrier, event: WireEvent, codec: Codec) -> None:
+    (first,) = relayed(codec, carrier, carrier.write(event), carrier)
+    (second,) = relayed(codec, carrier, first, carrier)
+    if not same_message(second, first, carrier.binding):
+        asked = relaying(carrier, first, carrier)
+        raise failed("the second relay differs", event, message_text(second), asked)
+
+
+def _encoded(carrier: Carrier) -> Iterator[Check]:
     out = _KEPT[carrier.binding] if carrier.is_binary else _ENVELOPES.get(carrier.binding, "")
     case = Case(
         name=f"{carrier.name}-encoded",
         title="an event becomes the message that says it, one for one, and never a batch",
         requirements=[
-            *out.split(), *_modes(carrier),
-            "HTTP-BAT-001", "JSON-BAT-003", "CORE-MODE-001",
+            *out.split(), *_modes(carrier), "HTTP-BAT-001", "JSON-BAT-003", "CORE-MODE-001",
         ],
         role="producer",
     )  # fmt: skip
-    return check(FAMILY, [carrier], case, partial(_judge_encoded, carrier))
+    yield check(FAMILY, [carrier], case, partial(_judge_encoded, carrier, SETS))
+    case = Case(
+        name=f"{carrier.name}-encoded-least",
+        title="an event of required attributes is sent without others",
+        requirements=["CORE-TIME-004", "CORE-ATTR-001"],
+        role="producer",
+    )
+    yield check(FAMILY, [carrier], case, partial(_judge_encoded, carrier, LEAST))
 
 
-def _judge_encoded(carrier: Carrier, codec: Codec) -> None:
+def _judge_encoded(carrier: Carrier, events: Mapping[str, WireEvent], codec: Codec) -> None:
     judge_each(
         (name, partial(judge_encode, codec, carrier, event, after(event, carrier), exact=False))
-        for name, event in SETS.items()
+        for name, event in events.items()
     )
 
 
-def _alone(carrier: Carrier) -> Check:
+def _decoded(carrier: Carrier) -> Iterator[Check]:
     case = Case(
         name=f"{carrier.name}-decoded",
         title="a message brings the event that it says, one for one, in any order of messages",
         requirements=["CORE-GEN-003", "CORE-EXT-002", *_modes(carrier)],
         role="consumer",
     )
-    return check(FAMILY, [carrier], case, partial(_judge_alone, carrier))
+    events = [*SETS.items(), *reversed(SETS.items())]
+    yield check(FAMILY, [carrier], case, partial(_judge_decoded, carrier, events))
+    case = Case(
+        name=f"{carrier.name}-decoded-least",
+        title="a message with the required attributes brings an event without others",
+        requirements=["CORE-TIME-004", "CORE-ATTR-001"],
+        role="consumer",
+    )
+    run = partial(_judge_decoded, carrier, list(LEAST.items()))
+    yield check(FAMILY, [carrier], case, run)
 
 
-def _judge_alone(carrier: Carrier, codec: Codec) -> None:
-    for events in (SETS.items(), reversed(list(SETS.items()))):
-        judge_each(
-            (
-                name,
-                partial(
-                    judge_decode,
-                    codec, carrier.binding, carrier.write(event), after(event, carrier),
-                    exact=False,
-                ),
-            )
-            for name, event in events
-        )  # fmt: skip
+def _judge_decoded(carrier: Carrier, events: Sequence[tuple[str, WireEvent]], codec: Codec) -> None:
+    judge_each(
+        (
+            name,
+            partial(
+                judge_decode,
+                codec, carrier.binding, carrier.write(event), after(event, carrier), exact=False,
+            ),
+        )
+        for name, event in events
+    )  # fmt: skip
 
 
 def _metadata() -> Iterator[Check]:
@@ -278,7 +277,7 @@ def _metadata() -> Iterator[Check]:
 
 
 def _judge_metadata(carrier: Carrier, headers: Sequence[tuple[str, str]], codec: Codec) -> None:
-    event = WireEvent({**MINIMAL, "datacontenttype": "text/plain"}, b"a")
+    event = WireEvent({**BASE, "datacontenttype": "text/plain"}, b"a")
     message = carrier.write(event)
     more = Message(
         message.payload, message.content_type, [*headers, *message.headers], "plant/a/subject"
@@ -300,7 +299,7 @@ def _batch(*events: WireEvent) -> Message:
 
 _STRUCTURED: Final = Carrier("http", "structured")
 _OTHER: Final = WireEvent(
-    {**MINIMAL, "id": "2", "source": "/o", "datacontenttype": "text/plain"}, b"x"
+    {**BASE, "id": "2", "source": "/o", "datacontenttype": "text/plain"}, b"x"
 )
 
 
@@ -324,7 +323,7 @@ def _batches() -> Iterator[Check]:
 
 
 def _judge_batch(target: Carrier, codec: Codec) -> None:
-    for events in ((), (SETS["full"],), (SETS["least"], _OTHER, SETS["typed"])):
+    for events in ((), (SETS["full"],), (SETS["subject"], _OTHER, SETS["typed"])):
         message = _batch(*events)
         messages = relayed(codec, _STRUCTURED, message, target)
         asked = relaying(_STRUCTURED, message, target)
@@ -336,8 +335,8 @@ def _judge_batch(target: Carrier, codec: Codec) -> None:
 
 
 def _judge_mixed(codec: Codec) -> None:
-    old = WireEvent({**MINIMAL, "specversion": "0.3"})
-    for events in ((SETS["least"], old), (old, SETS["least"])):
+    old = WireEvent({**BASE, "specversion": "0.3"})
+    for events in ((SETS["subject"], old), (old, SETS["subject"])):
         judge_decode(codec, "http", _batch(*events), None, verdict="refused")
 
 
@@ -355,7 +354,7 @@ def _limits() -> Iterator[Check]:
 
 def _judge_longest(carrier: Carrier, codec: Codec) -> None:
     for length in (65535, 65536, 70000):
-        event = WireEvent({**MINIMAL, "subject": "\u00e9" * (length // 2) + "a" * (length % 2)})
+        event = WireEvent({**BASE, "subject": "\u00e9" * (length // 2) + "a" * (length % 2)})
         try:
             message = judge_encode(codec, carrier, event, event)
         except CheckFailed as error:

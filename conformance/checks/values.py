@@ -1,10 +1,12 @@
-"""Values at the borders of the seven attribute types, as the type lattice tries them."""
+"""Values at the borders of the seven attribute types, and sets of attributes of every kind."""
 
 from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 
+from conformance.checks.judging import BASE, MINIMAL
+from conformance.forms import WireEvent
 from conformance.reference.cbor_event import Item
 from conformance.reference.json_event import Raw
 
@@ -197,3 +199,40 @@ NATIVE_VALUES: Final[dict[str, Mapping[str, str | bytes]]] = {
     "cbor": {name: Item(bytes.fromhex(text)) for name, text in CBOR_NO_VALUES.items()},
 }
 """Wrong values that only an encoding with types of its own can write."""
+
+_FULL: Final[dict[str, Any]] = {
+    **BASE,
+    "datacontenttype": "application/xml; charset=utf-8",
+    "dataschema": "HTTP://Example.com/%7Ea?b=c&d#e",
+    "subject": 'a%20b \u00e9 \u20ac \U0001f600 "q" \\',
+    "time": "2018-04-05T17:31:00.5+01:00",
+}
+
+SETS: Final[dict[str, WireEvent]] = {
+    "full": WireEvent(_FULL, b"<a/>"),
+    "subject": WireEvent({**BASE, "subject": "sub"}),
+    "leap second": WireEvent({**BASE, "time": "1990-12-31T23:59:60-00:00"}),
+    "nanoseconds": WireEvent({**BASE, "time": "2018-04-05T17:31:00.123456789+01:00"}),
+    "dataschema": WireEvent({**BASE, "dataschema": "urn:x:y"}),
+    "datacontenttype": WireEvent({**BASE, "datacontenttype": "TEXT/Plain; a=b"}),
+    "names": WireEvent({**BASE, "a": "1", "1abc": "2", "verylongextensionnamehere": "3"}),
+    "documented": WireEvent(
+        {**BASE, "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+         "partitionkey": "k\u00e9", "sequence": "7", "expirytime": "2018-04-05T17:31:00Z",
+         "knativekafkaoffset": "5", "kafkaheadercontenttype": "x"}
+    ),
+    "typed": WireEvent(
+        {**BASE, "yes": True, "no": False, "int": -2147483648, "bin": b"\x00\xff", "text": "5"}
+    ),
+    "many": WireEvent({**BASE, **{f"extension{number}": str(number) for number in range(50)}}),
+    "spaces": WireEvent({**BASE, "subject": "  a  ", "type": " ", "ext": "\u00a0a\u00a0"}),
+    "encrypted": WireEvent(
+        {**BASE, "datacontenttype": "application/jose"}, bytes(range(255, -1, -1))
+    ),
+}  # fmt: skip
+
+LEAST: Final[dict[str, WireEvent]] = {
+    "least": WireEvent(MINIMAL),
+    "least with data": WireEvent({**MINIMAL, "datacontenttype": "text/plain"}, b"a"),
+}
+"""Events to which an implementation may be tempted to add a time."""

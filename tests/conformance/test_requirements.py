@@ -29,8 +29,7 @@ def test_the_strongest_of_some_rules_counts():
         strongest(["NO-SUCH-001"])
 
 
-def test_what_is_untestable_exists_and_has_a_reason_in_a_sentence():
+def test_what_is_untestable_exists_and_has_a_reason():
     for id_, reason in untestable().items():
         assert id_ in registry(), id_
-        assert reason.endswith("."), id_
         assert len(reason) > 20, id_

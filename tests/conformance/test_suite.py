@@ -88,25 +88,6 @@ def test_nothing_is_both_proved_and_untestable():
     assert named & untestable().keys() == set()
 
 
-# What a gateway has to run for: sizes on the wire, methods, TLS, batches, keys, new ids.
-OVER_THE_WIRE = {
-    "CORE-ID-001", "CORE-ID-006", "CORE-SEC-004", "CORE-SIZE-001", "CORE-SIZE-002",
-    "CORE-SIZE-003", "CORE-SIZE-004", "HTTP-BTC-002", "HTTP-GEN-001", "HTTP-GEN-002",
-    "KAFKA-GEN-003", "KAFKA-KEY-001", "KAFKA-KEY-003",
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("prefix", ["CORE", "JSON", "HTTP", "MQTT", "NATS", "KAFKA", "CBOR"])
-def test_every_rule_is_proved_or_has_a_reason(prefix):
-    named = {id_ for check in EVERY for id_ in check.requirements}
-    left = {
-        id_
-        for id_, rule in registry().items()
-        if id_.startswith(f"{prefix}-") and rule.level in {"MUST", "SHOULD"}
-    } - named - untestable().keys()  # fmt: skip
-    assert left <= OVER_THE_WIRE
-
-
 async def test_checks_of_codecs_take_seconds():
     from conformance.codec import own_codec
 

@@ -32,7 +32,8 @@ def only(binding, change):
 @pytest.mark.parametrize(
     ("event", "example"),
     [
-        (with_attributes(lambda a: {"time": "2018-04-05T17:31:00Z", **a}), "json-to-http-binary"),
+        (with_attributes(lambda a: {"time": "2018-04-05T17:31:00Z", **a}),
+         "json-to-http-binary-least"),
         (with_attributes(lambda a: {**a, "id": "fresh"}), "kafka-binary-to-json"),
         (with_attributes(lambda a: {n: v for n, v in a.items() if n != "traceparent"}),
          "http-binary-to-mqtt-binary"),
