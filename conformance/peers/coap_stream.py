@@ -99,6 +99,12 @@ class StreamDevice:
         """Send messages at once."""
         self._writer.write(b"".join(frames))
 
+    async def send_alone(self, octets: bytes) -> None:
+        """Send octets, and let them leave before anything else is sent."""
+        self._writer.write(octets)
+        await self._writer.drain()
+        await asyncio.sleep(0)
+
     def send_message(self, code: int, token: bytes, rest: bytes) -> None:
         """Send one message; the arguments are those of `frame`."""
         self.send(frame(code, token, rest))

@@ -69,8 +69,8 @@ class WebSocketDevice:
         """
         return await self.ask(CSM, rest=options)
 
-    async def send(self, message: bytes | str) -> None:
-        """Send one message, whatever it holds; str is a text message."""
+    async def send(self, message: bytes | str | Sequence[bytes]) -> None:
+        """Send one message, whatever it holds; str is a text message, a sequence has fragments."""
         await self._socket.send(message)
 
     async def receive(self, seconds: float = 5.0) -> Reply:
