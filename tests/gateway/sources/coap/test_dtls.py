@@ -8,11 +8,14 @@ import pytest
 
 from gateway.delivery import ACCEPTED
 from gateway.sources.coap import dtls
+from gateway.sources.coap.dtls import DtlsListener
 from gateway.sources.coap.dtls_session import cipher_suites
-from tests.gateway.sources.coap.device import POST_T, fields, post
+from tests.gateway.sources.coap.device import POST_T, config, fields, post
 from tests.gateway.sources.coap.dtls_device import (
     ALERT,
     HANDSHAKE,
+    KEYS,
+    LOOPBACK,
     DtlsDevice,
     connected,
     listening,
@@ -223,14 +226,16 @@ async def test_the_last_flight_is_sent_again_when_the_device_asks_for_it():
             assert fields(await device.ask(POST_T))["code"] == "2.04"
 
 
-async def test_a_late_copy_of_the_hello_does_not_end_the_session():
-    async with listening(RecordingIntake()) as gateway:
+async def test_a_late_copy_of_the_hello_neither_ends_the_session_nor_begins_another():
+    async with listening(RecordingIntake()) as gateway, connected(gateway) as other:
         with DtlsDevice(gateway) as device:
             hello = await device.hello()
             device.session.receive_from_network(await device.ask_raw(hello))
             device.session.receive_from_network(await device.ask_raw(device.flight()))
             device.flight()
             device.send_raw(hello)
+            await other.expect_silence()  # it has been read
+            expect_nothing(device)
             assert fields(await device.ask(POST_T))["code"] == "2.04"
 
 
@@ -252,6 +257,73 @@ async def test_a_session_ends_when_the_next_one_of_its_device_is_there_and_not_b
     assert len(intake.events) == 2
 
 
+async def test_an_answer_of_the_session_before_is_not_sent():
+    intake = RecordingIntake(lambda _: None)
+    async with listening(intake) as gateway, connected(gateway) as device:
+        device.send(POST_T)
+        await intake.wait_for(lambda intake: intake.deliveries)
+        device.begin()
+        await device.connect()
+        intake.deliveries[0].settle(ACCEPTED)
+        await device.expect_silence()
+        expect_nothing(device)
+
+
+async def test_a_session_is_forgotten_when_the_next_one_is_there_and_when_it_ends():
+    received, forgotten = [], []
+    settings = config(listen_dtls=LOOPBACK, psk=KEYS)
+    listener = DtlsListener(settings, RecordingIntake(), received.extend, forgotten.append)
+    await listener.open(LOOPBACK)
+    with DtlsDevice(Listening(listener.address)) as device:
+        for _ in range(2):
+            device.begin()
+            await device.connect()
+            device.send(POST_T)
+        device.close()
+        async with asyncio.timeout(5):
+            while len(forgotten) < 2:
+                await asyncio.sleep(0)
+    listener.close()
+    assert [datagram for datagram, _ in received] == [POST_T] * 2
+    assert forgotten == [endpoint for _, endpoint in received]
+    assert len({endpoint.address for endpoint in forgotten}) == 2
+
+
+async def test_what_arrives_when_a_flight_is_due_again_is_read_at_once(monkeypatch):
+    monkeypatch.setattr(dtls, "FLIGHT_SECONDS", 0.02)
+    monkeypatch.setattr(dtls, "_TICK_SECONDS", 60)
+    async with listening(RecordingIntake()) as gateway:
+        with DtlsDevice(gateway) as device:
+            device.session.receive_from_network(await device.ask_raw(await device.hello()))
+            await asyncio.sleep(0.05)  # by the clock of mbedtls
+            assert (await device.ask_raw(device.flight()))[13] == SERVER_HELLO
+            device.session.receive_from_network(await device.receive_raw())
+            device.flight()
+            assert fields(await device.ask(POST_T))["code"] == "2.04"
+
+
+async def test_a_hello_that_is_dropped_has_no_handshake(monkeypatch):
+    monkeypatch.setattr(dtls, "MAX_HANDSHAKES", 1)
+    async with listening(RecordingIntake()) as gateway:
+        with DtlsDevice(gateway) as device, DtlsDevice(gateway) as stranger:
+            device.session.receive_from_network(await device.ask_raw(await device.hello()))
+            stranger.send_raw(stranger.flight()[:-1])
+            device.session.receive_from_network(await device.ask_raw(device.flight()))
+            device.flight()
+            assert fields(await device.ask(POST_T))["code"] == "2.04"
+            expect_nothing(stranger)
+
+
+async def test_coap_without_dtls_gets_no_answer():
+    intake = RecordingIntake()
+    async with listening(intake) as gateway, connected(gateway) as other:
+        with DtlsDevice(gateway) as device:
+            device.send_raw(POST_T)
+            await other.expect_silence()  # it has been read
+            expect_nothing(device)
+    assert intake.events == []
+
+
 async def test_a_handshake_that_takes_too_long_is_given_up():
     intake = RecordingIntake()
     async with listening(intake, message_timeout=0.1) as gateway:
@@ -271,8 +343,7 @@ async def test_of_too_many_handshakes_the_oldest_is_given_up(monkeypatch):
             assert intake.rejections == [("handshake", "too many at once")]
             first.send_raw(first.flight())
             assert fields(await second.ask(POST_T))["code"] == "2.04"
-            with pytest.raises(BlockingIOError):
-                first.socket.recv(2048)
+            expect_nothing(first)
 
 
 # --- the end of sessions --------------------------------------------------------------------------
@@ -316,8 +387,7 @@ async def test_a_device_that_says_goodbye_is_forgotten_and_its_answer_too():
         async with connected(gateway) as other:  # what came before it has been read
             intake.deliveries[0].settle(ACCEPTED)
             await other.expect_silence()
-            with pytest.raises(BlockingIOError):
-                device.socket.recv(2048)
+            expect_nothing(device)
 
 
 # --- what is malformed ----------------------------------------------------------------------------
@@ -345,7 +415,8 @@ async def test_malformed_records_stop_neither_the_source_nor_a_session(caplog):
                     for sender in (device, stranger):
                         sender.send_raw(bytes(wrong[: rng.choice((None, position))]))
                 await other.expect_silence()  # all of it has been read
-            stranger.send_raw(bytes(60000))
+            for sender in (device, stranger):
+                sender.send_raw(request[:11] + b"\xea\x60" + bytes(60000))
             for size in range(80):
                 stranger.send_raw(rng.randbytes(size))
             await other.expect_silence()
@@ -355,6 +426,18 @@ async def test_malformed_records_stop_neither_the_source_nor_a_session(caplog):
     assert len(intake.events) == 1
     assert not caplog.records
     assert {reason for reason, _ in intake.rejections} <= {"handshake"}
+
+
+class Listening:
+    """A listener, as a device wants to know it."""
+
+    def __init__(self, dtls_address):
+        self.dtls_address = dtls_address
+
+
+def expect_nothing(device):
+    with pytest.raises(BlockingIOError):
+        device.socket.recv(2048)
 
 
 def drain(socket):
