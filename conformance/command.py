@@ -30,7 +30,7 @@ from conformance.options import (
     Reports,
     Targets,
 )
-from conformance.plan import Choice, Part, codec_plan, own_plan, target_plan
+from conformance.plan import Choice, Part, codec_plan, generic_checks, own_plan, target_plan
 from conformance.report.files import write, writer_of
 from conformance.report.markdown import coverage_table
 from conformance.report.record import Report
@@ -75,7 +75,12 @@ def run_command(  # noqa: PLR0913 - each is an option of the command line
     elif adapter is not None:
         parts = _adapter_plan(adapter, choice)
     elif places:
-        parts = [part for place in places for part in codec_plan(codec_of(place), choice)]
+        codecs = [codec_of(place) for place in places]
+        parts = [
+            part
+            for codec in codecs
+            for part in codec_plan(codec, choice, list(generic_checks(codec)))
+        ]
     else:
         parts = own_plan(choice)
     report = judge(parts, profile)

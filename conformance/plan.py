@@ -5,7 +5,7 @@ over HTTP. A foreign codec is judged by the checks of the bindings that it has, 
 those of its protocol.
 """
 
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from conformance.check import Check, Level, Profile
+from conformance.checks.generic import checks_for
 from conformance.codec import Codec, own_codec
 from conformance.foreign import foreign_target
 from conformance.own.delivering import own_delivering
@@ -67,7 +68,8 @@ def own_plan(choice: Choice) -> list[Part]:
     """Return the parts that judge what is installed here."""
     checks = choice.of(all_checks())
     codec = own_codec()
-    parts = [codec_part(codec, [check for check in checks if check.needs == "codec"])]
+    of_codec = [check for check in checks if check.needs == "codec"]
+    parts = [codec_part(codec, [*of_codec, *choice.of(generic_checks(codec))])]
     by_protocol: dict[str, list[Check]] = {}
     for check in checks:
         if check.needs == "target":
@@ -89,6 +91,12 @@ def codec_plan(codec: Codec, choice: Choice, more: Sequence[Check] = ()) -> list
         if check.needs == "codec" and check.binding in codec.bindings
     ]
     return [codec_part(codec, [*checks, *choice.of(more)])]
+
+
+def generic_checks(codec: Codec) -> Iterator[Check]:
+    """Yield what each binding of a codec has to keep to, whatever its protocol is."""
+    for name in codec.bindings:
+        yield from checks_for(name)
 
 
 def target_plan(

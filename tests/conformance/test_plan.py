@@ -1,6 +1,6 @@
 from conformance.check import Check
 from conformance.codec import BindingCodec, own_codec
-from conformance.plan import Choice, codec_plan, own_plan
+from conformance.plan import Choice, codec_plan, generic_checks, own_plan
 
 
 def test_everything_of_a_profile_runs_once():
@@ -52,3 +52,17 @@ async def test_a_codec_is_closed_when_its_part_ends():
         assert subject is codec
         assert not closed
     assert closed
+
+
+def test_a_binding_that_no_vector_knows_gets_the_checks_of_any_binding():
+    from bindings.kafka import KAFKA
+
+    codec = BindingCodec("a stranger's", {"pigeon": KAFKA})
+    (part,) = codec_plan(codec, Choice(), list(generic_checks(codec)))
+    assert len(part.checks) > 50
+    assert {check.binding for check in part.checks} == {"pigeon"}
+
+
+def test_any_binding_of_ours_is_judged_as_a_stranger_s():
+    checks = [check for part in own_plan(Choice(families=["generic"])) for check in part.checks]
+    assert {check.binding for check in checks} == set(own_codec().bindings)
