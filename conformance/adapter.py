@@ -12,10 +12,13 @@ import shlex
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from typing import IO, Any, Final, Self, TypeVar, cast
+from typing import IO, Annotated, Any, Final, Self, TypeVar, cast
+
+import msgspec
 
 from bindings.binding import ContentMode, Message
 from conformance.check import CheckFailed, Unsupported
+from conformance.deviations import Deviations
 from conformance.forms import (
     Refused,
     WireEvent,
@@ -24,9 +27,11 @@ from conformance.forms import (
     message_from_json,
     message_to_json,
 )
+from conformance.reference.carrier import CBOR_TYPE
 
 _T = TypeVar("_T")
 
+_FORMATS: Final = "application/cloudevents"
 _SECONDS: Final = 20.0
 """How long an answer may take; the first one includes the program's start."""
 
@@ -35,27 +40,53 @@ class AdapterError(Exception):
     """The adapter can't be started or does not speak the protocol."""
 
 
+class _Hello(Deviations, frozen=True, kw_only=True):
+    """How an adapter introduces itself."""
+
+    name: str
+    version: str
+    bindings: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+
+
 class AdapterCodec:
     """A codec behind an adapter (a `conformance.codec.Codec`).
 
     Args:
         command: the command line of the adapter.
+        seconds: how long an answer may take; the first one includes the program's start.
+
+    Attributes:
+        title: what the adapter calls itself, with the version.
+        bindings: the bindings it has.
+        deviations: what it is known to do otherwise.
+        rewrites_json: SDKs hold JSON as values, so that its layout is their own.
 
     Raises:
-        AdapterError: it can't be started, or does not introduce itself.
+        AdapterError: it can't be started, or does not introduce itself; one sentence says why.
     """
 
-    def __init__(self, command: str) -> None:
-        self._command = shlex.split(command)
+    rewrites_json = True
+
+    def __init__(self, command: str, seconds: float = _SECONDS) -> None:
+        self._command = _split(command)
+        self._seconds = seconds
         self._process: subprocess.Popen[bytes] | None = None
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         try:
-            hello = self._ask({"do": "hello"})
-            self.title = f"{hello['name']} {hello['version']}"
-            self.bindings: Sequence[str] = tuple(hello["bindings"])
-        except (CheckFailed, KeyError, TypeError) as error:
+            hello = msgspec.convert(self._ask({"do": "hello"}), _Hello)
+        except AdapterError:
             self.close()
-            raise AdapterError(f"{command}: no proper answer to hello: {error!r}") from error
+            raise
+        except CheckFailed as error:
+            words = f": {error.got}" if error.got else ""
+            self.close()
+            raise AdapterError(f"{command}: no answer to hello: {error}{words}") from error
+        except msgspec.ValidationError as error:
+            self.close()
+            raise AdapterError(f"{command}: a wrong answer to hello: {error}") from error
+        self.title = f"{hello.name} {hello.version}"
+        self.bindings: Sequence[str] = hello.bindings
+        self.deviations: Deviations = hello
 
     def __enter__(self) -> Self:
         return self
@@ -64,10 +95,13 @@ class AdapterCodec:
         self.close()
 
     def decode(self, binding: str, message: Message) -> Sequence[WireEvent]:
+        self._demand(binding, *_format_of(message))
         question = {"do": "decode", "binding": binding, "message": message_to_json(message)}
-        return _read(lambda: events_from_json(self._answer(question)["events"]), question)
+        events = _read(lambda: events_from_json(self._answer(question)["events"]), question)
+        return [_explicit(binding, message, event) for event in events]
 
     def encode(self, binding: str, event: WireEvent, mode: ContentMode) -> Message:
+        self._demand(binding)
         question = {
             "do": "encode", "binding": binding, "mode": mode, "event": event_to_json(event),
         }  # fmt: skip
@@ -76,6 +110,7 @@ class AdapterCodec:
     def relay(
         self, binding: str, message: Message, target: str, mode: ContentMode
     ) -> Sequence[Message]:
+        self._demand(binding, target, *_format_of(message))
         question = {
             "do": "relay", "binding": binding, "message": message_to_json(message),
             "to": target, "mode": mode,
@@ -98,13 +133,18 @@ class AdapterCodec:
             cast("IO[bytes]", process.stdout).close()
         self._errors.close()
 
+    def _demand(self, *bindings: str) -> None:
+        for binding in bindings:
+            if binding not in self.bindings:
+                raise Unsupported(f"the adapter has no binding {binding}")
+
     def _answer(self, question: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the answer if it is neither a refusal nor 'unsupported'."""
         answer = self._ask(question)
         if "unsupported" in answer:
             raise Unsupported(str(answer["unsupported"]))
-        if "crash" in answer:
-            raise CheckFailed(f"it crashed: {answer['crash']}", reproduce=json.dumps(question))
+        if "crash" in answer:  # to an event that is none, this is an answer too
+            raise Refused(f"it crashed: {answer['crash']}")
         if "error" in answer:
             error = answer["error"]
             raise Refused(str(error.get("text", "")), str(error.get("kind", "")))
@@ -138,16 +178,18 @@ class AdapterCodec:
                 bufsize=0,
             )
         except OSError as error:
-            raise AdapterError(f"{shlex.join(self._command)}: {error.strerror}") from error
+            raise AdapterError(
+                f"{shlex.join(self._command)}: can't be started: {error.strerror}"
+            ) from error
         return self._process
 
     def _read_line(self, process: "subprocess.Popen[bytes]", question: Mapping[str, Any]) -> bytes:
         stdout = cast("IO[bytes]", process.stdout).fileno()
         received = bytearray()
         while not received.endswith(b"\n"):
-            ready, _, _ = select.select([stdout], [], [], _SECONDS)
+            ready, _, _ = select.select([stdout], [], [], self._seconds)
             if not ready:
-                raise self._broken(f"no answer within {_SECONDS:.0f} s", question)
+                raise self._broken(f"no answer within {self._seconds:g} s", question)
             chunk = os.read(stdout, 1 << 16)
             if not chunk:
                 raise self._broken("the adapter has ended", question)
@@ -168,6 +210,35 @@ class AdapterCodec:
         size = self._errors.seek(0, os.SEEK_END)
         self._errors.seek(max(size - 500, 0))
         return self._errors.read().decode("utf-8", "replace").strip()
+
+
+def _format_of(message: Message) -> list[str]:
+    """Return the event format that a message needs beyond JSON."""
+    return ["cbor"] if message.content_type.lower().startswith(CBOR_TYPE) else []
+
+
+def _explicit(binding: str, message: Message, event: WireEvent) -> WireEvent:
+    """Return an event that says what an envelope implies: JSON, of data that is held as a value."""
+    is_envelope = binding == "json" or message.content_type.lower().startswith(_FORMATS)
+    if not (event.parsed and is_envelope) or "datacontenttype" in event.attributes:
+        return event
+    attributes = {**event.attributes, "datacontenttype": "application/json"}
+    return msgspec.structs.replace(event, attributes=attributes)
+
+
+def _split(command: str) -> list[str]:
+    """Return the words of a command line.
+
+    Raises:
+        AdapterError: it is none.
+    """
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise AdapterError(f"{command}: no command line: {error}") from error
+    if not words:
+        raise AdapterError("the command line of the adapter is empty")
+    return words
 
 
 def _read(form: Callable[[], _T], question: Mapping[str, Any]) -> _T:

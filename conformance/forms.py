@@ -97,8 +97,8 @@ def _same_data(one: WireEvent, other: WireEvent) -> bool:
 
 
 def _canonical(data: bytes) -> str:
-    """Return JSON text that differs when the value does; 1 and true differ, 1 and 1.0 do not."""
-    value = json.loads(data, parse_int=float)
+    """Return JSON text that differs when the value does: 1 and true do; 0, -0 and 0.0 do not."""
+    value = json.loads(data, parse_int=lambda digits: float(digits) + 0.0)
     return json.dumps(value, sort_keys=True)
 
 

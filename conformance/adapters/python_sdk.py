@@ -6,6 +6,7 @@ Each call is what a user would write: JSON data goes in as a value and comes out
 
 import base64
 import json
+import re
 import sys
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -17,15 +18,30 @@ from cloudevents.core.exceptions import CloudEventValidationError
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 
+
+class Unsupported(Exception):  # noqa: N818 - it is no error
+    """The SDK has no way to say this."""
+
+
 _REFUSALS = (CloudEventValidationError, ValueError, KeyError)
 """What a receiver can be expected to catch; anything else is a crash, and says so."""
 
 JSON = Mapping[str, Any]
 
+_TIMESTAMP = re.compile(
+    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?P<fraction>\.\d+)?(Z|[+-][0-2]\d:[0-5]\d)",
+    re.IGNORECASE | re.ASCII,
+)
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
 
 def decode(question: JSON) -> JSON:
     """Read a message as the documentation says: `from_http`, `from_kafka`, `JSONFormat.read`."""
-    return {"events": [_to_json(_decode(question))]}
+    message = question["message"]
+    media_type = message["content_type"].lower()
+    in_envelope = question["binding"] == "json" or media_type.startswith("application/cloudevents")
+    # Without a content type, a `str` is JSON's value in an envelope, and text in a payload.
+    return {"events": [_to_json(_decode(question), "application/json" if in_envelope else "")]}
 
 
 def encode(question: JSON) -> JSON:
@@ -41,14 +57,24 @@ def relay(question: JSON) -> JSON:
 
 
 def _decode(question: JSON) -> Any:
+    event = _read(question)
+    if event.get_specversion() == "0.3":
+        raise Unsupported("specversion 0.3, which it reads as such")
+    return event
+
+
+def _read(question: JSON) -> Any:
     message = question["message"]
     payload = base64.b64decode(message["payload"] or "")
-    headers: dict[str, str] = {}
+    if message["content_type"].lower().startswith("application/cloudevents-batch"):
+        raise Unsupported("batches")
+    headers: dict[str, str] = dict(message["headers"])
+    if len({name.lower() for name in headers}) < len(message["headers"]):
+        raise Unsupported("a header that stands there twice: messages hold a dict")
     if message["content_type"]:
         headers["content-type"] = message["content_type"]
-    for name, value in message["headers"]:
-        # One value for each name, as web frameworks hand them over (RFC 9110 5.3).
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    if question["binding"] == "http":
+        headers = _from_the_wire(headers)
     if question["binding"] == "http":
         return http.from_http(http.HTTPMessage(headers, payload), JSONFormat())
     if question["binding"] == "kafka":
@@ -57,6 +83,13 @@ def _decode(question: JSON) -> Any:
         }
         return kafka.from_kafka(kafka.KafkaMessage(encoded, None, payload), JSONFormat())
     return JSONFormat().read(None, payload)
+
+
+def _from_the_wire(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return headers as every web framework hands them over: without the blanks around a value."""
+    if any(not _TOKEN.fullmatch(name) for name in headers):
+        raise Unsupported("a name that no header has")
+    return {name: value.strip(" \t") for name, value in headers.items()}
 
 
 def _encode(event: Any, binding: str, mode: str) -> JSON:
@@ -86,7 +119,7 @@ def _base64(value: bytes | str | None) -> str | None:
     return None if value is None else base64.b64encode(value).decode()
 
 
-def _to_json(event: Any) -> JSON:
+def _to_json(event: Any, implied: str) -> JSON:
     attributes = {
         name: _attribute(value)
         for name, value in event.get_attributes().items()
@@ -95,9 +128,18 @@ def _to_json(event: Any) -> JSON:
     data = event.get_data()
     if data is None or isinstance(data, bytes):
         return {"attributes": attributes, "data": _base64(data)}
-    if isinstance(data, str) and not _is_json(event.get_datacontenttype()):
-        return {"attributes": attributes, "data": _base64(data)}
+    content_type = event.get_datacontenttype() or implied
+    if isinstance(data, str) and not _is_json(content_type):
+        return {"attributes": attributes, "data": _base64(_text(data, content_type))}
     return {"attributes": attributes, "json": data}
+
+
+def _text(data: str, content_type: str) -> bytes:
+    """Return the bytes of a `str`, which the application is given without its charset."""
+    try:
+        return data.encode(_charset(content_type))
+    except (LookupError, UnicodeError):
+        raise Unsupported(f"text is held as str, whatever its charset: {content_type}") from None
 
 
 def _attribute(value: Any) -> Any:
@@ -113,17 +155,60 @@ def _from_json(form: JSON) -> Any:
         name: base64.b64decode(value["base64"]) if isinstance(value, dict) else value
         for name, value in form["attributes"].items()
     }
+    if not attributes.keys() >= {"id", "specversion"}:
+        raise Unsupported("an event without id or specversion: the constructor fills them in")
     if "time" in attributes:
-        attributes["time"] = datetime.fromisoformat(attributes["time"])
-    data: Any = None if form["data"] is None else base64.b64decode(form["data"])
-    if data is not None and _is_json(attributes.get("datacontenttype")):
-        data = json.loads(data)
-    return CloudEvent(attributes, data)
+        attributes["time"] = _time(attributes["time"])
+    data = None if form["data"] is None else base64.b64decode(form["data"])
+    return CloudEvent(attributes, _data(data, attributes.get("datacontenttype", "")))
 
 
-def _is_json(content_type: str | None) -> bool:
-    media_type = (content_type or "application/json").partition(";")[0].strip().lower()
-    return media_type.endswith(("/json", "+json"))
+def _time(text: str) -> datetime | str:
+    """Return a timestamp as the SDK wants it; what is none goes in as it is."""
+    found = _TIMESTAMP.fullmatch(text)
+    if found is None:
+        return text
+    try:
+        if len(found["fraction"] or "") <= len(".123456"):
+            return datetime.fromisoformat(text.upper())
+    except ValueError:
+        pass
+    raise Unsupported(f"{text} is no datetime of Python's")
+
+
+def _data(data: bytes | None, content_type: str) -> Any:
+    """Return data as an application has it: the value of JSON, text as `str`, else bytes."""
+    if data is None:
+        return None
+    try:
+        if _is_json(content_type):
+            return json.loads(data, parse_constant=_no_constant)
+        return data.decode() if _is_utf_8(content_type) else data
+    except ValueError:
+        return data  # not what its content type says
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(name)
+
+
+def _is_json(content_type: str) -> bool:
+    return _media_type(content_type).endswith(("/json", "+json"))
+
+
+def _is_utf_8(content_type: str) -> bool:
+    media_type = _media_type(content_type)
+    is_text = media_type.startswith("text/") or media_type.endswith(("/xml", "+xml"))
+    return is_text and _charset(content_type) in {"utf-8", "us-ascii"}
+
+
+def _media_type(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
+
+
+def _charset(content_type: str) -> str:
+    found = re.search(r';\s*charset="?([^";]+)', content_type, re.IGNORECASE)
+    return found[1].lower() if found else "utf-8"
 
 
 ACTIONS: Mapping[str, Callable[[JSON], JSON]] = {
@@ -134,6 +219,8 @@ ACTIONS: Mapping[str, Callable[[JSON], JSON]] = {
         "name": "cloudevents (Python SDK)",
         "version": version("cloudevents"),
         "bindings": ["json", "http", "kafka"],
+        "invents": ["time"],
+        "no_null": ["kafka"],
     },
 }
 
@@ -144,6 +231,8 @@ def main() -> None:
         question = json.loads(line)
         try:
             answer = ACTIONS[question["do"]](question)
+        except Unsupported as unsupported:
+            answer = {"unsupported": str(unsupported)}
         except _REFUSALS as error:
             answer = {"error": {"text": f"{type(error).__name__}: {error}"}}
         except Exception as error:  # noqa: BLE001 - a crash of the SDK is a finding, not the end
