@@ -3,12 +3,12 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test quick lint fmt types unit e2e bench lock clean
+.PHONY: run test quick lint fmt types unit conformance conformance-mutants e2e bench lock clean
 
 run: .venv/run                ## start the embedded default: no broker, no root, no configuration
 	@$(BIN)/ce-gateway run
 
-test: quick e2e               ## everything
+test: quick conformance-mutants e2e   ## everything
 
 quick: lint types unit        ## lint, types, unit tests
 
@@ -22,6 +22,12 @@ types: .venv/dev              ## strict types
 
 unit: .venv/dev               ## tests that need no other program
 	$(BIN)/pytest -q -n 4 --ignore=tests/e2e
+
+conformance: .venv/dev        ## the conformance suite on our own bindings, sources and delivery
+	$(BIN)/ce-gateway conformance run
+
+conformance-mutants: .venv/dev   ## the suite finds every deliberate mistake
+	$(BIN)/python -m conformance.mutants
 
 e2e: .venv/dev                ## tests with real brokers and foreign clients
 	.ci/servers

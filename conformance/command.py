@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from conformance.adapter import AdapterCodec, AdapterError
 from conformance.adapters import command_of
-from conformance.check import Profile, Result
+from conformance.check import Profile, Result, Role
 from conformance.codec import codec_of
 from conformance.coverage import coverage
 from conformance.deviations import NetCodec, checks_of
@@ -123,14 +123,20 @@ def coverage_command(
     missing: Annotated[
         bool, typer.Option("--missing", help="List requirements without a check.")
     ] = False,
+    role: Annotated[
+        Role | None, typer.Option(help="Only what binds this role. Default: everybody.")
+    ] = None,
 ) -> None:
     """Show how many requirements of each document have checks, and which have none and why.
 
     \b
-    Example:
+    Examples:
       ce-gateway conformance coverage --missing
+      ce-gateway conformance coverage --role producer
     """  # noqa: D301 - \b keeps lines apart
-    lines = coverage(all_checks())
+    lines = [
+        line for line in coverage(all_checks()) if role is None or role in line.requirement.binds
+    ]
     typer.echo(coverage_table(lines))
     if missing:
         for line in lines:

@@ -3,7 +3,8 @@
 import asyncio
 import inspect
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from functools import cache
 from importlib import import_module
 from typing import Any, Final
 
@@ -17,6 +18,12 @@ FAMILIES: Final = (
     "transparency",
     "coap",
     "coap_channels",
+    "messages",
+    "limits",
+    "robustness",
+    "redelivery",
+    "acknowledgement",
+    "drain",
 )
 """Modules of `conformance.checks`, each with a function `checks()`."""
 
@@ -28,6 +35,16 @@ def all_checks() -> Iterator[Check]:
     """Return every check of every profile."""
     for family in FAMILIES:
         yield from import_module(f"conformance.checks.{family}").checks()
+
+
+@cache
+def verdicts() -> Mapping[str, Mapping[Profile, str]]:
+    """Return what every check expects under each profile in which it holds, by its id."""
+    found: dict[str, dict[Profile, str]] = {}
+    for check in all_checks():
+        for profile in sorted(check.profiles):
+            found.setdefault(check.id, {})[profile] = check.verdict
+    return found
 
 
 def of_profile(checks: Iterable[Check], profile: Profile) -> list[Check]:

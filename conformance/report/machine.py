@@ -11,6 +11,7 @@ from conformance.check import Result, Summary
 from conformance.coverage import GROUPS, Line, share
 from conformance.report.record import Report
 from conformance.requirements import registry
+from conformance.suite import verdicts
 
 _ROLES: Final = ("producer", "consumer", "intermediary")
 
@@ -51,8 +52,8 @@ def _case(result: Result) -> dict[str, Any]:
         "requirements": list(check.requirements),
         "level": check.level,
         "role": check.role,
-        "profiles": sorted(check.profiles),
-        "verdict": check.verdict,
+        "verdicts": verdicts().get(check.id)
+        or dict.fromkeys(sorted(check.profiles), check.verdict),
         "status": result.status,
         "seconds": round(result.seconds, 6),
     }

@@ -1,8 +1,11 @@
 import json
 from xml.etree import ElementTree as ET
 
+from conformance.check import Result
 from conformance.coverage import coverage
 from conformance.report.machine import as_badge, as_json, as_junit
+from conformance.report.record import Report
+from conformance.suite import all_checks
 from tests.conformance.report.samples import EMPTY, REPORT, RESULTS
 
 LINES = coverage(result.check for result in RESULTS)
@@ -18,7 +21,7 @@ def test_json_has_the_summary_and_a_record_for_each_case():
     ]  # fmt: skip
     grave = found["cases"][1]
     assert grave["requirements"] == ["HTTP-DEC-001"]
-    assert grave["profiles"] == ["1.0.2", "lenient", "main"]
+    assert grave["verdicts"] == {"1.0.2": "taken", "lenient": "taken", "main": "taken"}
     assert (grave["expected"], grave["reproduce"]) == ("an event", '{"do": 1}')
     assert "expected" not in found["cases"][0]
 
@@ -50,3 +53,11 @@ def test_the_badge_is_an_image_that_says_how_it_went():
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
     assert root.attrib["aria-label"] == "CloudEvents conformance: 1 MUST failed"
     assert "0/0 passed" in as_badge(EMPTY)
+
+
+def test_a_case_states_its_verdict_under_each_profile():
+    (check, *_) = [one for one in all_checks() if one.id == "header-codec-http-no-malformed-0"]
+    results = [Result(check=check, status="passed", seconds=0)]
+    report = Report(subject="s", profile="main", seconds=1, results=results)
+    (case,) = json.loads(as_json(report, []))["cases"]
+    assert case["verdicts"] == {"1.0.2": "refused", "lenient": "either", "main": "refused"}
