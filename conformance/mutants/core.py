@@ -1,17 +1,407 @@
 """Mistakes about attributes, their types and their values, in every binding at once."""
 
+import base64
+import re
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+import bindings.binding
+import bindings.event
+import bindings.json_format
 from bindings.binding import ContentMode, Message
+from bindings.errors import InvalidEventError
+from bindings.event import Event
 from conformance.forms import WireEvent
-from conformance.mutants.mutant import Catalogue, Encode
+from conformance.mutants.edits import changed, each_extension, each_value
+from conformance.mutants.mutant import Catalogue, Decode, Encode, Patch
 
 MUTANTS = Catalogue()
+
+_NO_CONTROLS = "[\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff"
+
+
+def _filling(patch: Patch, **values: Any) -> None:
+    """Give every event that is read the attributes that it lacks."""
+    right = bindings.event.event_from_attributes
+
+    def filled(attributes: Mapping[str, Any], data: bytes | None, **more: Any) -> Event:
+        return right({**values, **attributes}, data, **more)
+
+    patch.everywhere(bindings.event, "event_from_attributes", filled)
+
+
+def _reading(patch: Patch, change: Any) -> None:
+    """Change the attributes of every event that is read."""
+    right = bindings.event.event_from_attributes
+
+    def wrong(attributes: Mapping[str, Any], data: bytes | None, **more: Any) -> Event:
+        return right(change(dict(attributes)), data, **more)
+
+    patch.everywhere(bindings.event, "event_from_attributes", wrong)
+
+
+@MUTANTS.patching(1, "CORE-ID-004")
+def makes_up_an_id(patch: Patch) -> None:
+    """An event without an id gets one."""
+    _filling(patch, id=str(uuid.uuid4()))
+
+
+@MUTANTS.patching(1, "CORE-SRC-003")
+def makes_up_a_source(patch: Patch) -> None:
+    """An event without a source gets one."""
+    _filling(patch, source="/unknown")
+
+
+@MUTANTS.patching(1, "CORE-TYP-001")
+def makes_up_a_type(patch: Patch) -> None:
+    """An event without a type gets one."""
+    _filling(patch, type="unknown")
+
+
+@MUTANTS.patching(1, "CORE-VER-003")
+def makes_up_a_version(patch: Patch) -> None:
+    """An event without a specversion is taken for one of 1.0."""
+    _filling(patch, specversion="1.0")
+
+
+@MUTANTS.patching(1, "CORE-TIME-004")
+def makes_up_a_time(patch: Patch) -> None:
+    """An event without a time gets the time at which it was read."""
+    _filling(patch, time="2026-01-01T00:00:00Z")
 
 
 @MUTANTS.encoding(2, "CORE-TYPE-BOOL-001 CORE-TYPE-005")
 def booleans_as_python_writes_them(encode: Encode, event: WireEvent, mode: ContentMode) -> Message:
     """A Boolean is written True or False."""
-    attributes = {
-        name: str(value) if isinstance(value, bool) else value
-        for name, value in event.attributes.items()
-    }
-    return encode(WireEvent(attributes, event.data), mode)
+    return encode(each_value(event, lambda v: str(v) if isinstance(v, bool) else v), mode)
+
+
+@MUTANTS.decoding(2, "CORE-TYPE-007")
+def guesses_booleans(decode: Decode, message: Message) -> Sequence[WireEvent]:
+    """The text true becomes a Boolean, though nobody declared the extension."""
+    guess = {"true": True, "false": False}
+    return [
+        each_extension(event, lambda v: guess.get(v, v) if isinstance(v, str) else v)
+        for event in decode(message)
+    ]
+
+
+@MUTANTS.decoding(3, "CORE-TYPE-BOOL-001 JSON-TYPE-001 CBOR-002")
+def booleans_are_read_as_integers(decode: Decode, message: Message) -> Sequence[WireEvent]:
+    """A Boolean is read as the Integer 1 or 0."""
+    return [
+        each_value(event, lambda v: int(v) if isinstance(v, bool) else v)
+        for event in decode(message)
+    ]
+
+
+@MUTANTS.encoding(3, "CORE-TYPE-BOOL-001 JSON-TYPE-001 CBOR-002")
+def booleans_are_written_as_integers(
+    encode: Encode, event: WireEvent, mode: ContentMode
+) -> Message:
+    """A Boolean is written 1 or 0, as it is an int in Python."""
+    return encode(each_value(event, lambda v: int(v) if isinstance(v, bool) else v), mode)
+
+
+@MUTANTS.encoding(4, "CORE-TYPE-BIN-001 CORE-TYPE-005")
+def bytes_as_python_writes_them(encode: Encode, event: WireEvent, mode: ContentMode) -> Message:
+    """A Binary attribute is written b'Ma'."""
+    return encode(each_value(event, lambda v: str(v) if isinstance(v, bytes) else v), mode)
+
+
+@MUTANTS.encoding(4, "CORE-TYPE-BIN-001 CORE-TYPE-005")
+def bytes_in_the_alphabet_of_urls(encode: Encode, event: WireEvent, mode: ContentMode) -> Message:
+    """A Binary attribute is written in the Base64 of URLs."""
+    return encode(
+        each_value(
+            event, lambda v: base64.urlsafe_b64encode(v).decode() if isinstance(v, bytes) else v
+        ),
+        mode,
+    )
+
+
+@MUTANTS.patching(5, "CORE-TYPE-INT-001")
+def integers_of_64_bits(patch: Patch) -> None:
+    """Integers have 64 bits."""
+    patch(bindings.event, "INTEGER_MAX", 2**63 - 1)
+    patch(bindings.event, "INTEGER_MIN", -(2**63))
+
+
+@MUTANTS.decoding(5, "CORE-TYPE-007")
+def guesses_integers(decode: Decode, message: Message) -> Sequence[WireEvent]:
+    """Text that Python's int() takes becomes an Integer."""
+
+    def guess(value: Any) -> Any:
+        try:
+            return int(value) if isinstance(value, str) else value
+        except ValueError:
+            return value
+
+    return [each_extension(event, guess) for event in decode(message)]
+
+
+@MUTANTS.patching(5, "CORE-TYPE-INT-002 CORE-TYPE-003")
+def fractions_are_cut_to_integers(patch: Patch) -> None:
+    """A number with a fraction is read as the Integer below it."""
+    right = bindings.json_format._attribute  # noqa: SLF001 - the mistake is in there
+
+    def cut(name: str, text: str) -> Any:
+        return int(float(text)) if re.fullmatch(r"-?\d+\.\d+", text) else right(name, text)
+
+    patch(bindings.json_format, "_attribute", cut)
+
+
+@MUTANTS.patching(6, "CORE-TYPE-STR-001")
+def control_characters_in_strings(patch: Patch) -> None:
+    """A String holds U+0000 to U+001F."""
+    patch(bindings.event, "_FORBIDDEN", re.compile(_NO_CONTROLS + "\x7f-\x9f]"))
+
+
+@MUTANTS.patching(6, "CORE-TYPE-STR-001")
+def delete_and_c1_in_strings(patch: Patch) -> None:
+    """A String holds U+007F to U+009F."""
+    patch(bindings.event, "_FORBIDDEN", re.compile(_NO_CONTROLS + "\x00-\x1f]"))
+
+
+@MUTANTS.patching(6, "CORE-TYPE-STR-002")
+def noncharacters_of_higher_planes(patch: Patch) -> None:
+    """Of the noncharacters, only those of the first plane are refused."""
+    patch(bindings.event, "_FORBIDDEN", re.compile(_NO_CONTROLS + "\x00-\x1f\x7f-\x9f]"))
+
+
+@MUTANTS.encoding(7, "CORE-TYPE-STR-003", crash=UnicodeEncodeError)
+def lone_surrogates_crash(encode: Encode, event: WireEvent, mode: ContentMode) -> Message:
+    """An event with a lone surrogate is no refusal, but an error of the language."""
+    for value in event.attributes.values():
+        str(value).encode()
+    return encode(event, mode)
+
+
+@MUTANTS.decoding(7, "CORE-TYPE-STR-003")
+def lone_surrogates_are_replaced(decode: Decode, message: Message) -> Sequence[WireEvent]:
+    """Half a surrogate pair in JSON is read as a replacement character."""
+    high, low = rb"\\ud[89ab][0-9a-f]{2}", rb"\\ud[c-f][0-9a-f]{2}"
+    lone = rb"(?i)" + high + rb"(?!" + low + rb")|(?<!" + high + rb")" + low
+    payload = re.sub(lone, rb"\\ufffd", message.payload) if message.payload else message.payload
+    return decode(msgspec.structs.replace(message, payload=payload))
+
+
+def _times(patch: Patch, is_time: Callable[[str], Any]) -> None:
+    def check(value: str) -> None:
+        try:
+            fits = bool(is_time(value))
+        except ValueError:
+            fits = False
+        if not fits:
+            raise InvalidEventError("no time", attribute="time", reason="attribute_type")
+
+    patch(bindings.event, "_check_time", check)
+
+
+def _times_too(patch: Patch, is_time: Callable[[str], Any]) -> None:
+    right = bindings.event._check_time  # noqa: SLF001 - the mistake is in there
+    _times(patch, lambda value: right(value) is None and is_time(value))
+
+
+@MUTANTS.patching(8, "CORE-TYPE-TS-001 CORE-TIME-003")
+def times_by_iso_8601(patch: Patch) -> None:
+    """A time is what Python's fromisoformat takes."""
+    _times(patch, datetime.fromisoformat)
+
+
+@MUTANTS.patching(8, "CORE-TYPE-TS-001 CORE-TIME-003")
+def times_by_a_pattern_only(patch: Patch) -> None:
+    """A time is judged by its digits, so that there is a 31st of February."""
+    pattern = r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)"
+    _times(patch, re.compile(pattern, re.ASCII).fullmatch)
+
+
+@MUTANTS.patching(8, "CORE-TYPE-TS-001 CORE-TIME-003")
+def times_without_leap_seconds(patch: Patch) -> None:
+    """A time with second 60 is refused."""
+    _times_too(patch, lambda value: ":60" not in value[16:19])
+
+
+@MUTANTS.patching(8, "CORE-TYPE-TS-001 CORE-TIME-003")
+def times_with_capital_letters_only(patch: Patch) -> None:
+    """A time with a small t or z is refused."""
+    _times_too(patch, str.isupper)
+
+
+@MUTANTS.patching(9, "CORE-GEN-005 CORE-TIME-003 CORE-TYPE-006")
+def times_in_microseconds(patch: Patch) -> None:
+    """A time loses its digits after the sixth."""
+    _reading(patch, lambda a: {**a, **_cut_time(a, 6)})
+
+
+@MUTANTS.patching(9, "CORE-GEN-005 CORE-TIME-003 CORE-TYPE-006")
+def times_in_milliseconds(patch: Patch) -> None:
+    """A time loses its digits after the third."""
+    _reading(patch, lambda a: {**a, **_cut_time(a, 3)})
+
+
+def _cut_time(attributes: Mapping[str, Any], digits: int) -> dict[str, Any]:
+    if "time" not in attributes:
+        return {}
+    return {"time": re.sub(rf"(\.\d{{{digits}}})\d+", r"\1", attributes["time"])}
+
+
+@MUTANTS.patching(9, "CORE-GEN-005 CORE-TIME-003 CORE-TYPE-006")
+def times_lose_their_zone(patch: Patch) -> None:
+    """A time of another zone is said to be of UTC."""
+    _reading(
+        patch,
+        lambda a: {**a, "time": re.sub(r"[+-]\d\d:\d\d$", "Z", a["time"])} if "time" in a else a,
+    )
+
+
+@MUTANTS.patching(10, "CORE-SUB-001")
+def an_empty_subject_is_absent(patch: Patch) -> None:
+    """An empty subject is taken for none."""
+    _reading(patch, lambda a: {name: v for name, v in a.items() if (name, v) != ("subject", "")})
+
+
+@MUTANTS.patching(10, "CORE-SRC-004")
+def an_empty_source_is_a_reference(patch: Patch) -> None:
+    """An empty source is taken, as it is a URI-reference."""
+    right = bindings.event._check_source  # noqa: SLF001 - the mistake is in there
+    patch(bindings.event, "_check_source", lambda value: value and right(value))
+
+
+def _names(patch: Patch, is_valid: Any) -> None:
+    patch.everywhere(bindings.event, "is_valid_name", is_valid)
+
+
+@MUTANTS.patching(11, "CORE-NAME-001")
+def names_with_capitals_and_signs(patch: Patch) -> None:
+    """A name holds capitals, hyphens and underscores."""
+    _names(patch, re.compile("(?!data$)[A-Za-z0-9_-]+").fullmatch)
+
+
+@MUTANTS.patching(11, "CORE-NAME-004")
+def names_of_20_characters(patch: Patch) -> None:
+    """A name of more than 20 characters is refused."""
+    _names(patch, re.compile("(?!data$)[a-z0-9]{1,20}").fullmatch)
+
+
+@MUTANTS.patching(11, "CORE-NAME-001")
+def names_that_begin_with_a_letter(patch: Patch) -> None:
+    """A name that begins with a digit is refused."""
+    _names(patch, re.compile("(?!data$)[a-z][a-z0-9]*").fullmatch)
+
+
+@MUTANTS.patching(12, "CORE-NAME-001")
+def names_that_end_with_a_line(patch: Patch) -> None:
+    """A name may end with a line feed, as the dollar sign of a regular expression has it."""
+    _names(patch, re.compile("^(?!data$)[a-z0-9]+$").match)
+
+
+@MUTANTS.patching(12, "CORE-NAME-001")
+def names_of_any_alphabet(patch: Patch) -> None:
+    """A name holds letters and digits of every alphabet."""
+    _names(patch, lambda name: name.isalnum() and name == name.lower() and name != "data")
+
+
+@MUTANTS.patching(13, "CORE-NAME-006")
+def an_attribute_called_data(patch: Patch) -> None:
+    """An attribute may be called data."""
+    _names(patch, re.compile("[a-z0-9]+").fullmatch)
+
+
+@MUTANTS.decoding(14, "CORE-VER-001 CORE-TYPE-003", bindings=("json",))
+def a_version_that_is_a_number(decode: Decode, message: Message) -> Sequence[WireEvent]:
+    """A specversion that is the JSON number 1.0 is taken."""
+    payload = re.sub(rb'("specversion": ?)(1.0)', rb'\1"\2"', message.payload or b"")
+    return decode(Message(payload, message.content_type))
+
+
+@MUTANTS.patching(14, "CORE-VER-001 CORE-VER-002")
+def versions_of_a_patch(patch: Patch) -> None:
+    """A specversion of 1.0.2 is taken for 1.0."""
+    _reading(
+        patch,
+        lambda a: {**a, "specversion": "1.0"} if a.get("specversion") == "1.0.2" else a,
+    )
+
+
+@MUTANTS.patching(15, "CORE-DSC-002 CORE-TYPE-URI-001")
+def a_relative_dataschema(patch: Patch) -> None:
+    """A dataschema is any reference."""
+    right = bindings.event._check_uri_reference  # noqa: SLF001 - the mistake is in there
+    patch(bindings.event, "_check_dataschema", lambda value: right("dataschema", value))
+
+
+@MUTANTS.patching(15, "CORE-SRC-004 CORE-TYPE-URI-002")
+def an_absolute_source(patch: Patch) -> None:
+    """A source has to be an absolute URI."""
+    right = bindings.event._check_uri_reference  # noqa: SLF001 - the mistake is in there
+
+    def check(value: str) -> None:
+        if right("source", value)[1] is None:
+            raise InvalidEventError("no URI", attribute="source", reason="attribute_type")
+
+    patch(bindings.event, "_check_source", check)
+
+
+@MUTANTS.patching(15, "CORE-GEN-005 CORE-TYPE-URI-002")
+def a_normalised_source(patch: Patch) -> None:
+    """A URI is read with its scheme and host in small letters."""
+    _reading(
+        patch,
+        lambda a: {**a, **{n: a[n].lower() for n in ("source", "dataschema") if n in a}},
+    )
+
+
+@MUTANTS.patching(16, "CORE-DCT-004 JSON-SER-006")
+def json_types_by_case(patch: Patch) -> None:
+    """Only small letters make a media type JSON."""
+    _json_types(patch, re.compile(r"[^/;]+/(?:[^/;]+\+)?json[ \t]*(?:;.*)?").fullmatch)
+
+
+@MUTANTS.patching(16, "JSON-SER-006")
+def json_types_of_application_only(patch: Patch) -> None:
+    """Only application/json is JSON."""
+    _json_types(patch, re.compile(r"(?i)application/json[ \t]*(?:;.*)?").fullmatch)
+
+
+@MUTANTS.patching(16, "JSON-SER-006")
+def json_types_by_prefix(patch: Patch) -> None:
+    """What begins with application/json is JSON, such as application/json-seq."""
+    right = bindings.event.is_json_type
+    _json_types(patch, lambda text: text.startswith("application/json") or right(text))
+
+
+def _json_types(patch: Patch, is_json: Any) -> None:
+    patch.everywhere(bindings.event, "is_json_type", is_json)
+
+
+@MUTANTS.patching(16, "CORE-GEN-005 CORE-DCT-006")
+def a_content_type_without_parameters(patch: Patch) -> None:
+    """A datacontenttype loses its parameters."""
+    _reading(patch, lambda a: _content_type(a, a.get("datacontenttype", "").partition(";")[0]))
+
+
+@MUTANTS.patching(16, "CORE-GEN-005 CORE-DCT-006 CORE-DCT-004")
+def a_content_type_in_small_letters(patch: Patch) -> None:
+    """A datacontenttype is read in small letters."""
+    _reading(patch, lambda a: _content_type(a, a.get("datacontenttype", "").lower()))
+
+
+def _content_type(attributes: dict[str, Any], content_type: str) -> dict[str, Any]:
+    return {**attributes, "datacontenttype": content_type} if content_type else attributes
+
+
+@MUTANTS.decoding("extensions", "CORE-EXT-003 CORE-GEN-005")
+def extensions_that_are_not_known_are_dropped(
+    decode: Decode, message: Message
+) -> Sequence[WireEvent]:
+    """Only extensions that a document names are read."""
+    known = {"traceparent", "tracestate", "partitionkey", "sequence"}
+    return [
+        changed(event, **{n: None for n in event.attributes if len(n) < 3 and n not in known})
+        for event in decode(message)
+    ]
