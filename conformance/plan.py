@@ -1,8 +1,8 @@
 """What a run consists of: parts, each with the checks that one subject is given.
 
-Ours are judged whole: the codec of every binding, the sources that devices send to, and delivery
-over HTTP. A foreign codec is judged by the checks of the bindings that it has, a foreign gateway by
-those of its protocol.
+Ours are judged whole: the codec of every binding, the sources that devices send to, delivery over
+HTTP, and the producer `ce-gateway send`. A foreign codec is judged by the checks of the bindings
+that it has, a foreign gateway by those of its protocol.
 """
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
@@ -17,6 +17,7 @@ from conformance.checks.generic import checks_for
 from conformance.codec import Codec, own_codec
 from conformance.foreign import foreign_target
 from conformance.own.delivering import own_delivering
+from conformance.own.sending import own_sending
 from conformance.own.source import own_source
 from conformance.suite import all_checks, of_profile
 
@@ -80,6 +81,8 @@ def own_plan(choice: Choice) -> list[Part]:
     ]
     delivering = [check for check in checks if check.needs == "delivering"]
     parts.append(Part(title="delivery over HTTP", checks=delivering, open=own_delivering))
+    sending = [check for check in checks if check.needs == "sending"]
+    parts.append(Part(title="ce-gateway send", checks=sending, open=own_sending))
     return [part for part in parts if part.checks]
 
 

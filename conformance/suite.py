@@ -18,6 +18,8 @@ FAMILIES: Final = (
     "transparency",
     "coap",
     "coap_channels",
+    "coap_limits",
+    "coap_producer",
     "messages",
     "limits",
     "robustness",

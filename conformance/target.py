@@ -2,8 +2,9 @@
 
 `Target` is judged as a receiver: devices' messages go in, the check sees the protocol's answer and
 the events that came out. `Delivering` is judged as a sender: events go in, the check plays the HTTP
-sink and sees each request. Ours are started by the suite (`conformance/own/`); a foreign gateway is
-reached by `--target URL` and is told to deliver to the suite's own HTTP server, `--observe URL`.
+sink and sees each request. `Sending` is judged as a producer: the check plays the gateway. Ours are
+started by the suite (`conformance/own/`); a foreign gateway is reached by `--target URL` and is
+told to deliver to the suite's own HTTP server, `--observe URL`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
+from bindings.binding import ContentMode
 from conformance.forms import WireEvent
 
 SinkAnswer = Literal["accept", "reject", "busy", "down", "hang", "slow"]
@@ -136,8 +138,27 @@ class Delivering(Protocol):
         """
 
     def variant(self, **settings: Any) -> AbstractAsyncContextManager["Delivering"]:
-        """Return another one with other settings of sink and delivery, while the context lasts.
+        """Return another one with other settings, while the context lasts.
+
+        Args:
+            settings: `sink` and `delivery`, tables over the usual ones.
 
         Raises:
             Unsupported: it can't be started anew (it is a foreign one).
+            Refused: the settings are not allowed; raised on entering the context.
+        """
+
+
+class Sending(Protocol):
+    """A producer under test: it sends events to a server of the check's own."""
+
+    @property
+    def title(self) -> str:
+        """What it is, for reports."""
+
+    async def send(self, url: str, event: WireEvent, mode: ContentMode) -> str:
+        """Send one event, and return what the server has answered, for people.
+
+        Raises:
+            Refused: it does not send this, or the server has not taken it.
         """

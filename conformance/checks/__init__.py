@@ -7,6 +7,8 @@ data_lattice  what data can be, by content type, from each carrier to each other
 transparency  every set of attributes from each carrier to each other, routes, batches
 coap          the CoAP binding in datagrams
 coap_channels the same on secured channels and connections
+coap_limits   what a CoAP gateway bounds, its settings, discovery
+coap_producer what binds producers of CoAP, and what becomes of an event behind a gateway
 generic       what any binding has to keep to, of a stranger too: `checks_for(name)`
 
 judging       how the families above put a question and judge the answer

@@ -15,7 +15,9 @@ GET: Final = 1
 Run = Callable[[Target], Awaitable[None]]
 
 
-def check(name: str, title: str, requirements: str, verdict: str, run: Run) -> Check:
+def check(
+    name: str, title: str, requirements: str, verdict: str, run: Run, family: str = "channels"
+) -> Check:
     """Return a check of a gateway.
 
     Args:
@@ -24,13 +26,14 @@ def check(name: str, title: str, requirements: str, verdict: str, run: Run) -> C
         requirements: their ids without `COAP-`, with blanks between.
         verdict: what is expected, in a few words.
         run: raises when it is not so.
+        family: what kind of check it is.
     """
     ids = tuple(f"COAP-{one}" for one in requirements.split())
     return Check(
         id=f"coap-{name}",
         title=title,
         binding="coap",
-        family="channels",
+        family=family,
         requirements=ids,
         level=strongest(ids),
         role="consumer",

@@ -68,19 +68,29 @@ def code_text(code: int) -> str:
 
 
 def read_options(datagram: bytes, position: int) -> tuple[dict[int, bytes], int]:
-    """Return the options that begin at a position, and where they end.
+    """Return the options that begin at a position, of repeated ones the last, and where they end.
 
     Raises:
         IndexError: they are cut off.
     """
-    options: dict[int, bytes] = {}
+    pairs, position = read_all_options(datagram, position)
+    return dict(pairs), position
+
+
+def read_all_options(datagram: bytes, position: int) -> tuple[list[tuple[int, bytes]], int]:
+    """Return number and value of the options that begin at a position, and where they end.
+
+    Raises:
+        IndexError: they are cut off.
+    """
+    options: list[tuple[int, bytes]] = []
     number = 0
     while position < len(datagram) and datagram[position] != 0xFF:
         first = datagram[position]
         delta, position = _extended(datagram, first >> 4, position + 1)
         length, position = _extended(datagram, first & 15, position)
         number += delta
-        options[number] = datagram[position : position + length]
+        options.append((number, datagram[position : position + length]))
         position += length
     return options, position
 
