@@ -165,8 +165,19 @@ def codec_of(place: str) -> BindingCodec:
         ValueError: it is no such place.
         ImportError, AttributeError: nothing is there.
     """
+    binding = binding_at(place)
+    return BindingCodec(place, {binding.name: binding})
+
+
+def binding_at(place: str) -> Binding:
+    """Return the Binding at `module:NAME`.
+
+    Raises:
+        ValueError: it is no such place.
+        ImportError, AttributeError: nothing is there.
+    """
     module, separator, attribute = place.partition(":")
     if not separator or not module or not attribute:
         raise ValueError(f"{place!r} is not module:NAME")
     binding: Binding = getattr(import_module(module), attribute)
-    return BindingCodec(place, {binding.name: binding})
+    return binding

@@ -19,6 +19,7 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "kafka": ("KAFKA",),
     "coap": ("COAP",),
     "can": ("CAN",),
+    "gateway": ("GW",),
     "knative": ("KN",),
     "subscriptions": ("SUB",),
     "cesql": ("CESQL",),
@@ -61,23 +62,52 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
 
 def coverage(checks: Iterable[Check]) -> list[Line]:
     """Return a line for each requirement of every group, in the registry's order."""
-    by_requirement: dict[str, list[str]] = {}
-    for check in checks:
-        for one in check.requirements:
-            by_requirement.setdefault(one, []).append(check.id)
+    by_requirement = _by_requirement(checks)
     reasons = untestable()
     prefixes = {prefix: group for group, found in GROUPS.items() for prefix in found}
     return [
         Line(
             group=prefixes[prefix],
             requirement=requirement,
-            checks=list(dict.fromkeys(by_requirement.get(requirement.id, ()))),
+            checks=by_requirement.get(requirement.id, ()),
             reason=reasons.get(requirement.id, ""),
         )
         for requirement in registry().values()
         for prefix in (requirement.id.partition("-")[0],)
         if prefix in prefixes
     ]
+
+
+def _by_requirement(checks: Iterable[Check]) -> dict[str, list[str]]:
+    """Return the ids of each requirement's checks, each once."""
+    found: dict[str, dict[str, None]] = {}
+    for check in checks:
+        for one in check.requirements:
+            found.setdefault(one, {})[check.id] = None
+    return {requirement: list(ids) for requirement, ids in found.items()}
+
+
+def coverage_of(group: str, own: Iterable[Requirement], checks: Iterable[Check]) -> list[Line]:
+    """Return a line for each of a stranger's requirements.
+
+    One whose `test` begins with `none:` is not testable, for the reason that stands there.
+    """
+    by_requirement = _by_requirement(checks)
+    return [
+        Line(
+            group=group,
+            requirement=one,
+            checks=by_requirement.get(one.id, ()),
+            reason=one.test.removeprefix("none:").strip() if one.test.startswith("none:") else "",
+        )
+        for one in own
+    ]
+
+
+def groups_of(lines: Iterable[Line]) -> list[str]:
+    """Return the groups that lines are of: those of `GROUPS` in its order, then others."""
+    found = dict.fromkeys(line.group for line in lines)
+    return [*(group for group in GROUPS if group in found), *(found.keys() - GROUPS.keys())]
 
 
 def share(lines: Iterable[Line], group: str, level: Level, role: str = "") -> Share:

@@ -31,13 +31,18 @@ def checks() -> Iterator[Check]:
     """Return a check for each vector and verdict."""
     for name in FILES:
         for binding, vector in vectors(name):
-            if "attributes" in vector:
-                yield from _attribute_checks(vector)
-            elif "encode" in vector:
-                expect = vector.get("message") or vector["expect"]
-                yield from _checks(vector, binding, "producer", _encode, expect)
-            else:
-                yield from _decode_checks(vector, binding)
+            yield from checks_of(vector, binding)
+
+
+def checks_of(vector: Vector, binding: str) -> Iterator[Check]:
+    """Return the checks of one vector."""
+    if "attributes" in vector:
+        yield from _attribute_checks(vector)
+    elif "encode" in vector:
+        expect = vector.get("message") or vector["expect"]
+        yield from _checks(vector, binding, "producer", _encode, expect)
+    else:
+        yield from _decode_checks(vector, binding)
 
 
 @cache
@@ -206,11 +211,18 @@ def same_message(sent: Message, expected: Message, binding: str, *, exact: bool 
     content_type, wanted_type = sent.content_type, expected.content_type
     if not exact and wanted_type == JSON_TYPE:
         content_type = content_type.partition(";")[0]
+    headers = [header for header in sent.headers if exact or not _is_repeated(header, sent)]
     return (
         content_type == wanted_type
-        and sorted(sent.headers) == sorted(expected.headers)
+        and sorted(headers) == sorted(expected.headers)
         and (payload == wanted or (not exact and _same_json(payload, wanted, wanted_type)))
     )
+
+
+def _is_repeated(header: tuple[str, str], message: Message) -> bool:
+    """Whether it is the content type again, which MQTT's and Kafka's documents leave open."""
+    name, value = header
+    return name in {"datacontenttype", "ce_datacontenttype"} and value == message.content_type
 
 
 def _same_json(one: bytes | None, other: bytes | None, content_type: str) -> bool:

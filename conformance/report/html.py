@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from conformance.check import Result, Summary
-from conformance.coverage import GROUPS, Line, share
+from conformance.coverage import Line, groups_of, share
 from conformance.report.machine import as_badge
 from conformance.report.markdown import failures_by_requirement
 from conformance.report.record import Report
@@ -54,7 +54,7 @@ def as_html(report: Report, lines: Sequence[Line]) -> str:
             *(_failure(one, results) for one, results in failures.items()),
             "<h2>Coverage</h2>",
             _coverage(lines),
-            *(_group(group, lines) for group in GROUPS),
+            *(_group(group, lines) for group in groups_of(lines)),
             "</html>\n",
         )
     )
@@ -72,7 +72,7 @@ def _results(report: Report) -> str:
 
 def _coverage(lines: Sequence[Line]) -> str:
     rows = []
-    for group in GROUPS:
+    for group in groups_of(lines):
         must, should = (share(lines, group, level) for level in ("MUST", "SHOULD"))
         shares = [f"{x.checked} of {x.checked + x.missing}" for x in (must, should)]
         missing = must.missing + should.missing

@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 import msgspec
 
 from conformance.check import Result, Summary
-from conformance.coverage import GROUPS, Line, share
+from conformance.coverage import Line, groups_of, share
 from conformance.report.record import Report
 from conformance.requirements import registry
 from conformance.suite import verdicts
@@ -36,7 +36,7 @@ def as_json(report: Report, lines: Sequence[Line]) -> str:
                 for binding, results in report.by_binding().items()
             },
             "cases": [_case(result) for result in report.results],
-            "coverage": {group: _coverage(lines, group) for group in GROUPS},
+            "coverage": {group: _coverage(lines, group) for group in groups_of(lines)},
         },
         indent=1,
     )

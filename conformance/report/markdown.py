@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from conformance.check import Result, Summary
-from conformance.coverage import GROUPS, Line, share
+from conformance.coverage import Line, groups_of, share
 from conformance.report.record import Report
 from conformance.requirements import registry
 
@@ -50,7 +50,7 @@ def binding_table(report: Report) -> str:
 def coverage_table(lines: Sequence[Line]) -> str:
     """Return how many requirements of each document are checked, as a table."""
     rows = [["document", "MUST", "SHOULD", "not testable", "missing"]]
-    for group in GROUPS:
+    for group in groups_of(lines):
         must, should = (share(lines, group, level) for level in ("MUST", "SHOULD"))
         rows.append(
             [

@@ -7,6 +7,7 @@ has a file beside it. `untestable.yaml` says of each rule that no check can prov
 from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -77,6 +78,28 @@ def registry() -> dict[str, Requirement]:
             for entry in yaml.safe_load(file.read_text("utf-8"))["requirements"]:
                 requirement = _requirement(entry)
                 found[requirement.id] = requirement
+    return found
+
+
+def add_requirements(file: Path) -> list[Requirement]:
+    """Take a binding's own requirements into the registry, and return them.
+
+    Raises:
+        ValueError: the file is no such registry, or an id is somebody else's.
+    """
+    found = []
+    try:
+        for entry in yaml.safe_load(file.read_text("utf-8"))["requirements"]:
+            found.append(_requirement(entry))  # noqa: PERF401 - the error tells which one
+    except KeyError as error:
+        raise ValueError(f"{file}: requirement {len(found) + 1} has no field {error}") from None
+    except (yaml.YAMLError, msgspec.ValidationError, TypeError, OSError, ValueError) as error:
+        raise ValueError(f"{file}: requirement {len(found) + 1}: {error}") from None
+    for one in found:
+        if one.keyword not in _STRENGTH:
+            raise ValueError(f"{file}: {one.id}: {one.keyword!r} is no level; MUST is one")
+        if registry().setdefault(one.id, one) != one:
+            raise ValueError(f"{file}: {one.id} is the id of another requirement already")
     return found
 
 
