@@ -196,8 +196,13 @@ def _carried(message: Message) -> list[frozenset[str]]:
     """Return the names of attributes of each event in a message, as far as they can be read."""
     names = frozenset(_attribute(name) for name, _ in message.headers)
     if _is_envelope(message):
-        return [names | frozenset(event) for event in _members(message.payload)]
+        return [names | _set(event) for event in _members(message.payload)]
     return [names | {"datacontenttype"} if message.content_type else names]
+
+
+def _set(event: Mapping[str, msgspec.Raw]) -> frozenset[str]:
+    """Return the names of members that are not null, which is to be absent."""
+    return frozenset(name for name, value in event.items() if bytes(value) != b"null")
 
 
 def _is_without_data(message: Message) -> bool:

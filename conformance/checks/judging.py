@@ -174,8 +174,12 @@ def relayed(codec: Codec, source: Carrier, message: Message, target: Carrier) ->
     try:
         return list(codec.relay(source.binding, message, target.binding, target.mode))
     except Refused as refusal:
-        asked = relaying(source, message, target)
-        raise failed("refused what is right", None, str(refusal), asked) from refusal
+        raise CheckFailed(
+            "refused what is right",
+            expected="to be handed on",
+            got=str(refusal),
+            reproduce=relaying(source, message, target),
+        ) from refusal
 
 
 def judge_relay(

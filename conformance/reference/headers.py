@@ -81,7 +81,10 @@ def read(binding: str, message: Message) -> WireEvent:
             raise Misread(f"{name} stands there twice")
         attributes[name] = unescape(value) if rule.escapes else value
     if rule.own_content_type and message.content_type:
-        if "datacontenttype" in attributes and not rule.spellings:
+        repeated = attributes.get("datacontenttype", message.content_type)
+        is_forbidden = rule.escapes and "datacontenttype" in attributes
+        if is_forbidden or (repeated != message.content_type and not rule.spellings):
+            # HTTP forbids it (3.1.3.1); MQTT's example has it and Kafka's text excepts data only.
             raise Misread("datacontenttype stands beside the content type")
         attributes["datacontenttype"] = message.content_type
     if rule.spellings:

@@ -38,9 +38,11 @@ function headersOf(binding, message) {
   if (binding === "http" && !/^[!#$%&'*+.^_`|~0-9a-z-]*$/i.test([...names].join(""))) {
     throw new Unsupported("a name that no header has");
   }
-  // As node:http hands them over: without the blanks around a value.
-  const trim = (value) => (binding === "http" ? value.replace(/^[ \t]+|[ \t]+$/g, "") : value);
-  const headers = Object.fromEntries(message.headers.map(([name, value]) => [name, trim(value)]));
+  // As node:http hands them over: names in lower case, values without the blanks around them.
+  const ofNode = ([name, value]) => [name.toLowerCase(), value.replace(/^[ \t]+|[ \t]+$/g, "")];
+  const headers = Object.fromEntries(
+    binding === "http" ? message.headers.map(ofNode) : message.headers,
+  );
   return message.content_type ? { ...headers, "content-type": message.content_type } : headers;
 }
 
