@@ -21,7 +21,7 @@ Profile = Literal["1.0.2", "main", "lenient"]
 """By which text a verdict is given: the release, the work in progress on the specification's main
 branch, or `lenient`: what widespread implementations do and a receiver can live with."""
 
-Needs = Literal["codec", "target", "delivering", "sending"]
+Needs = Literal["codec", "target", "delivering", "sending", "gateway"]
 
 PROFILES: Final[tuple[Profile, ...]] = get_args(Profile)
 

@@ -17,6 +17,7 @@ from conformance.checks.generic import checks_for
 from conformance.codec import Codec, own_codec
 from conformance.foreign import foreign_target
 from conformance.own.delivering import own_delivering
+from conformance.own.gateway import own_gateway
 from conformance.own.sending import own_sending
 from conformance.own.source import own_source
 from conformance.suite import all_checks, of_profile
@@ -81,6 +82,8 @@ def own_plan(choice: Choice) -> list[Part]:
     ]
     delivering = [check for check in checks if check.needs == "delivering"]
     parts.append(Part(title="delivery over HTTP", checks=delivering, open=own_delivering))
+    gateway = [check for check in checks if check.needs == "gateway"]
+    parts.append(Part(title="a whole gateway", checks=gateway, open=own_gateway))
     sending = [check for check in checks if check.needs == "sending"]
     parts.append(Part(title="ce-gateway send", checks=sending, open=own_sending))
     return [part for part in parts if part.checks]

@@ -26,6 +26,7 @@ FAMILIES: Final = (
     "redelivery",
     "acknowledgement",
     "drain",
+    "through_gateway",
 )
 """Modules of `conformance.checks`, each with a function `checks()`."""
 

@@ -141,8 +141,8 @@ class NatsClient:
             raise CheckFailed("the NATS server closed the connection") from error
 
     def has_kept(self, subject: str) -> bool:
-        """Whether a message of a subject came while another was waited for."""
-        return any(kept.subject == subject for kept in self._kept)
+        """Whether a message whose subject begins so came while another was waited for."""
+        return any(kept.subject.startswith(subject) for kept in self._kept)
 
     async def receive(self, subject: str, seconds: float = 5.0) -> Received:
         """Wait for the next message whose subject begins so; others are kept.
