@@ -1,13 +1,15 @@
 """Small changes of plain messages and events, of which mistakes are made."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import replace
 
+import bindings.event
 from bindings.binding import Message
+from bindings.event import CORE_ATTRIBUTES, Event
 from conformance.forms import Refused, WireEvent
-from conformance.mutants.mutant import Decode
+from conformance.mutants.mutant import Decode, Patch
 from conformance.reference import json_event
 
 Attributes = dict[str, Any]
@@ -31,16 +33,11 @@ def each_extension(event: WireEvent, change: Callable[[Any], Any]) -> WireEvent:
     """Return the event with every value changed of an attribute that is no core attribute."""
     return WireEvent(
         {
-            name: value if name in _CORE else change(value)
+            name: value if name in CORE_ATTRIBUTES else change(value)
             for name, value in event.attributes.items()
         },
         event.data,
     )
-
-
-_CORE = frozenset(
-    "specversion id source type datacontenttype dataschema subject time".split()  # noqa: SIM905 - a list of words
-)
 
 
 def each_header(message: Message, change: Callable[[str, str], tuple[str, str] | None]) -> Message:
@@ -83,3 +80,13 @@ def or_instead(
         return decode(message)
     except Refused:
         return instead(message)
+
+
+def read_otherwise(patch: Patch, change: Callable[[Attributes], Attributes]) -> None:
+    """Change the attributes of every event that is read, before they are checked."""
+    right = bindings.event.event_from_attributes
+
+    def wrong(attributes: Mapping[str, Any], data: bytes | None, **more: Any) -> Event:
+        return right(change(dict(attributes)), data, **more)
+
+    patch.everywhere(bindings.event, "event_from_attributes", wrong)

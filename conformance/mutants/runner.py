@@ -11,7 +11,7 @@ from conformance.mutants.processes import Lost, run_each
 from conformance.mutants.trial import Verdict, counting, passing, try_mutant
 from conformance.suite import all_checks
 
-CATALOGUES: Final = ("core", "json")
+CATALOGUES: Final = ("core", "values", "json", "http", "header_values")
 """Modules of `conformance.mutants`, each with its `MUTANTS`."""
 
 
