@@ -1,6 +1,6 @@
 """What only connections have: CSM, Abort, Ping, BERT, whole events in a message (binding 11)."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Final
@@ -31,53 +31,14 @@ _MANY_ROUTES: Final = {f"/sensors/{number:03}": {"type": "t"} for number in rang
 _BLOCK2: Final = 23
 
 Connect = Callable[[Target], Any]
+Row = tuple[str, str, str, str, Callable[[Connect, Target], Awaitable[None]]]
+"""End of the id, title, requirements, verdict, and what runs."""
 
 
 def checks() -> Iterator[Check]:
     """Return the checks of the classes tcp and ws."""
-    for name, connect in (("tcp", _tcp), ("ws", _ws)):
-        rule = "TCP-001" if name == "tcp" else "WS-003"
-        rows = (
-            ("ids", "A request that comes twice brings two events with random ids",
-             f"ID-005 {rule}", "2.04", _random_ids),
-            ("id-kept", "An id of the producer's is kept", f"ID-005 {rule}", "2.04", _id_is_kept),
-            ("csm", "The gateway's first message is a CSM, whoever speaks first", "TCP-002",
-             "7.01", _csm_comes_first),
-            ("post-first", "A first message that is no CSM ends the connection", "TCP-003",
-             "7.05", partial(_other_first, POST, _EVENT)),
-            ("ping-first", "Also when it is a Ping", "TCP-003", "7.05",
-             partial(_other_first, PING, b"")),
-            ("cut-off", "An option that is cut off ends the connection", "TCP-004", "7.05",
-             partial(_format_error, b"\xb9ce")),
-            ("no-payload", "So does a marker without payload", "TCP-004", "7.05",
-             partial(_format_error, b"\xb2ce\xff")),
-            ("max-message-size", "The gateway announces room for a whole event", "TCP-005",
-             "67584 or more", _announced),
-            ("whole-event", "65536 bytes come in one message", "TCP-006", "2.04",
-             partial(_whole, b"")),
-            ("whole-message", "So they do with long attributes, up to what was announced",
-             "TCP-006", "2.04", partial(_whole, _long_attributes())),
-            ("too-large", "What is larger than an event may be is refused with a code", "LIM-002",
-             "4.13", _too_large),
-            ("bert", "A payload comes in blocks of 2048 and 100 bytes", "TCP-007", "2.04",
-             partial(_bert, 2, 100)),
-            ("bert-8", "A payload comes in blocks of 8192 and 1024 bytes", "TCP-007", "2.04",
-             partial(_bert, 8, 1024)),
-            ("bert-odd", "A BERT block that is no multiple of 1024 bytes is refused",
-             "TCP-007 BLK-004", "4.00", _odd_bert),
-            ("ping", "A Ping is answered with its token", "TCP-008", "7.03",
-             partial(_ping, b"\x2a")),
-            ("ping-empty", "Also with an empty token", "TCP-008", "7.03", partial(_ping, b"")),
-            ("ping-between", "A Ping between two requests does not disturb them", "TCP-008",
-             "7.03", _ping_between),
-            ("small-peer", "A peer that announces no size gets 1152 bytes at most", "TCP-009",
-             "blocks", _small_peer),
-            ("large-peer", "A peer that announces more gets the listing in one message",
-             "TCP-009", "2.05", _large_peer),
-            ("listing", "Blocks of a listing are what one message would hold", "TCP-009 DSC-001",
-             "2.05", _listing_in_blocks),
-        )  # fmt: skip
-        for row, title, rules, verdict, run in rows:
+    for name, connect, rule in (("tcp", _tcp, "TCP-001"), ("ws", _ws, "WS-003")):
+        for row, title, rules, verdict, run in (*_requests(rule), *_sizes(), *_signals()):
             yield check(f"{name}-{row}", title, rules, verdict, partial(run, connect))
     yield check("tcp-token", "A token of more than eight bytes ends the connection", "TCP-004",
                 "7.05", _long_token)  # fmt: skip
@@ -85,6 +46,62 @@ def checks() -> Iterator[Check]:
                 "2.04, 7.05", _neighbour)  # fmt: skip
     yield check("tcp-split", "A message may come in any pieces", "TCP-001", "2.04", _pieces)
     yield from _websocket_checks()
+
+
+def _requests(rule: str) -> tuple[Row, ...]:
+    """Return the rows about requests."""
+    return (
+        ("ids", "A request that comes twice brings two events with random ids",
+         f"ID-005 {rule}", "2.04", _random_ids),
+        ("id-kept", "An id of the producer's is kept", f"ID-005 {rule}", "2.04", _id_is_kept),
+    )  # fmt: skip
+
+
+def _sizes() -> tuple[Row, ...]:
+    """Return the rows about large messages."""
+    return (
+        ("max-message-size", "The gateway announces room for a whole event", "TCP-005",
+         "67584 or more", _announced),
+        ("whole-event", "65536 bytes come in one message", "TCP-006", "2.04",
+         partial(_whole, b"")),
+        ("whole-message", "So they do with long attributes, up to what was announced",
+         "TCP-006", "2.04", partial(_whole, _long_attributes())),
+        ("too-large", "What is larger than an event may be is refused with a code", "LIM-002",
+         "4.13", _too_large),
+        ("bert", "A payload comes in blocks of 2048 and 100 bytes", "TCP-007", "2.04",
+         partial(_bert, 2, 100)),
+        ("bert-8", "A payload comes in blocks of 8192 and 1024 bytes", "TCP-007", "2.04",
+         partial(_bert, 8, 1024)),
+        ("bert-odd", "A BERT block that is no multiple of 1024 bytes is refused",
+         "TCP-007 BLK-004", "4.00", _odd_bert),
+        ("small-peer", "A peer that announces no size gets 1152 bytes at most", "TCP-009",
+         "blocks", _small_peer),
+        ("large-peer", "A peer that announces more gets the listing in one message",
+         "TCP-009", "2.05", _large_peer),
+        ("listing", "Blocks of a listing are what one message would hold", "TCP-009 DSC-001",
+         "2.05", _listing_in_blocks),
+    )  # fmt: skip
+
+
+def _signals() -> tuple[Row, ...]:
+    """Return the rows about signals and what ends a connection."""
+    return (
+        ("csm", "The gateway's first message is a CSM, whoever speaks first", "TCP-002",
+         "7.01", _csm_comes_first),
+        ("post-first", "A first message that is no CSM ends the connection", "TCP-003",
+         "7.05", partial(_other_first, POST, _EVENT)),
+        ("ping-first", "Also when it is a Ping", "TCP-003", "7.05",
+         partial(_other_first, PING, b"")),
+        ("cut-off", "An option that is cut off ends the connection", "TCP-004", "7.05",
+         partial(_format_error, b"\xb9ce")),
+        ("no-payload", "So does a marker without payload", "TCP-004", "7.05",
+         partial(_format_error, b"\xb2ce\xff")),
+        ("ping", "A Ping is answered with its token", "TCP-008", "7.03",
+         partial(_ping, b"\x2a")),
+        ("ping-empty", "Also with an empty token", "TCP-008", "7.03", partial(_ping, b"")),
+        ("ping-between", "A Ping between two requests does not disturb them", "TCP-008",
+         "7.03", _ping_between),
+    )  # fmt: skip
 
 
 def _websocket_checks() -> Iterator[Check]:

@@ -1,0 +1,69 @@
+"""The datagram cases as checks: all of them run, and a source with a mistake is found.
+
+That our source passes each is shown by tests/gateway/sources/test_coap.py.
+"""
+
+from collections import defaultdict
+
+import pytest
+
+from bindings.coap import filling
+from conformance.checks.coap import cases, checks
+from conformance.requirements import registry, untestable
+from conformance.suite import all_checks
+from gateway.sources.coap import assembly, peers, source
+from gateway.sources.coap.duplicates import Duplicates
+from tests.conformance.checks.live import failures_of_own_source, named
+
+CHECKS = list(checks())
+FEWER_THAN_TWO: dict[str, str] = {}
+"""Requirements that can be tested, have fewer than two cases, and why."""
+
+
+def test_every_case_with_steps_is_a_check():
+    with_steps = [f"coap-{case['id'].lower()}" for case in cases() if "steps" in case]
+    assert [check.id for check in CHECKS] == with_steps
+    assert len(with_steps) >= 403
+
+
+def test_each_rule_of_an_implemented_class_has_two_cases_or_a_reason():
+    cases_of = defaultdict(set)
+    for check in all_checks():
+        if check.family != "same answers":  # those are the same cases again
+            for one in check.requirements:
+                cases_of[one].add(check.id)
+    short = {
+        one
+        for one in registry()
+        if one.startswith("COAP-") and one not in untestable() and len(cases_of[one]) < 2
+    }
+    assert short == set(FEWER_THAN_TWO)
+
+
+def test_only_classes_that_are_not_implemented_go_without_proof():
+    reasons = {one: why for one, why in untestable().items() if one.startswith("COAP-")}
+    for one, why in reasons.items():
+        requirement = registry()[one]
+        if requirement.class_ in {"observe", "downlink"} and requirement.binds == ("gateway",):
+            assert why == f"class {requirement.class_} is not implemented"
+    assert len(reasons) < 30
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "wrong", "found"),
+    [
+        (
+            source,
+            "piggybacked",
+            lambda mid, *_: b"\x60\x41" + mid.to_bytes(2, "big"),
+            "coap-id-100",
+        ),
+        (Duplicates, "get", lambda *_: None, "coap-ack-03"),
+        (filling, "generate_id", lambda *_: "always", "coap-id-100"),
+        (peers, "default_source", lambda *_: "/s", "coap-bin-30"),
+        (assembly.Assemblies, "add", lambda *_, **__: b"", "coap-blk-17"),
+    ],
+)
+async def test_a_mistake_is_found(monkeypatch, place, name, wrong, found):
+    monkeypatch.setattr(place, name, wrong)
+    assert set(await failures_of_own_source(named(CHECKS, found))) == {found}
