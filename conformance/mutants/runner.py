@@ -11,7 +11,17 @@ from conformance.mutants.processes import Lost, run_each
 from conformance.mutants.trial import Verdict, counting, passing, try_mutant
 from conformance.suite import all_checks
 
-CATALOGUES: Final = ("core", "values", "json", "http", "header_values")
+CATALOGUES: Final = (
+    "core",
+    "values",
+    "json",
+    "http",
+    "header_values",
+    "mqtt",
+    "nats",
+    "kafka",
+    "cbor",
+)
 """Modules of `conformance.mutants`, each with its `MUTANTS`."""
 
 
