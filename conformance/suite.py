@@ -27,6 +27,8 @@ FAMILIES: Final = (
     "acknowledgement",
     "drain",
     "through_gateway",
+    "webhook",
+    "delivery",
 )
 """Modules of `conformance.checks`, each with a function `checks()`."""
 

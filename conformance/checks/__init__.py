@@ -5,12 +5,15 @@ header_codec  percent-encoding in HTTP and NATS, character by character
 type_lattice  values at the borders of the seven types (values), in every encoding, both ways
 data_lattice  what data can be, by content type, from each carrier to each other
 transparency  every set of attributes from each carrier to each other, routes, batches
+webhook       web hooks: a target's answers, a sender's consent and deliveries
+delivery      what a delivery over HTTP looks like, and what each answer to it means
 coap          the CoAP binding in datagrams
 coap_channels the same on secured channels and connections
 coap_limits   what a CoAP gateway bounds, its settings, discovery
 coap_producer what binds producers of CoAP, and what becomes of an event behind a gateway
 generic       what any binding has to keep to, of a stranger too: `checks_for(name)`
 
+deliveries    events put into a sender, and its deliveries answered event by event
 judging       how the families above put a question and judge the answer
 coap_live     what checks of the CoAP binding that are no data share
 """

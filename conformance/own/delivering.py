@@ -2,20 +2,24 @@
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
-from conformance.forms import WireEvent
+from conformance.forms import Refused, WireEvent
 from conformance.peers.http_server import HttpServer
 from conformance.target import Request, Response
 from gateway import assembly
 from gateway.config.loader import load
+from gateway.config.problems import ConfigErrors
 from gateway.delivery import Delivery, Settlement
 from gateway.interfaces import Sink
 from gateway.lane import Target
 from gateway.metrics import Metrics
 from gateway.pipeline import Pipeline
+
+DELIVERY: Final = {"backoffDelay": "PT0.01S", "backoffPolicy": "linear"}
+"""The usual settings of a route's delivery table: the waits are short, not to make checks slow."""
 
 
 class OwnDelivering:
@@ -56,16 +60,22 @@ async def own_delivering(
 
     Args:
         sink: further settings of the sink's table.
-        delivery: settings of the route's delivery table.
+        delivery: settings of the route's delivery table, over `DELIVERY`.
+
+    Raises:
+        Refused: the configuration does not allow them.
     """
     async with HttpServer() as server:
         document = {
             "sources": {"conformance": {"protocol": "http", "listen": "127.0.0.1:0"}},
             "sinks": {"out": {"protocol": "http", "url": server.url, **(sink or {})}},
-            "routes": [{"to": ["out"], "delivery": dict(delivery or {})}],
+            "routes": [{"to": ["out"], "delivery": {**DELIVERY, **(delivery or {})}}],
             "admin": {"listen": "127.0.0.1:0"},
         }
-        config = load(yaml.safe_dump(document), {})
+        try:
+            config = load(yaml.safe_dump(document), {})
+        except ConfigErrors as error:
+            raise Refused(str(error)) from error
         sinks: Mapping[str, Sink] = assembly.make_sinks(config)
         out = sinks["out"]
         await out.open()

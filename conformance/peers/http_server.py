@@ -143,6 +143,10 @@ class _Connection(asyncio.Protocol):
     def _answer(self, response: Response) -> None:
         if self.transport.is_closing():
             return
+        if response.raw:
+            self.transport.write(response.raw)
+            self.transport.close()
+            return
         if response.status == 0:
             self.transport.abort()
             return
@@ -153,3 +157,5 @@ class _Connection(asyncio.Protocol):
             lines.append(f"Content-Length: {len(response.body)}")
         head = "\r\n".join(lines) + "\r\n\r\n"
         self.transport.write(head.encode("latin-1") + response.body)
+        if response.close:
+            self.transport.close()
