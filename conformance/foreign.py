@@ -3,18 +3,23 @@
 Nothing can be switched there, so checks that need other settings are skipped.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 from urllib.parse import urlsplit
+from uuid import uuid4
 
-from bindings.binding import Message
-from bindings.errors import CloudEventError
-from bindings.http import HTTP
 from conformance.check import CheckFailed, Unsupported
 from conformance.forms import WireEvent
+from conformance.peers.dialogue import dialogue
 from conformance.peers.http_server import HttpServer
+from conformance.reference.carrier import Carrier
+from conformance.reference.delivered import Misread, read_delivery
 from conformance.target import Request, Response, SinkAnswer
+
+PROBE_SECONDS: Final = 5.0
+_REPLY_SECONDS: Final = 2.0
 
 _ANSWERS: Final[Mapping[SinkAnswer, Response]] = {
     "accept": Response(),
@@ -26,33 +31,105 @@ _ANSWERS: Final[Mapping[SinkAnswer, Response]] = {
 }
 
 
+def protocol_of(url: str) -> str:
+    """Return the protocol of a URL: `coap` of `coaps+tcp://...`."""
+    scheme = urlsplit(url).scheme.partition("+")[0]
+    return scheme if scheme == "nats" else scheme.removesuffix("s")
+
+
+class NothingArrives(Exception):  # noqa: N818 - a sentence for whoever set it up
+    """Not even one event came out, so that there is nothing to judge."""
+
+
 class ForeignTarget:
     """A gateway that takes messages at URLs and delivers to our server (a `Target`)."""
 
     def __init__(self, urls: Sequence[str], server: HttpServer, *, is_broker: bool) -> None:
         self.url = url = urls[0]
         self.urls = {urlsplit(one).scheme: one for one in urls}
-        scheme = urlsplit(url).scheme.partition("+")[0]
-        self.protocol = scheme if scheme == "nats" else scheme.removesuffix("s")
+        self.protocol = protocol_of(url)
         self.title = url
         self.is_broker = is_broker
         self._server = server
+        self._taken: list[Request] = []
+        self.sink_answers("accept")
 
     def sink_answers(self, answer: SinkAnswer) -> None:
         response = _ANSWERS[answer]
-        self._server.script = lambda _: response
+        taken = self._taken if 200 <= response.status < 300 else []
+
+        def script(request: Request) -> Response:
+            taken.append(request)
+            return response
+
+        self._server.script = script
 
     def forget(self) -> None:
         self._server.forget()
+        self._taken.clear()
 
     async def events(self, count: int, seconds: float = 5.0) -> Sequence[WireEvent]:
-        seen = 0
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
         while True:
-            requests = await self._server.requests(seen + 1 if count else 0, seconds)
-            events = [event for request in requests for event in _events_of(request)]
+            events = [event for request in self._taken for event in _events_of(request)]
             if len(events) >= count:
                 return events
-            seen = len(requests)
+            seen = len(await self._server.requests(0))
+            left = deadline - loop.time()
+            try:
+                await self._server.requests(seen + 1, max(left, 0.0))
+            except CheckFailed:
+                raise CheckFailed(
+                    "too few events came out",
+                    expected=f"{count} within {seconds} s",
+                    got=str(len(events)),
+                ) from None
+
+    async def probe(self, observe: str) -> None:
+        """Send one event, to see whether anything comes out at all.
+
+        Raises:
+            NothingArrives: it did not; the text says what to look at.
+        """
+        source = f"/conformance/{uuid4().hex}"
+        attributes = {
+            "specversion": "1.0",
+            "id": "1",
+            "source": source,
+            "type": "com.example.probe",
+        }
+        event = WireEvent({**attributes, "datacontenttype": "text/plain"}, b"probe")
+        way = self.protocol
+        if way == "nats" and "stream=" in urlsplit(self.url).query:
+            way = "jetstream"
+        try:
+            async with dialogue(way, self.url) as talk:
+                talk.send(Carrier(talk.binding, "binary").write(event))
+                await self._await_probe(source, observe)
+                if way == "nats":
+                    await talk.answer(_REPLY_SECONDS)
+        except CheckFailed as failed:
+            text = f"{self.url} can't be used: {failed}" + (f": {failed.got}" if failed.got else "")
+            raise NothingArrives(text) from failed
+        except Unsupported:  # core NATS without replies: all that is known is what comes out
+            self.is_broker = True
+        self.forget()
+
+    async def _await_probe(self, source: str, observe: str) -> None:
+        seen = 1
+        try:
+            async with asyncio.timeout(PROBE_SECONDS):
+                while True:
+                    events = await self.events(seen, PROBE_SECONDS * 2)
+                    if any(event.attributes.get("source") == source for event in events):
+                        return
+                    seen = len(events) + 1
+        except TimeoutError:
+            raise NothingArrives(
+                f"no event came out at {observe} within {PROBE_SECONDS:.0f} s after one was sent "
+                f"to {self.url}; is the gateway set up to deliver there?"
+            ) from None
 
     async def drain(self) -> None:
         raise Unsupported("a foreign gateway can't be told to drain")
@@ -67,15 +144,63 @@ def _events_of(request: Request) -> Sequence[WireEvent]:
     Raises:
         CheckFailed: it brought none.
     """
-    content_type = request.header("content-type") or ""
-    headers = [pair for pair in request.headers if pair[0].lower() != "content-type"]
+    if request.method != "POST":  # the handshake of webhooks
+        return ()
     try:
-        return [
-            WireEvent.of(event)
-            for event in HTTP.decode(Message(request.body, content_type, headers))
-        ]
-    except CloudEventError as error:
+        return read_delivery(request)
+    except Misread as error:
         raise CheckFailed("what came out is no CloudEvent", got=str(error)) from error
+
+
+class ForeignDelivering:
+    """A gateway that takes events over HTTP and delivers to our server (a `Delivering`)."""
+
+    def __init__(self, url: str, server: HttpServer, stack: AsyncExitStack) -> None:
+        self.title = f"delivery of {url}"
+        self._url = url
+        self._server = server
+        self._stack = stack
+
+    async def send(self, *events: WireEvent) -> None:
+        for event in events:  # a connection each: the answers come when the sink's do
+            talk = await self._stack.enter_async_context(dialogue("http", self._url))
+            talk.send(Carrier("http", "structured").write(event))
+
+    def answer(self, script: Callable[[Request], Response]) -> None:
+        self._server.script = script
+
+    def forget(self) -> None:
+        self._server.forget()
+
+    async def requests(self, count: int, seconds: float = 5.0) -> Sequence[Request]:
+        return await self._server.requests(count, seconds)
+
+    def variant(self, **settings: Any) -> AbstractAsyncContextManager["ForeignDelivering"]:
+        raise Unsupported(f"a foreign gateway can't be started with {settings}")
+
+
+@asynccontextmanager
+async def _listening(observe: str) -> AsyncIterator[HttpServer]:
+    """Listen where the gateway delivers to, while the context lasts.
+
+    Raises:
+        NothingArrives: nobody can.
+    """
+    at = urlsplit(observe)
+    async with AsyncExitStack() as stack:
+        server = HttpServer(at.hostname or "127.0.0.1", at.port or 80)
+        try:
+            await stack.enter_async_context(server)
+        except OSError as error:
+            raise NothingArrives(f"can't listen at {observe}: {error}") from error
+        yield server
+
+
+@asynccontextmanager
+async def foreign_delivering(url: str, observe: str) -> AsyncIterator[ForeignDelivering]:
+    """Listen at `observe`, where the gateway at `url` delivers to, while the context lasts."""
+    async with _listening(observe) as server, AsyncExitStack() as stack:
+        yield ForeignDelivering(url, server, stack)
 
 
 @asynccontextmanager
@@ -88,7 +213,11 @@ async def foreign_target(
         urls: where the gateway listens; most checks use the first.
         observe: where it delivers to.
         is_broker: whether a broker stands between.
+
+    Raises:
+        NothingArrives: no event came out, or nobody can listen at `observe`.
     """
-    at = urlsplit(observe)
-    async with HttpServer(at.hostname or "127.0.0.1", at.port or 80) as server:
-        yield ForeignTarget(urls, server, is_broker=is_broker)
+    async with _listening(observe) as server:
+        target = ForeignTarget(urls, server, is_broker=is_broker)
+        await target.probe(observe)
+        yield target

@@ -15,7 +15,8 @@ import msgspec
 from conformance.check import Check, Level, Profile
 from conformance.checks.generic import checks_for
 from conformance.codec import Codec, own_codec
-from conformance.foreign import foreign_target
+from conformance.foreign import foreign_target, protocol_of
+from conformance.foreign_delivering import foreign_delivering
 from conformance.own.delivering import own_delivering
 from conformance.own.gateway import own_gateway
 from conformance.own.sending import own_sending
@@ -108,10 +109,28 @@ def generic_checks(codec: Codec) -> Iterator[Check]:
 def target_plan(
     urls: Sequence[str], observe: str, choice: Choice, *, is_broker: bool
 ) -> list[Part]:
-    """Return the part that judges a foreign gateway by what comes out of it."""
-    opened = partial(foreign_target, urls, observe, is_broker=is_broker)
-    checks = [check for check in choice.of(all_checks()) if check.needs == "target"]
-    return [Part(title=urls[0], checks=checks, open=opened)]
+    """Return the parts that judge a foreign gateway by what comes out of it.
+
+    One that takes events over HTTP is judged by how it delivers them, too.
+    """
+    checks = choice.of(all_checks())
+    protocols: dict[str, list[str]] = {}
+    for url in urls:
+        protocols.setdefault(protocol_of(url), []).append(url)
+    of_target = [check for check in checks if check.needs == "target"]
+    parts = [
+        Part(
+            title=found[0],
+            checks=[one for one in of_target if (one.protocol or one.binding) == protocol],
+            open=partial(foreign_target, found, observe, is_broker=is_broker),
+        )
+        for protocol, found in protocols.items()
+    ]
+    for http in protocols.get("http", ())[:1]:
+        delivering = [check for check in checks if check.needs == "delivering"]
+        through = partial(foreign_delivering, http, observe)
+        parts.append(Part(title=f"delivery of {http}", checks=delivering, open=through))
+    return [part for part in parts if part.checks]
 
 
 def codec_part(codec: Codec, checks: Sequence[Check]) -> Part:

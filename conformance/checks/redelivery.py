@@ -9,7 +9,7 @@ from bindings.binding import Message
 from conformance.check import Check, CheckFailed, Unsupported
 from conformance.checks.live import Case, live_check, of_stream, scene, stream
 from conformance.peers import mqtt
-from conformance.peers.dialogue import WAYS, dialogue
+from conformance.peers.dialogue import WAYS, dialogue, topic_of
 from conformance.target import Target
 
 FAMILY: Final = "redelivery"
@@ -73,8 +73,9 @@ class _Session:
 
     def publish(self, message: Message, packet_id: int = 1, *, dup: bool = False) -> bytes:
         """Return the PUBLISH."""
+        topic = topic_of(self.target.url)
         return mqtt.publish(
-            self.version, "conformance/events", message, qos=self.qos, packet_id=packet_id, dup=dup
+            self.version, topic, message, qos=self.qos, packet_id=packet_id, dup=dup
         )
 
 

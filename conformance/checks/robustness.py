@@ -7,7 +7,7 @@ from functools import partial
 from typing import Final
 
 from bindings.binding import Message
-from conformance.check import Check, CheckFailed
+from conformance.check import Check, CheckFailed, Unsupported
 from conformance.checks.live import Case, Scene, live_check, scene
 from conformance.peers import mqtt
 from conformance.peers.dialogue import dialogue
@@ -114,6 +114,11 @@ def checks() -> Iterator[Check]:
     yield from map(partial(live_check, FAMILY), _of_http())
 
 
+def _demand_gateway(target: Target) -> None:
+    if target.is_broker:
+        raise Unsupported("the broker would be judged, not the gateway")
+
+
 async def _http(data: bytes, target: Target) -> None:
     async with scene("http", target) as at, at.other() as neighbour, HttpClient(at.url) as client:
         client.send(data.replace(b"%b", client.target.encode()))
@@ -142,6 +147,7 @@ async def _unharmed(at: Scene, neighbour: Scene) -> None:
 
 
 async def _mqtt(data: bytes, target: Target) -> None:
+    _demand_gateway(target)
     async with scene("mqtt", target) as at, at.other() as neighbour:
         client = mqtt.MqttClient(at.url)
         async with client:
@@ -151,6 +157,7 @@ async def _mqtt(data: bytes, target: Target) -> None:
 
 
 async def _first(data: bytes, target: Target) -> None:
+    _demand_gateway(target)
     async with scene("mqtt", target) as at, at.other() as neighbour:
         async with mqtt.MqttClient(at.url) as client:
             await _closed(client, data)
@@ -174,6 +181,7 @@ async def _closed(client: mqtt.MqttClient, data: bytes) -> None:
 
 
 async def _nats(block: bytes, target: Target) -> None:
+    _demand_gateway(target)
     async with scene("nats", target) as at:
         async with NatsClient(at.url) as client:
             inbox = client.inbox()

@@ -91,6 +91,11 @@ def dialogue(way: str, url: str) -> Dialogue:
     return _DIALOGUES[way](url)
 
 
+def topic_of(url: str) -> str:
+    """Return the topic that the path of an MQTT URL names."""
+    return urlsplit(url).path.strip("/") or "conformance/events"
+
+
 class _Connected:
     """What the dialogues share: they break off as their clients do."""
 
@@ -154,7 +159,7 @@ class MqttDialogue(_Connected):
     def __init__(self, url: str, version: int = 5, qos: int = 1) -> None:
         self.client = mqtt.MqttClient(url, version)
         self.binding = "mqtt" if version == 5 else "mqtt311"
-        self.topic = urlsplit(url).path.strip("/") or "conformance/events"
+        self.topic = topic_of(url)
         self._qos = qos
         self._sent = 0
         self._heard: list[mqtt.Packet] = []
