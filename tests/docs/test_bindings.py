@@ -15,10 +15,11 @@ import yaml
 
 from bindings.binding import Message
 from bindings.errors import CloudEventError
+from conformance.checks.coap import members_of
+from conformance.forms import WireEvent
 from gateway.delivery import ACCEPTED, Outcome, Reason, Settlement
 from gateway.registry import load
 from tests.gateway.sources.coap.device import Device, fields, running
-from tests.gateway.sources.test_coap import as_json
 from tests.helpers import RecordingIntake
 
 ROOT = Path(__file__).parents[2]
@@ -213,7 +214,7 @@ async def check_blocks(blocks, sink, device, intake):
     expected = [event for one in shown for event in (one if isinstance(one, list) else [one])]
     assert len(intake.events) == len(expected)
     for event, members in zip(intake.events, expected, strict=True):
-        check_event(as_json(event), members)
+        check_event(members_of(WireEvent.of(event)), members)
 
 
 def conditions_of(blocks):
@@ -265,7 +266,7 @@ def test_an_example_of_a_message_is_what_its_binding_makes_of_it(blocks):
     shown = json.loads(outcome.body)
     expected = shown if isinstance(shown, list) else [shown]
     for event, members in zip(decode_message(message), expected, strict=True):
-        check_event(as_json(event), members)
+        check_event(members_of(WireEvent.of(event)), members)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -20,7 +20,6 @@ from tests.gateway.sources.coap.dtls_device import (
     connected,
     listening,
 )
-from tests.gateway.sources.test_coap import RUN, SINKS, changes_for, check_events, run_steps
 from tests.helpers import RecordingIntake
 
 HELLO_VERIFY_REQUEST, SERVER_HELLO = 3, 2
@@ -71,31 +70,6 @@ async def test_a_route_that_needs_credentials_takes_those_of_the_session():
     async with listening(intake) as gateway, connected(gateway) as device:
         reply = await device.ask(post(1, options=b"\xb4auth\x45t=t.x"))
     assert fields(reply)["code"] == "2.04"
-
-
-# Decoding is the same code: what may differ is what spans several datagrams.
-# Those about who has no credentials (SEC) are left out.
-CONVERSATIONS = [
-    case for case in RUN if len(case["steps"]) > 1 and not case["id"].startswith("SEC-")
-]
-
-
-@pytest.mark.parametrize("case", CONVERSATIONS, ids=lambda case: case["id"])
-async def test_the_binding_s_case_holds_within_a_session(case):
-    sink = case.get("given", {}).get("sink", "ok")
-    intake = RecordingIntake(lambda _: SINKS[sink])
-    changes = changes_for(case)
-    async with listening(intake, **changes) as gateway, connected(gateway) as device:
-        await run_steps(case["steps"], device, intake, is_slow=sink == "slow")
-        await device.expect_silence()
-    if sink in {"ok", "slow"}:
-        own = {"coap://127.0.0.1": "/devices/dev1"}
-        expected = [
-            {**event, "source": own.get(event["source"], event["source"])}
-            for event in case["events"]
-        ]
-        assert len(intake.events) >= case.get("events_min", len(expected))
-        check_events(intake.events, expected)
 
 
 async def test_a_repeated_request_is_answered_again_and_makes_one_event():
