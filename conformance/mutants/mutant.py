@@ -49,6 +49,7 @@ class Mutant(msgspec.Struct, frozen=True, kw_only=True):
         needs: what is judged.
         protocol: of the target; a codec's mutant has the names of the bindings that are wrong.
         only: part of the ids of the checks that can kill it; "" is every id.
+        families: of the checks that can kill it; none means all.
         profile: under which profile it is judged.
         crash: what it raises where it should refuse or answer, if that is its mistake.
         decode, encode: the wrong halves of a codec.
@@ -64,6 +65,7 @@ class Mutant(msgspec.Struct, frozen=True, kw_only=True):
     protocol: str = ""
     bindings: tuple[str, ...] = ()
     only: str = ""
+    families: tuple[str, ...] = ()
     profile: Profile = "main"
     crash: type[Exception] | None = None
     decode: WrongDecode | None = None
@@ -76,6 +78,7 @@ class Mutant(msgspec.Struct, frozen=True, kw_only=True):
             check.needs == self.needs
             and self.profile in check.profiles
             and self.only in check.id
+            and (not self.families or check.family in self.families)
             and not set(self.requirements).isdisjoint(check.requirements)
             and (check.needs != "target" or (check.protocol or check.binding) == self.protocol)
         )
@@ -88,9 +91,13 @@ class Catalogue:
         bindings: what its codecs are wrong in; none means all.
         needs: what its patches are judged as.
         protocol: that of its targets.
+        prefix: what their ids begin with, before the function's name.
     """
 
-    def __init__(self, *bindings: str, needs: Needs = "codec", protocol: str = "") -> None:
+    def __init__(
+        self, *bindings: str, needs: Needs = "codec", protocol: str = "", prefix: str = ""
+    ) -> None:
+        self._prefix = prefix
         self._common = {"bindings": bindings, "needs": needs, "protocol": protocol}
         self._mutants: dict[str, Mutant] = {}
 
@@ -125,7 +132,7 @@ class Catalogue:
         self, kind: str, pitfall: int | str, requirements: str, more: Mapping[str, Any]
     ) -> Callable[[_Wrong], _Wrong]:
         def collect(wrong: _Wrong) -> _Wrong:
-            name = wrong.__name__.replace("_", "-")
+            name = self._prefix + wrong.__name__.replace("_", "-")
             if name in self._mutants:
                 raise ValueError(f"two mutants {name}")
             origin = {"pitfall": pitfall} if isinstance(pitfall, int) else {"rule": pitfall}
