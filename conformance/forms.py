@@ -29,7 +29,7 @@ class Instant(str):
     def is_at(self, text: object) -> bool:
         """Whether `text` is a timestamp of the same instant."""
         try:
-            return datetime.fromisoformat(self) == datetime.fromisoformat(str(text))
+            return datetime.fromisoformat(self.upper()) == datetime.fromisoformat(str(text).upper())
         except (ValueError, TypeError):
             return False
 

@@ -89,6 +89,8 @@ def _from_the_wire(headers: Mapping[str, str]) -> dict[str, str]:
     """Return headers as every web framework hands them over: without the blanks around a value."""
     if any(not _TOKEN.fullmatch(name) for name in headers):
         raise Unsupported("a name that no header has")
+    if not all(value.isascii() for value in headers.values()):
+        raise Unsupported("bytes outside ASCII: the web framework says what they stand for")
     return {name: value.strip(" \t") for name, value in headers.items()}
 
 

@@ -102,13 +102,13 @@ def _failure(item: tuple[str, list[Result]]) -> str:
         for name in ("expected", "got", "reproduce"):
             value = getattr(result, name) or (result.text if name == "got" else "")
             if value:
-                lines.append(f"  - {name}: {_code(value)}")
+                lines.append(f"  - {name}: {code(value)}")
     if len(results) > _SHOWN:
         lines.append(f"- and {len(results) - _SHOWN} more")
     return "\n".join(lines)
 
 
-def _code(text: str) -> str:
+def code(text: str) -> str:
     """Return text as a code span, whatever back-ticks and line ends it holds."""
     shown = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
     fence = "`"

@@ -38,6 +38,9 @@ function headersOf(binding, message) {
   if (binding === "http" && !/^[!#$%&'*+.^_`|~0-9a-z-]*$/i.test([...names].join(""))) {
     throw new Unsupported("a name that no header has");
   }
+  if (binding === "http" && message.headers.some(([, value]) => /[^\x00-\x7f]/.test(value))) {
+    throw new Unsupported("bytes outside ASCII: the web framework says what they stand for");
+  }
   // As node:http hands them over: names in lower case, values without the blanks around them.
   const ofNode = ([name, value]) => [name.toLowerCase(), value.replace(/^[ \t]+|[ \t]+$/g, "")];
   const headers = Object.fromEntries(
