@@ -2,8 +2,8 @@
 
 A check knows which requirements it proves, for whom and under which profile. It is given what it
 needs: a `Codec` (bytes to events and back, no I/O), a `Target` (something that listens and
-acknowledges), a `Delivering` gateway (something that sends to a sink which the check scripts) or a
-`Sending` producer.
+acknowledges), a `Delivering` gateway (something that sends to a sink which the check scripts), a
+`Sending` producer or a `FilterEngine`.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -21,7 +21,7 @@ Profile = Literal["1.0.2", "main", "lenient"]
 """By which text a verdict is given: the release, the work in progress on the specification's main
 branch, or `lenient`: what widespread implementations do and a receiver can live with."""
 
-Needs = Literal["codec", "target", "delivering", "sending", "gateway"]
+Needs = Literal["codec", "target", "delivering", "sending", "gateway", "filters"]
 
 PROFILES: Final[tuple[Profile, ...]] = get_args(Profile)
 

@@ -18,6 +18,7 @@ from conformance.codec import Codec, own_codec
 from conformance.foreign import foreign_target, protocol_of
 from conformance.foreign_delivering import foreign_delivering
 from conformance.own.delivering import own_delivering
+from conformance.own.filters import own_filters
 from conformance.own.gateway import own_gateway
 from conformance.own.sending import own_sending
 from conformance.own.source import own_source
@@ -87,6 +88,8 @@ def own_plan(choice: Choice) -> list[Part]:
     parts.append(Part(title="a whole gateway", checks=gateway, open=own_gateway))
     sending = [check for check in checks if check.needs == "sending"]
     parts.append(Part(title="ce-gateway send", checks=sending, open=own_sending))
+    filters = [check for check in checks if check.needs == "filters"]
+    parts.append(Part(title="filters", checks=filters, open=own_filters))
     return [part for part in parts if part.checks]
 
 

@@ -29,6 +29,8 @@ FAMILIES: Final = (
     "through_gateway",
     "webhook",
     "delivery",
+    "filters",
+    "cesql",
 )
 """Modules of `conformance.checks`, each with a function `checks()`."""
 

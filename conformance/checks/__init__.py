@@ -5,6 +5,8 @@ header_codec  percent-encoding in HTTP and NATS, character by character
 type_lattice  values at the borders of the seven types (values), in every encoding, both ways
 data_lattice  what data can be, by content type, from each carrier to each other
 transparency  every set of attributes from each carrier to each other, routes, batches
+filters       filters of the Subscriptions API
+cesql         expressions: the TCK of the specification, and vectors for what it leaves out
 webhook       web hooks: a target's answers, a sender's consent and deliveries
 delivery      what a delivery over HTTP looks like, and what each answer to it means
 coap          the CoAP binding in datagrams
