@@ -132,11 +132,15 @@ class Deliveries:
     async def pass_marker(self, name: str = "marker") -> None:
         """Send an event that is answered 503 once, and wait for its repetition.
 
-        Whatever was due to be repeated before has come by then, as it waited for as long.
+        Whatever was due to be repeated before has left by then, as it waited for as long; further
+        events go the same way after it, so that it has come, too.
         """
         self._answers[name] = [DOWN]
         await self.send(name)
         await self.wait(name, 2)
+        for after in (f"{name}-after", f"{name}-last"):
+            await self.send(after)
+            await self.wait(after)
 
     async def expect_count(self, name: str, count: int, text: str) -> None:
         """Demand that an event has come exactly so often.

@@ -11,7 +11,7 @@ import functools
 import gc
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -22,6 +22,8 @@ from conformance.check import Check, Needs, Profile
 from conformance.codec import Codec, own_codec
 from conformance.forms import Refused, WireEvent
 from conformance.own.delivering import own_delivering
+from conformance.own.gateway import own_gateway
+from conformance.own.sending import own_sending
 from conformance.own.source import own_source
 
 Decode = Callable[[Message], Sequence[WireEvent]]
@@ -253,14 +255,21 @@ async def opened(mutant: Mutant) -> AsyncIterator[Any]:
             yield MutantCodec(subject, mutant) if is_codec else subject
 
 
-@asynccontextmanager
-async def subject_of(mutant: Mutant) -> AsyncIterator[Any]:
-    """Open what the mutant is a mutant of."""
+def subject_of(mutant: Mutant) -> AbstractAsyncContextManager[Any]:
+    """Open what the mutant is a mutant of, while the context lasts."""
     if mutant.needs == "target":
-        async with own_source(mutant.protocol) as target:
-            yield target
-    elif mutant.needs == "delivering":
-        async with own_delivering() as delivering:
-            yield delivering
-    else:
-        yield own_codec()
+        return own_source(mutant.protocol)
+    return _SUBJECTS[mutant.needs]()
+
+
+@asynccontextmanager
+async def _codec() -> AsyncIterator[Codec]:
+    yield own_codec()
+
+
+_SUBJECTS: Final[Mapping[Needs, Callable[[], AbstractAsyncContextManager[Any]]]] = {
+    "codec": _codec,
+    "delivering": own_delivering,
+    "gateway": own_gateway,
+    "sending": own_sending,
+}

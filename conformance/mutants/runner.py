@@ -21,6 +21,8 @@ CATALOGUES: Final = (
     "nats",
     "kafka",
     "cbor",
+    "delivery",
+    "webhook",
 )
 """Modules of `conformance.mutants`, each with its `MUTANTS`."""
 

@@ -21,6 +21,9 @@ from gateway.pipeline import Pipeline
 DELIVERY: Final = {"backoffDelay": "PT0.01S", "backoffPolicy": "linear"}
 """The usual settings of a route's delivery table: the waits are short, not to make checks slow."""
 
+PLACE: Final = "/events?to=conformance"
+"""Where events are delivered: not at the root, so that another place shows."""
+
 
 class OwnDelivering:
     """A sender under test (a `Delivering`)."""
@@ -68,7 +71,7 @@ async def own_delivering(
     async with HttpServer() as server:
         document = {
             "sources": {"conformance": {"protocol": "http", "listen": "127.0.0.1:0"}},
-            "sinks": {"out": {"protocol": "http", "url": server.url, **(sink or {})}},
+            "sinks": {"out": {"protocol": "http", "url": server.url + PLACE, **(sink or {})}},
             "routes": [{"to": ["out"], "delivery": {**DELIVERY, **(delivery or {})}}],
             "admin": {"listen": "127.0.0.1:0"},
         }
