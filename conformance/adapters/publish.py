@@ -175,8 +175,21 @@ def _by_requirement(results: Iterable[Result]) -> dict[str, list[Result]]:
     """Return results by the requirement that they are about in the first place."""
     found: dict[str, list[Result]] = {}
     for result in results:
-        found.setdefault(result.check.requirements[0], []).append(result)
+        found.setdefault(_about(result), []).append(result)
     return found
+
+
+def _about(result: Result) -> str:
+    """Return the first requirement of a check, unless its message tells of another."""
+    if "not percent-encoded" in result.text:
+        return "HTTP-ENC-001"
+    if result.check.binding == "http" and _escapes(result.got) > _escapes(result.expected):
+        return "HTTP-DEC-002"
+    return result.check.requirements[0]
+
+
+def _escapes(text: str) -> int:
+    return len(re.findall("%[0-9A-Fa-f]{2}", text))
 
 
 def _requirements(failed: Sequence[Result], totals: Mapping[str, Sequence[Result]]) -> str:

@@ -32,6 +32,7 @@ _TIMESTAMP = re.compile(
     r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?P<fraction>\.\d+)?(Z|[+-][0-2]\d:[0-5]\d)",
     re.IGNORECASE | re.ASCII,
 )
+_ASCII_BASED = ("utf-8", "us-ascii")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
@@ -47,7 +48,9 @@ def decode(question: JSON) -> JSON:
 def encode(question: JSON) -> JSON:
     """Write an event that was made with `CloudEvent(attributes, data)`."""
     return {
-        "message": _encode(_from_json(question["event"]), question["binding"], question["mode"])
+        "message": _encode(
+            _from_json(question["event"], question["mode"]), question["binding"], question["mode"]
+        )
     }
 
 
@@ -152,7 +155,7 @@ def _attribute(value: Any) -> Any:
     return value
 
 
-def _from_json(form: JSON) -> Any:
+def _from_json(form: JSON, mode: str) -> Any:
     attributes: dict[str, Any] = {
         name: base64.b64decode(value["base64"]) if isinstance(value, dict) else value
         for name, value in form["attributes"].items()
@@ -162,7 +165,7 @@ def _from_json(form: JSON) -> Any:
     if "time" in attributes:
         attributes["time"] = _time(attributes["time"])
     data = None if form["data"] is None else base64.b64decode(form["data"])
-    return CloudEvent(attributes, _data(data, attributes.get("datacontenttype", "")))
+    return CloudEvent(attributes, _data(data, attributes.get("datacontenttype", ""), mode))
 
 
 def _time(text: str) -> datetime | str:
@@ -178,15 +181,18 @@ def _time(text: str) -> datetime | str:
     raise Unsupported(f"{text} is no datetime of Python's")
 
 
-def _data(data: bytes | None, content_type: str) -> Any:
+def _data(data: bytes | None, content_type: str, mode: str) -> Any:
     """Return data as an application has it: the value of JSON, text as `str`, else bytes."""
     if data is None:
         return None
     try:
         if _is_json(content_type):
             return json.loads(data, parse_constant=_no_constant)
-        return data.decode() if _is_utf_8(content_type) else data
-    except ValueError:
+        charset = _charset(content_type)
+        # An envelope holds text, a payload the bytes of its charset.
+        is_str = _is_text(content_type) and (mode == "structured" or charset in _ASCII_BASED)
+        return data.decode(charset) if is_str else data
+    except (ValueError, LookupError):
         return data  # not what its content type says
 
 
@@ -198,10 +204,9 @@ def _is_json(content_type: str) -> bool:
     return _media_type(content_type).endswith(("/json", "+json"))
 
 
-def _is_utf_8(content_type: str) -> bool:
+def _is_text(content_type: str) -> bool:
     media_type = _media_type(content_type)
-    is_text = media_type.startswith("text/") or media_type.endswith(("/xml", "+xml"))
-    return is_text and _charset(content_type) in {"utf-8", "us-ascii"}
+    return media_type.startswith("text/") or media_type.endswith(("/xml", "+xml"))
 
 
 def _media_type(content_type: str) -> str:

@@ -121,9 +121,12 @@ function eventToJson(event, isBinaryMode) {
 
 // ---- writing -----------------------------------------------------------------------------------
 
-function dataOf(bytes, contentType) {
-  const isUtf = ENCODINGS[charsetOf(contentType)] === "utf8" && isUtf8(bytes);
-  if (!isText(contentType) || !isUtf) return bytes;
+function dataOf(bytes, contentType, mode) {
+  const encoding = ENCODINGS[charsetOf(contentType)];
+  if (!isText(contentType) || !encoding) return bytes;
+  // An envelope holds text, a payload the bytes of its charset.
+  if (encoding === "latin1") return mode === "structured" ? bytes.toString("latin1") : bytes;
+  if (!isUtf8(bytes)) return bytes;
   const text = bytes.toString();
   if (!isJson(contentType)) return text;
   try {
@@ -133,7 +136,7 @@ function dataOf(bytes, contentType) {
   }
 }
 
-function eventFromJson(form) {
+function eventFromJson(form, mode) {
   const attributes = {};
   for (const [name, value] of Object.entries(form.attributes)) {
     attributes[name] = value?.base64 === undefined ? value : Buffer.from(value.base64, "base64");
@@ -143,7 +146,7 @@ function eventFromJson(form) {
   }
   if (form.data === null) return new CloudEvent(attributes);
   const bytes = Buffer.from(form.data, "base64");
-  attributes.data = dataOf(bytes, attributes.datacontenttype);
+  attributes.data = dataOf(bytes, attributes.datacontenttype, mode);
   return new CloudEvent(attributes);
 }
 
@@ -180,6 +183,9 @@ const WRITERS = {
   },
   mqtt: (event, mode) => {
     const sent = MQTT[mode](event);
+    if (Object.values(sent.headers).some((value) => Buffer.byteLength(`${value}`) > 65535)) {
+      throw new Unsupported("a property that no client sends");
+    }
     return message(sent["User Properties"], sent.payload, sent.PUBLISH["Content Type"]);
   },
 };
@@ -197,7 +203,7 @@ const ACTIONS = {
   decode: (question) => ({
     events: read(question).map((event) => eventToJson(event, isBinary(question))),
   }),
-  encode: ({ binding, mode, event }) => ({ message: WRITERS[binding](eventFromJson(event), mode) }),
+  encode: ({ binding, mode, event }) => ({ message: WRITERS[binding](eventFromJson(event, mode), mode) }),
   relay: ({ binding, message: received, to, mode }) => ({
     messages: read({ binding, message: received }).map((event) => WRITERS[to](event, mode)),
   }),
