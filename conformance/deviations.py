@@ -86,6 +86,8 @@ class NetCodec:
         sent = self._codec.relay(binding, message, target, mode)
         invented = self._invented(message, len(sent))
         freed = [_freed(one, names) for one, names in zip(sent, invented, strict=True)]
+        if "datacontenttype" in self._invents and _is_envelope(message):
+            freed = [_plain(one) for one in freed]
         return [self._nulled(target, one) for one in freed] if _is_without_data(message) else freed
 
     def _nulled(self, binding: str, message: Message) -> Message:
@@ -201,8 +203,12 @@ def _carried(message: Message) -> list[frozenset[str]]:
 
 
 def _set(event: Mapping[str, msgspec.Raw]) -> frozenset[str]:
-    """Return the names of members that are not null, which is to be absent."""
-    return frozenset(name for name, value in event.items() if bytes(value) != b"null")
+    """Return the names of members that are not null, which is to be absent.
+
+    `data` without `datacontenttype` implies one (json-format.md 3.1).
+    """
+    names = frozenset(name for name, value in event.items() if bytes(value) != b"null")
+    return names | {"datacontenttype"} if "data" in event else names
 
 
 def _is_without_data(message: Message) -> bool:
@@ -242,6 +248,13 @@ def _freed(message: Message, names: Collection[str]) -> Message:
     content_type = "" if "datacontenttype" in names else message.content_type
     headers = [header for header in message.headers if _attribute(header[0]) not in names]
     return Message(message.payload, content_type, headers, message.address)
+
+
+def _plain(message: Message) -> Message:
+    """Return a message whose implied content type, made explicit, has no parameters."""
+    if message.content_type != "application/json; charset=utf-8":
+        return message
+    return msgspec.structs.replace(message, content_type="application/json")
 
 
 def _attribute(header: str) -> str:

@@ -82,6 +82,14 @@ def test_data_is_no_place_to_carry_an_attribute():
     assert event.attributes == {**LEAST, "datacontenttype": "application/json"}
 
 
+def test_the_content_type_that_an_envelope_implies_was_carried():
+    payload = json.dumps({**LEAST, "data": 5}).encode()
+    (event,) = NetCodec(Wrong(), INVENTS).decode("json", Message(payload))
+    assert event.attributes["datacontenttype"] == "application/json"
+    (sent,) = NetCodec(Wrong(), INVENTS).relay("json", Message(payload), "http", "binary")
+    assert sent.content_type == "application/json"
+
+
 def test_what_is_written_is_freed_too_in_headers_and_in_envelopes():
     codec = NetCodec(Wrong(), INVENTS)
     sent = codec.encode("http", WireEvent(LEAST), "binary")
