@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Final
 
@@ -32,7 +33,8 @@ async def _run(way: str, target: Target) -> None:
     if target.is_broker:
         raise Unsupported("the broker acknowledges, not the gateway")
     # Some setting makes it a gateway of its own, which may be shut down.
-    async with scene(way, target, "slow", limits={"max_event_bytes": 65_536}) as at:
+    limits = {"max_event_bytes": 65_536}
+    async with scene(way, target, "slow", limits=limits) as at, at.other() as idle:
         event = at.event()
         at.send(at.message(event))
         await at.came(1)
@@ -40,11 +42,12 @@ async def _run(way: str, target: Target) -> None:
         if answer.word != "yes":
             raise at.failed("what the sink has was not acknowledged", "yes", answer.text)
         await _send_more(at)
+        await _refuse(idle)
         await at.expect_events(event)
 
 
 async def _send_more(at: Scene) -> None:
-    """Send on the old connection and on a new one; neither may be acknowledged."""
+    """Send on the connection that was in use and on a new one; neither may be acknowledged."""
     at.target.sink_answers("accept")
     try:
         at.send(at.message(at.event()))
@@ -56,11 +59,20 @@ async def _send_more(at: Scene) -> None:
     except CheckFailed as failed:
         if failed.got:
             raise
+    async with AsyncExitStack() as stack:
+        try:
+            other = await stack.enter_async_context(at.other())
+        except CheckFailed:  # it may not connect
+            return
+        await _refuse(other)
+
+
+async def _refuse(at: Scene) -> None:
+    """Send on a connection that was idle; it may end, or not be answered."""
     try:
-        async with at.other() as other:
-            other.send(other.message(other.event()))
-            answer = await other.answer(0.5)
-    except CheckFailed:  # may not connect, or is not answered
+        at.send(at.message(at.event()))
+        answer = await at.answer(0.5)
+    except (CheckFailed, Unsupported):
         return
     if answer.word == "yes":
         raise at.failed("a message was taken while shutting down", "a refusal", answer.text)

@@ -23,6 +23,7 @@ CATALOGUES: Final = (
     "cbor",
     "delivery",
     "webhook",
+    "answering",
 )
 """Modules of `conformance.mutants`, each with its `MUTANTS`."""
 
