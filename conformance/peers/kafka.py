@@ -49,6 +49,7 @@ class KafkaReader:
             "bootstrap.servers": self.servers,
             "group.id": self.topic,
             "enable.auto.commit": False,
+            "fetch.wait.max.ms": 10,  # a record is waited for each time
         })  # fmt: skip
         self._consumer.assign([TopicPartition(self.topic, 0, 0)])
 
@@ -64,7 +65,7 @@ class KafkaReader:
                 raise CheckFailed(
                     "too few records came", expected=str(count), got=str(len(self.records))
                 )
-            for found in await asyncio.to_thread(self._consumer.consume, 100, 0.2):
+            for found in await asyncio.to_thread(self._consumer.consume, 100, 0.05):
                 self.records.append(_record(found))
         return self.records
 
