@@ -56,6 +56,10 @@ def checks() -> Iterator[Check]:
         "backoff-lists", "each event of a list is repeated on its own", "KN-006 KN-008",
         _each_alone, "repeated alone",
     )  # fmt: skip
+    yield from _about_retry_after()
+
+
+def _about_retry_after() -> Iterator[Check]:
     for form, after in _FORMS.items():
         yield WAITING.check(
             f"retry-after-{form}", f"429 and 503 with Retry-After as {form} hold an event back",

@@ -7,7 +7,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from bindings.binding import Message
-from conformance.check import Check, CheckFailed
+from conformance.check import Check, CheckFailed, Unsupported
 from conformance.checks.delivery.receiving import EVENT, expect_success, request_of
 from conformance.checks.webhook.handshake import ORIGIN, TARGET, asked, options
 from conformance.peers.http_client import HttpClient, Response, post
@@ -213,6 +213,10 @@ async def _too_fast(target: Target) -> None:
 async def _busy(target: Target) -> None:
     target.sink_answers("busy")
     try:
+        async with HttpClient(target.url) as client:
+            client.send(delivery(client.target))
+            if await client.is_silent(0.5):
+                raise Unsupported("no answer comes while the sink is busy")
         response = await send(target, delivery(_place(target)))
     finally:
         target.sink_answers("accept")

@@ -206,8 +206,9 @@ async def _not_followed(status: int, sender: Delivering) -> None:
     answer = Response(status=status, headers=[("Location", "/elsewhere")])
     async with webhook(sender) as one:
         deliveries = Deliveries(one, {"event": answer}, answer, consent())
-        await deliveries.send("event")
-        await deliveries.wait("event")
+        for name in ("first", "event"):
+            await deliveries.send(name)
+            await deliveries.wait(name)
         await deliveries.pass_marker()
         requests = await deliveries.all()
     wrong = [request for request in requests if request.target == "/elsewhere"]
