@@ -114,7 +114,8 @@ def target_plan(
 ) -> list[Part]:
     """Return the parts that judge a foreign gateway by what comes out of it.
 
-    One that takes events over HTTP is judged by how it delivers them, too.
+    One that takes events over HTTP is judged by how it delivers them where `delivery` is chosen by
+    its name: then it has to repeat deliveries, and for all the others it had better not.
     """
     checks = choice.of(all_checks())
     protocols: dict[str, list[str]] = {}
@@ -129,7 +130,7 @@ def target_plan(
         )
         for protocol, found in protocols.items()
     ]
-    for http in protocols.get("http", ())[:1]:
+    for http in protocols.get("http", ())[:1] if "delivery" in choice.bindings else ():
         delivering = [check for check in checks if check.needs == "delivering"]
         through = partial(foreign_delivering, http, observe)
         parts.append(Part(title=f"delivery of {http}", checks=delivering, open=through))

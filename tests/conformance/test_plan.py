@@ -1,6 +1,6 @@
 from conformance.check import Check
 from conformance.codec import BindingCodec, own_codec
-from conformance.plan import Choice, codec_plan, generic_checks, own_plan
+from conformance.plan import Choice, codec_plan, generic_checks, own_plan, target_plan
 
 
 def test_everything_of_a_profile_runs_once():
@@ -66,3 +66,16 @@ def test_a_binding_that_no_vector_knows_gets_the_checks_of_any_binding():
 def test_any_binding_of_ours_is_judged_as_a_stranger_s():
     checks = [check for part in own_plan(Choice(families=["generic"])) for check in part.checks]
     assert {check.binding for check in checks} == set(own_codec().bindings)
+
+
+def test_how_a_foreign_gateway_delivers_is_judged_when_it_is_asked_for():
+    def needs(*bindings):
+        parts = target_plan(
+            ["http://g", "coap://g"], "http://o", Choice(bindings=bindings), is_broker=False
+        )
+        return [{check.needs for check in part.checks} for part in parts]
+
+    assert needs("delivery") == [{"delivering"}]
+    assert needs("knative", "delivery") == [{"target"}, {"delivering"}]
+    assert needs("http") == [{"target"}]
+    assert needs() == [{"target"}, {"target"}]
