@@ -22,6 +22,7 @@ from conformance.check import Check, Needs, Profile
 from conformance.codec import Codec, own_codec
 from conformance.forms import Refused, WireEvent
 from conformance.own.delivering import own_delivering
+from conformance.own.filters import own_filters
 from conformance.own.gateway import own_gateway
 from conformance.own.sending import own_sending
 from conformance.own.source import own_source
@@ -270,6 +271,7 @@ async def _codec() -> AsyncIterator[Codec]:
 _SUBJECTS: Final[Mapping[Needs, Callable[[], AbstractAsyncContextManager[Any]]]] = {
     "codec": _codec,
     "delivering": own_delivering,
+    "filters": own_filters,
     "gateway": own_gateway,
     "sending": own_sending,
 }

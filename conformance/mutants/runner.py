@@ -24,6 +24,7 @@ CATALOGUES: Final = (
     "delivery",
     "webhook",
     "answering",
+    "filters",
 )
 """Modules of `conformance.mutants`, each with its `MUTANTS`."""
 
