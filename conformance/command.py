@@ -3,7 +3,7 @@
 import asyncio
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -15,9 +15,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from conformance.adapter import AdapterCodec, AdapterError
 from conformance.adapters import command_of
 from conformance.check import Profile, Result, Role
-from conformance.codec import codec_of
 from conformance.coverage import coverage
+from conformance.custom import CustomBinding, custom_binding
 from conformance.deviations import NetCodec, checks_of
+from conformance.foreign import NothingArrives
 from conformance.options import (
     Adapter,
     Broker,
@@ -28,9 +29,11 @@ from conformance.options import (
     Only,
     ProfileOption,
     Reports,
+    Requirements,
     Targets,
+    Vectors,
 )
-from conformance.plan import Choice, Part, codec_plan, generic_checks, own_plan, target_plan
+from conformance.plan import Choice, Part, codec_part, codec_plan, own_plan, target_plan
 from conformance.report.files import write, writer_of
 from conformance.report.markdown import coverage_table
 from conformance.report.record import Report
@@ -49,6 +52,8 @@ def run_command(  # noqa: PLR0913 - each is an option of the command line
     target: Targets = None,
     observe: Observe = "http://127.0.0.1:9999",
     broker: Broker = False,
+    vectors: Vectors = None,
+    requirements: Requirements = None,
     profile: ProfileOption = "main",
     family: Family = None,
     only: Only = None,
@@ -61,7 +66,7 @@ def run_command(  # noqa: PLR0913 - each is an option of the command line
     Examples:
       ce-gateway conformance run
       ce-gateway conformance run http kafka --report result.html
-      ce-gateway conformance run binding:my_module:BINDING
+      ce-gateway conformance run binding:my_module:BINDING --vectors my_vectors.json
       ce-gateway conformance run --adapter python-sdk
       ce-gateway conformance run mqtt --target mqtt://host:1883 --observe http://127.0.0.1:9999
     """  # noqa: D301 - \b keeps lines apart
@@ -70,26 +75,40 @@ def run_command(  # noqa: PLR0913 - each is an option of the command line
     places = [name.removeprefix("binding:") for name in names or () if name.startswith("binding:")]
     bindings = [name for name in names or () if not name.startswith("binding:")]
     choice = Choice(profile=profile, bindings=bindings, families=family or (), only=only or ())
+    customs = _customs(places, vectors, requirements, profile)
     if target:
         parts = target_plan(target, observe, choice, is_broker=broker)
     elif adapter is not None:
         parts = _adapter_plan(adapter, choice)
-    elif places:
-        codecs = [codec_of(place) for place in places]
-        parts = [
-            part
-            for codec in codecs
-            for part in codec_plan(codec, choice, list(generic_checks(codec)))
-        ]
+    elif customs:
+        parts = [codec_part(one.codec, choice.of(one.checks)) for one in customs]
     else:
         parts = own_plan(choice)
-    report = judge(parts, profile)
+    report = _judged(parts, profile)
     print_report(report, Console(), every=every)
-    lines = coverage(result.check for result in report.results if result.status != "skipped")
+    ran = [result.check for result in report.results if result.status != "skipped"]
+    lines = coverage(ran) if not customs else [line for one in customs for line in one.covered(ran)]
     for path in reports or ():
         write(path, report, lines)
-    if report.summary.must_failed:
+    for line in (line for one in customs for line in one.told()):
+        typer.echo(line)
+    if report.summary.must_failed or any(one.codec.unwritten for one in customs):
         raise typer.Exit(FAILED)
+
+
+def _customs(
+    places: Sequence[str], vectors: Path | None, requirements: Path | None, profile: Profile
+) -> list[CustomBinding]:
+    """Return the bindings of somebody's own that are to be judged."""
+    if (vectors or requirements) and len(places) != 1:
+        text = "vectors and requirements are those of one binding:MODULE:NAME"
+        raise typer.BadParameter(text)
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))  # as for `python -m`: most are in the current folder
+    try:
+        return [custom_binding(place, vectors, requirements, profile) for place in places]
+    except (ValueError, ImportError, AttributeError) as error:
+        raise typer.BadParameter(str(error), param_hint="binding:MODULE:NAME") from None
 
 
 def _adapter_plan(name: str, choice: Choice) -> list[Part]:
@@ -105,6 +124,15 @@ def _adapter_plan(name: str, choice: Choice) -> list[Part]:
         raise typer.BadParameter(f"the adapter has {has}, not {unknown}", param_hint="NAMES")
     known = codec.deviations
     return codec_plan(NetCodec(codec, known), choice, list(checks_of(codec, known)))
+
+
+def _judged(parts: Iterable[Part], profile: Profile) -> Report:
+    """Run the parts, unless a foreign gateway turns out not to deliver here."""
+    try:
+        return judge(parts, profile)
+    except NothingArrives as nothing:
+        typer.echo(str(nothing), err=True)
+        raise typer.Exit(FAILED) from None
 
 
 def _check_report(path: Path) -> None:

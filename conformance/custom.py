@@ -3,13 +3,13 @@
     CUSTOM = custom_binding("meter.binding:BINDING")
 
 takes the vectors and requirements from `vectors.json` and `requirements.yaml` beside the module, if
-it is in a package and they are there. The checks are those of the suite if the binding has the name
-of one that it knows, else what any binding has to keep to (`conformance.checks.generic`).
+it is in a package and they are there. The checks are those of the suite for the binding's name, if
+it has any, what any binding has to keep to (`conformance.checks.generic`), and the vectors.
 """
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from bindings.event import Event
 from conformance.check import Check, Profile, Unsupported
 from conformance.checks import framing, generic, vectors
 from conformance.codec import BindingCodec, binding_at
+from conformance.coverage import Line, coverage, coverage_of
 from conformance.forms import WireEvent
 from conformance.requirements import Requirement, add_requirements, registry
 from conformance.suite import all_checks, of_profile
@@ -28,6 +29,8 @@ from gateway.delivery import Outcome
 VECTORS: Final = "vectors.json"
 REQUIREMENTS: Final = "requirements.yaml"
 
+_SHARED: Final = ("core", "json")
+"""Groups of the suite's requirements that are everybody's."""
 _EVENT: Final = Event(id="1", source="/s", type="t")
 _FUNCTIONS: Final[Mapping[str, tuple[Any, ...]]] = {
     "split": (b"",),
@@ -50,6 +53,30 @@ class CustomBinding(msgspec.Struct, frozen=True, kw_only=True):
     codec: "CustomCodec"
     checks: Sequence[Check]
     requirements: Sequence[Requirement]
+
+    def covered(self, checks: Iterable[Check]) -> list[Line]:
+        """Return which of its requirements, and of the suite's on its behalf, have `checks`."""
+        checks = list(checks)
+        groups = {*_SHARED, self.codec.name}
+        known = [line for line in coverage(checks) if line.group in groups]
+        return [*known, *coverage_of(self.codec.name, self.requirements, checks)]
+
+    def told(self) -> list[str]:
+        """Return lines for people: what is not written yet, what its requirements lack."""
+        codec = self.codec
+        lines = [
+            f"{codec.title}: {name} is not written yet: {text}"
+            for name, text in codec.unwritten.items()
+        ]
+        covered = coverage_of(codec.name, self.requirements, self.checks)
+        if covered:
+            count = sum(line.state == "checked" for line in covered)
+            lines.append(f"{codec.name}: {count} of {len(covered)} requirements have checks")
+        for line in covered:
+            if line.state != "checked":
+                why = f"not testable: {line.reason}" if line.reason else "has no check"
+                lines.append(f"{codec.name}: {line.requirement.id}: {why}")
+        return lines
 
 
 class CustomCodec(BindingCodec):
@@ -95,7 +122,6 @@ def _unwritten(binding: Binding) -> Iterator[tuple[str, str]]:
 
 def custom_binding(
     place: str,
-    *,
     vectors_file: Path | None = None,
     requirements_file: Path | None = None,
     profile: Profile = "main",
@@ -118,8 +144,7 @@ def custom_binding(
     requirements_file = requirements_file or _beside(place, REQUIREMENTS)
     requirements = [] if requirements_file is None else add_requirements(requirements_file)
     checks = [check for check in all_checks() if check.needs == "codec" and check.binding == name]
-    if not checks:
-        checks = list(generic.checks_for(name))
+    checks += generic.checks_for(name)
     if vectors_file is not None:
         checks += _vector_checks(vectors_file, name)
     return CustomBinding(

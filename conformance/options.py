@@ -48,6 +48,23 @@ Observe = Annotated[
 ]
 Broker = Annotated[bool, typer.Option("--broker", help="The target is a broker: it acknowledges.")]
 Every = Annotated[bool, typer.Option("--all", help="Print every failure.")]
+Vectors = Annotated[
+    Path | None,
+    typer.Option(
+        "--vectors",
+        metavar="FILE",
+        help="Vectors of binding:MODULE:NAME. Default: vectors.json beside the module, "
+        "if it is in a package.",
+    ),
+]
+Requirements = Annotated[
+    Path | None,
+    typer.Option(
+        "--requirements",
+        metavar="FILE",
+        help="The requirements that its vectors name. Default: requirements.yaml beside them.",
+    ),
+]
 Reports = Annotated[
     list[Path] | None,
     typer.Option(

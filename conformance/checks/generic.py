@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from bindings.binding import ContentMode, Message
 from bindings.errors import InvalidEventError
-from conformance.check import Check, CheckFailed
+from conformance.check import Check, CheckFailed, Unsupported
 from conformance.checks.data_lattice import CONTENT_TYPES, DATA, is_malformed
 from conformance.checks.judging import (
     BASE,
@@ -231,6 +231,8 @@ def _judge_any(codec: Codec, place: Carrier, message: Message) -> None:
         return
     except InvalidEventError as error:
         raise failed("brought an event that is none", None, str(error), asked) from error
+    except Unsupported:
+        raise
     except Exception as error:
         raise failed("neither an event nor a refusal", None, repr(error), asked) from error
 
