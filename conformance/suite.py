@@ -19,6 +19,7 @@ FAMILIES: Final = (
     "coap",
     "coap_channels",
     "coap_limits",
+    "coap_endpoints",
     "coap_producer",
     "messages",
     "limits",

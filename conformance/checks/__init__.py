@@ -12,6 +12,7 @@ delivery      what a delivery over HTTP looks like, and what each answer to it m
 coap          the CoAP binding in datagrams
 coap_channels the same on secured channels and connections
 coap_limits   what a CoAP gateway bounds, its settings, discovery
+coap_endpoints what a CoAP gateway knows by its endpoint: repetitions, ids, blocks
 coap_producer what binds producers of CoAP, and what becomes of an event behind a gateway
 generic       what any binding has to keep to, of a stranger too: `checks_for(name)`
 

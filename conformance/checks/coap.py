@@ -7,6 +7,7 @@ port of its own. Those that need a secured channel or a connection are in `coap_
 import base64
 import hashlib
 import json
+import re
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -34,6 +35,8 @@ SINKS: Final[Mapping[str, SinkAnswer]] = {
 ANONYMOUS_SOURCE: Final = "coap://127.0.0.1"
 """The default source of whoever sends from here without credentials."""
 
+_IN_MILLISECONDS: Final = re.compile(r"[^.]+\.[0-9]{3}Z").fullmatch
+"""A time in UTC with three digits behind the seconds."""
 _EMPTY: Final = {"ack": b"\x60\x00", "reset": b"\x70\x00"}
 
 
@@ -295,12 +298,14 @@ def members_of(event: WireEvent) -> dict[str, Any]:
     members = dict(event.attributes)
     if event.data is not None:
         content_type = str(members.get("datacontenttype") or "")
-        if is_json_type(content_type):
-            members["data"] = json.loads(event.data)
-        elif content_type.startswith("text/"):
-            members["data"] = event.data.decode("utf-8", "replace")
-        else:
-            members["data_base64"] = base64.b64encode(event.data).decode()
+        try:
+            if is_json_type(content_type):
+                return members | {"data": json.loads(event.data)}
+            if content_type.startswith("text/"):
+                return members | {"data": event.data.decode()}
+        except ValueError:  # it is not what it says
+            pass
+        members["data_base64"] = base64.b64encode(event.data).decode()
     return members
 
 
@@ -324,14 +329,15 @@ def _matches(value: Any, wanted: Case) -> bool:
     match wanted["match"]:
         case "rfc3339-now":
             due = datetime.now(UTC) + timedelta(seconds=wanted.get("offset_s", 0))
-            return abs(due - datetime.fromisoformat(value)) < timedelta(seconds=20)
+            is_near = abs(due - datetime.fromisoformat(value)) < timedelta(seconds=20)
+            return is_near and ("milliseconds" not in wanted or bool(_IN_MILLISECONDS(value)))
         case "sha256-of-bytes":
             digest = hashlib.sha256(base64.b64decode(value)).hexdigest()
             return bool(digest == wanted["value"])
         case "suffix":
             return len(value) > len(wanted["value"]) and str(value).endswith(wanted["value"])
         case "nonempty" | "unique":
-            return bool(value)
+            return bool(len(value) >= wanted.get("min_length", 1))
         case _:
             return True
 

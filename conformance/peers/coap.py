@@ -133,6 +133,11 @@ class Device:
     ) -> None:
         self._socket.close()
 
+    def turn_to(self, url: str) -> None:
+        """Speak to another gateway of the same family of addresses, from the same port."""
+        at = urlsplit(url)
+        self._socket.connect((at.hostname, at.port))
+
     def send(self, datagram: bytes) -> None:
         """Send a datagram."""
         self._socket.send(datagram)

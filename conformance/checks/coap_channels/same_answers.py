@@ -45,6 +45,7 @@ ADDRESS: Final[Mapping[str, str]] = {
     "SEC-104": "the listing is too long for an address that is not verified",
     "SEC-105": "the diagnostic is too long for an address that is not verified",
     "BLK-103": "the block size is the one of BERT; see `connections`",
+    "BLK-111": "the block size is the one of BERT; see `connections`",
 }
 """Cases with another answer on a connection."""
 
