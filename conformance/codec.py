@@ -158,17 +158,6 @@ def _can_with_database() -> dict[str, Binding]:
     return {"can-dbc": CanBinding(parse_dbc(["\n".join(json.loads(text)["database"])]))}
 
 
-def codec_of(place: str) -> BindingCodec:
-    """Return the codec of `module:NAME`, a Binding in an importable module.
-
-    Raises:
-        ValueError: it is no such place.
-        ImportError, AttributeError: nothing is there.
-    """
-    binding = binding_at(place)
-    return BindingCodec(place, {binding.name: binding})
-
-
 def binding_at(place: str) -> Binding:
     """Return the Binding at `module:NAME`.
 
