@@ -86,6 +86,9 @@ class ForeignTarget:
                     got=str(len(events)),
                 ) from None
 
+    async def asked(self, seconds: float = 5.0) -> None:
+        await self._server.requests(1, seconds)
+
     async def probe(self, observe: str) -> None:
         """Send one event, to see whether anything comes out at all.
 

@@ -56,6 +56,13 @@ class Target(Protocol):
             CheckFailed: fewer came out in time.
         """
 
+    async def asked(self, seconds: float = 5.0) -> None:
+        """Wait until its sink has been asked since `forget`, whatever it answered.
+
+        Raises:
+            CheckFailed: it was not, in time.
+        """
+
     async def drain(self) -> None:
         """Take nothing new; returns when all that was under way has been answered.
 

@@ -143,6 +143,7 @@ async def _judge_held(at: Scene, *, comes_later: bool = True) -> None:
     """Nothing is said; once the sink takes it, it comes and is acknowledged."""
     event = at.event()
     at.send(at.message(event))
+    await at.target.asked()
     answer = await at.talk.said()
     _demand_no_yes(at, answer)
     if answer is not None:

@@ -43,7 +43,7 @@ _RULES: Final = {
     "nats-binary": "NATS-BIN-001 NATS-BIN-002 NATS-BIN-004",
     "nats-structured": "NATS-STR-002",
     "kafka-binary": "KAFKA-BIN-004 KAFKA-KEY-003 KAFKA-MODE-004",
-    "kafka-structured": "KAFKA-KEY-001 KAFKA-MODE-005",
+    "kafka-structured": "KAFKA-KEY-001",
 }
 
 

@@ -91,9 +91,13 @@ class OwnSource:
 
     def forget(self) -> None:
         self._intake.events.clear()
+        self._intake.asked = 0
 
     async def events(self, count: int, seconds: float = 5.0) -> Sequence[WireEvent]:
         return await self._intake.wait(count, seconds)
+
+    async def asked(self, seconds: float = 5.0) -> None:
+        await self._intake.wait_asked(seconds)
 
     async def drain(self) -> None:
         await self._source.drain()
@@ -164,6 +168,7 @@ class ScriptedIntake:
     def __init__(self) -> None:
         self.answer: SinkAnswer = "accept"
         self.events: list[WireEvent] = []
+        self.asked = 0
         self.rejections: list[tuple[str, str]] = []
         self._changed = asyncio.Event()
         self._later: list[asyncio.TimerHandle] = []
@@ -173,6 +178,7 @@ class ScriptedIntake:
 
     def try_submit(self, deliveries: Sequence[Delivery]) -> bool:
         settlement = _SETTLEMENTS[self.answer]
+        self.asked += len(deliveries)
         for delivery in deliveries:
             if self.answer in {"accept", "slow", "hang"}:
                 self.events.extend(WireEvent.of(event) for event in delivery.events)
@@ -196,18 +202,32 @@ class ScriptedIntake:
         Raises:
             CheckFailed: fewer came in time.
         """
-        try:
-            async with asyncio.timeout(seconds):
-                while len(self.events) < count:
-                    self._changed.clear()
-                    await self._changed.wait()
-        except TimeoutError:
+        if not await self._wait_until(lambda: len(self.events) >= count, seconds):
             raise CheckFailed(
                 "too few events came out",
                 expected=f"{count} within {seconds} s",
                 got=str(len(self.events)),
-            ) from None
+            )
         return list(self.events)
+
+    async def wait_asked(self, seconds: float) -> None:
+        """Wait for a delivery, whatever is answered.
+
+        Raises:
+            CheckFailed: none came in time.
+        """
+        if not await self._wait_until(lambda: self.asked > 0, seconds):
+            raise CheckFailed("nothing was handed on", expected=f"within {seconds} s")
+
+    async def _wait_until(self, is_so: Callable[[], bool], seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                while not is_so():
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            return False
+        return True
 
     def cancel(self) -> None:
         """Settle nothing more."""
