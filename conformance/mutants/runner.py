@@ -21,6 +21,7 @@ CATALOGUES: Final = (
     "nats",
     "kafka",
     "cbor",
+    "coap",
     "delivery",
     "webhook",
     "answering",
