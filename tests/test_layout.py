@@ -133,5 +133,9 @@ def test_wheel_holds_the_packages_with_their_data_and_nothing_else(tmp_path):
     names = zipfile.ZipFile(wheel).namelist()
     top = {name.split("/")[0] for name in names}
     assert {name for name in top if not name.endswith(".dist-info")} == set(PACKAGES)
-    data = {"gateway/cesql/grammar.lark", "conformance/vectors/filters.json"}
+    data = {
+        "gateway/cesql/grammar.lark",
+        "conformance/vectors/filters.json",
+        "conformance/skeleton/NAME/binding.py.txt",
+    }
     assert data <= set(names)

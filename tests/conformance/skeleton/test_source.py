@@ -122,16 +122,21 @@ async def test_an_answer_waits_for_the_settlement_and_tells_it(settlement, code,
         assert await reader.readexactly(5) == answer(1, 0)
 
 
+async def send_much(writer):
+    """Send far more than what the system's buffers hold, as long as somebody takes it."""
+    large = frame(2, b'J{"specversion":"1.0","id":"1","source":"/s","type":"t"}'.ljust(65536))
+    for _ in range(1000):
+        writer.write(large)
+        await asyncio.wait_for(writer.drain(), 0.5)
+
+
 async def test_nothing_is_read_while_the_gateway_has_no_room(running):
     intake = RecordingIntake()
     intake.room.clear()
     async with running(intake) as source, station(source) as (reader, writer):
         writer.write(reading(1))
-        large = frame(2, b'J{"specversion":"1.0","id":"1","source":"/s","type":"t"}'.ljust(65536))
-        with pytest.raises(TimeoutError):  # far beyond what the system's buffers hold
-            for _ in range(1000):
-                writer.write(large)
-                await asyncio.wait_for(writer.drain(), 0.5)
+        with pytest.raises(TimeoutError):
+            await send_much(writer)
         assert intake.deliveries == []
         intake.room.set()
         assert await reader.readexactly(5) == answer(1, 0)
