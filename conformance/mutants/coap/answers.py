@@ -197,12 +197,7 @@ def come_back_at_once(patch: Patch) -> None:
 @MUTANTS.wrong("CODE-009")
 def quotes_what_is_wrong(patch: Patch) -> None:
     """A diagnostic quotes values of the event."""
-
-    def wrong(right: Any, self: Any, code: int, more: Any = (), diagnostic: str = "") -> Any:
-        return right(self, code, more, diagnostic)
-
     around(patch, requests, "diagnostic", lambda _, error: str(error)[:64])
-    around(patch, Exchange, "answer", wrong)
 
 
 @MUTANTS.wrong("CODE-008")
