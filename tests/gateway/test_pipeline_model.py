@@ -107,13 +107,13 @@ class Sink:
                 for _ in range(self.turns):
                     await asyncio.sleep(0)
             except asyncio.CancelledError:
-                if self.world.on_cancel == "swallow":
-                    return [
-                        Failure(n, Outcome.RELEASED, Reason.SINK_DOWN) for n in range(len(events))
-                    ]
+                if self.world.on_cancel == "pass":
+                    raise
+                for event in events:  # it says, or it means, that it has none of them
+                    self.note(route, event, Outcome.RELEASED)
                 if self.world.on_cancel == "raise":
                     raise RuntimeError("cancelled") from None
-                raise
+                return [Failure(n, Outcome.RELEASED, Reason.SINK_DOWN) for n in range(len(events))]
             return self.answer(route, events)
         finally:
             self.under_way[way] -= keys
