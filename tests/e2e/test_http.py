@@ -246,7 +246,8 @@ def fastapi_server():
         return {"ok": True}
 
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, log_level="warning", timeout_keep_alive=1, limit_max_requests=None)
+    # Its own way of logging would stay for the tests that come after this one.
+    config = uvicorn.Config(app, log_config=None, timeout_keep_alive=1, limit_max_requests=None)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
