@@ -1,5 +1,8 @@
 """The registry: every rule with its level, the texts it stands in, and reasons for the rest."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from conformance.requirements import profiles_of, registry, strongest, untestable
@@ -33,3 +36,16 @@ def test_what_is_untestable_exists_and_has_a_reason():
     for id_, reason in untestable().items():
         assert id_ in registry(), id_
         assert len(reason) > 20, id_
+
+
+def test_what_a_gateway_owes_stands_in_its_document_too():
+    text = (Path(__file__).parents[2] / "docs/conformance/gateway.md").read_text()
+    section, found = "", {}
+    for line in text.splitlines():
+        if heading := re.match(r"## (\d)", line):
+            section = heading[1]
+        if rule := re.match(r"- \*\*(GW-[A-Z]+-\d{3})\*\* (.*)", line):
+            found[rule[1]] = (section, rule[2])
+    rules = [rule for rule in registry().values() if rule.id.startswith("GW-")]
+    assert found == {rule.id: (rule.section, rule.text.strip()) for rule in rules}
+    assert all(rule.keyword in rule.text for rule in rules)

@@ -1,0 +1,120 @@
+"""A foreign gateway: here a few lines that hand on what they get, more or less."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+
+from bindings.binding import Message
+from conformance.check import CheckFailed, Unsupported
+from conformance.foreign import NothingArrives, foreign_delivering, foreign_target, protocol_of
+from conformance.forms import WireEvent
+from conformance.peers.http_client import HttpClient, post
+from conformance.peers.http_server import HttpServer
+from conformance.target import Response
+
+EVENT = [("ce-specversion", "1.0"), ("ce-id", "1"), ("ce-source", "/s"), ("ce-type", "t")]
+
+
+@asynccontextmanager
+async def relay(observe, change=lambda body: body):
+    """Hand each request on as it is, and answer what its sink answered."""
+
+    async def serve(reader, writer):
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+            request = head + await reader.readexactly(length)
+            async with HttpClient(observe) as sink:
+                sink.send(change(request))
+                response = await sink.receive()
+            writer.write(b"HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n" % response.status)
+            await writer.drain()
+        except (EOFError, CheckFailed):
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+
+
+@pytest.fixture
+async def observe():
+    async with HttpServer() as server:  # only to have a free port
+        return server.url
+
+
+async def send(url, *headers):
+    async with HttpClient(url) as client:
+        client.send(post(Message(b"x", "text/plain", [*EVENT, *headers])))
+        return (await client.receive()).status
+
+
+def test_the_protocol_is_that_of_the_scheme():
+    schemes = ["coaps+tcp://h", "mqtts://h", "https://h", "nats://h", "coap://h"]
+    assert [protocol_of(url) for url in schemes] == ["coap", "mqtt", "http", "nats", "coap"]
+
+
+async def test_what_its_sink_took_are_the_events(observe):
+    async with relay(observe) as url, foreign_target([url], observe) as target:
+        assert target.protocol == "http"
+        assert await target.events(0) == []  # the probe is forgotten
+        target.sink_answers("down")
+        assert await send(url) == 503
+        await target.asked()
+        assert await target.events(0) == []
+        target.sink_answers("accept")
+        assert await send(url) == 202
+        (event,) = await target.events(1)
+        assert event == WireEvent(
+            {**{k[3:]: v for k, v in EVENT}, "datacontenttype": "text/plain"}, b"x"
+        )
+        with pytest.raises(CheckFailed, match="too few events came out"):
+            await target.events(2, 0.01)
+
+
+async def test_nothing_can_be_set_there(observe):
+    async with relay(observe) as url, foreign_target([url], observe) as target:
+        with pytest.raises(Unsupported):
+            target.variant(limits={})
+        with pytest.raises(Unsupported):
+            await target.drain()
+
+
+async def test_what_is_no_event_is_the_gateway_s_failure(observe):
+    def twice(request):
+        return request.replace(b"ce-type: t\r\n", b"ce-type: t\r\nce-type: t\r\n")
+
+    async with relay(observe, twice) as url, foreign_target([url], observe) as target:
+        await send(url)
+        with pytest.raises(CheckFailed, match="no CloudEvent"):
+            await target.events(1)
+
+
+async def test_nothing_that_comes_out_is_told(observe, monkeypatch):
+    monkeypatch.setattr("conformance.foreign.PROBE_SECONDS", 0.05)
+    async with HttpServer() as elsewhere:
+        with pytest.raises(NothingArrives, match=r"is the gateway set up to deliver there\?"):
+            async with foreign_target([elsewhere.url], observe):
+                pass
+
+
+async def test_an_address_that_is_taken_is_told():
+    async with HttpServer() as server:
+        with pytest.raises(NothingArrives, match="can't listen at"):
+            async with foreign_target(["http://127.0.0.1:1"], server.url):
+                pass
+
+
+async def test_its_deliveries_are_answered_by_a_script(observe):
+    async with relay(observe) as url, foreign_delivering(url, observe) as delivering:
+        delivering.answer(lambda _: Response(status=503))
+        await delivering.send(WireEvent({k[3:]: v for k, v in EVENT}))
+        (request,) = await delivering.requests(1)
+        assert request.header("content-type") == "application/cloudevents+json"
+        delivering.forget()
+        assert await delivering.requests(0) == []
+        with pytest.raises(Unsupported):
+            delivering.variant(sink={})
