@@ -5,8 +5,8 @@ record (`config_type`, a subclass of `gateway.config.SourceConfig` or `SinkConfi
 the entry-point groups `cloudevents_gateway.sources` and `cloudevents_gateway.sinks`.
 """
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from bindings.event import Event
 from gateway.config.records import SinkConfig, SourceConfig
@@ -92,3 +92,11 @@ class Sink(Protocol):
 
     async def close(self) -> None:
         """Give up every resource."""
+
+
+@runtime_checkable
+class ResumingSink(Protocol):
+    """A sink that may learn by itself that it can take events again."""
+
+    def on_resumed(self, callback: Callable[[], None]) -> None:
+        """Call `callback` each time: what was released goes now, whatever `retry_after` said."""

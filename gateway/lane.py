@@ -19,7 +19,7 @@ import msgspec
 
 from bindings.event import Event
 from gateway.delivery import ACCEPTED, DRAINING, Delivery, Failure, Outcome, Reason, Settlement
-from gateway.interfaces import Sink
+from gateway.interfaces import ResumingSink, Sink
 from gateway.metrics import RouteMetrics, SinkMetrics
 from gateway.retry import RetryPolicy
 from gateway.tasks import Tasks
@@ -90,10 +90,13 @@ class Lane:
         self._idle: deque[asyncio.Future[None]] = deque()
         self._healthy = True
         self._lines = Throttle()
+        self._resumed = 0
         self._closed = False
 
     def start(self) -> None:
         """Start the workers."""
+        if isinstance(self._target.sink, ResumingSink):
+            self._target.sink.on_resumed(self._resume)
         for number in range(WORKERS):
             self._tasks.start(self._work(), f"worker {number}")
 
@@ -126,6 +129,7 @@ class Lane:
         left = [*self._ready, *waiting]
         self._ready.clear()
         self._behind.clear()
+        self._parked.clear()
         for delivery in left:
             self._finish(delivery, DRAINING)
 
@@ -140,7 +144,7 @@ class Lane:
                 await idle
                 continue
             self._wake()  # what is left is another worker's
-            started = time.monotonic()
+            started, resumed = time.monotonic(), self._resumed
             try:
                 failures = await self._send([delivery.events[0] for delivery in batch])
             except asyncio.CancelledError:
@@ -148,6 +152,8 @@ class Lane:
                 raise
             self._sink_metrics.seconds.observe(time.monotonic() - started, len(batch))
             self._settle(batch, keys, failures)
+            if resumed != self._resumed:  # after these were released
+                self._unpark(math.inf)
 
     def _take(self) -> tuple[list[Delivery], set[str]]:
         ready, behind = self._ready, self._behind
@@ -275,12 +281,19 @@ class Lane:
             self._timer.cancel()
             self._timer = None
         if self._parked and not self._closed:
-            self._timer = asyncio.get_running_loop().call_at(self._parked[0][0], self._unpark)
+            self._timer = asyncio.get_running_loop().call_at(self._parked[0][0], self._on_timer)
 
-    def _unpark(self) -> None:
-        self._timer = None
-        now = asyncio.get_running_loop().time()
-        while self._parked and self._parked[0][0] <= now + 0.001:
+    def _on_timer(self) -> None:
+        self._unpark(asyncio.get_running_loop().time() + 0.001)
+
+    def _resume(self) -> None:
+        """Try again what waits for its retry: the sink says that it can take it."""
+        self._resumed += 1
+        self._unpark(math.inf)
+
+    def _unpark(self, now: float) -> None:
+        """End the waits that are due."""
+        while self._parked and self._parked[0][0] <= now:
             key = heapq.heappop(self._parked)[2]
             self._ready.extendleft(reversed(self._behind.pop(key)))
         self._set_timer()

@@ -352,3 +352,57 @@ async def test_what_one_list_does_not_hold_is_sent_at_the_same_time_by_another_w
     assert [len(events) for events in sink.lists] == [MAX_LIST, 1]
     sink.gate.set()
     await answers.count(MAX_LIST + 1)
+
+
+class ResumingSink(ScriptedSink):
+    """A sink that learns by itself that it can take events again."""
+
+    def __init__(self, script):
+        super().__init__(script)
+        self.callbacks = []
+
+    def on_resumed(self, callback):
+        self.callbacks.append(callback)
+
+    def resume(self):
+        self.script = lambda _: None
+        for callback in self.callbacks:
+            callback()
+
+
+@pytest.mark.parametrize("while_it_answers", [False, True])
+async def test_a_sink_that_can_take_events_again_ends_the_wait_for_a_retry(lanes, while_it_answers):
+    later = Failure(0, Outcome.RELEASED, Reason.SINK_DOWN, retry_after=500.0)
+    sink, answers = ResumingSink(lambda _: later), Answers()
+    lane = lanes(sink)
+    if while_it_answers:
+        sink.gate.clear()
+    lane.put([answers.delivery(make_event(n)) for n in (1, 2)])
+    lane.put([answers.delivery(make_event(3, source="/other"))])
+    await sink.called.wait()
+    if while_it_answers:
+        sink.gate.set()
+        sink.script = lambda _: sink.resume() or later  # known, and the answer not yet read
+    else:
+        async with asyncio.timeout(10):
+            while len(lane._parked) < 2:
+                await asyncio.sleep(0)
+        sink.resume()
+    async with asyncio.timeout(10):
+        await answers.count(3)
+    assert {answer.outcome for answer in answers.by_id.values()} == {Outcome.ACCEPTED}
+    assert [event.id for event in sink.taken if event.source != "/other"] == ["1", "2"]
+
+
+async def test_a_closed_lane_does_not_care_that_its_sink_can_take_events_again(lanes):
+    later = Failure(0, Outcome.RELEASED, Reason.SINK_DOWN, retry_after=500.0)
+    sink, answers = ResumingSink(lambda _: later), Answers()
+    lane = lanes(sink)
+    lane.put([answers.delivery(make_event(1))])
+    async with asyncio.timeout(10):
+        while not lane._parked:
+            await asyncio.sleep(0)
+    await lane.close()
+    sink.resume()
+    assert answers.by_id["1"].reason is Reason.DRAINING
+    assert sink.taken == []

@@ -12,7 +12,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import ClassVar
 
@@ -91,6 +91,7 @@ class HttpSink:
         self._target: Target | None = None
         self._pool: Pool | None = None
         self._webhook: Webhook | None = None
+        self._on_resumed: list[Callable[[], None]] = []
         self._jobs: deque[Job] = deque()
         self._ready = 0
         self._timeout = config.timeout
@@ -129,6 +130,9 @@ class HttpSink:
             if not job.done.done() or job.done.cancelled():
                 self._give_up(job)
         return sorted(job.failures, key=lambda failure: failure.position)
+
+    def on_resumed(self, callback: Callable[[], None]) -> None:
+        self._on_resumed.append(callback)
 
     async def close(self) -> None:
         if self._pool is not None:
@@ -194,6 +198,11 @@ class HttpSink:
         """Send what may be sent, fail what may not: the receiver's consent has changed."""
         if self._ready and self._pool is not None:
             self._pool.wake()
+
+    def resume(self) -> None:
+        """Ask for the events that were released for want of consent: it has come."""
+        for callback in self._on_resumed:
+            callback()
 
     def _allowed(self, webhook: Webhook) -> int:
         """Return how many requests may go now; fails what the receiver does not want."""

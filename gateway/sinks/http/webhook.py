@@ -45,6 +45,9 @@ class Owner(Protocol):
     def fail(self, answer: Answer) -> None:
         """Fail all that waits: the receiver does not answer."""
 
+    def resume(self) -> None:
+        """Ask for what was released for want of consent."""
+
 
 def parse_rate(text: str) -> int | None:
     """Return the requests per minute of `WebHook-Allowed-Rate`; None is no limit.
@@ -220,8 +223,11 @@ class Webhook:
         self._pace.limit(rate)
         self._granted_at = now
         self._granted_until = now + self._config.valid_for
-        self._refusal = None
         self._say(f"has consent to {'any number of' if rate is None else rate} requests a minute")
+        # Consent says nothing of Retry-After.
+        if self._refusal is not None and self._refusal.reason is not Reason.SINK_BUSY:
+            self._refusal, self._refused_until = None, _NEVER
+            self._owner.resume()
 
     def observe(self, answer: Answer) -> None:
         """Note what the answer to a delivery says about those to come."""

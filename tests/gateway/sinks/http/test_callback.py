@@ -10,10 +10,17 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from bindings.event import Event
+from gateway.delivery import Outcome, Reason
+from gateway.lane import Lane, Target
+from gateway.metrics import RouteMetrics, SinkMetrics
+from gateway.retry import RetryPolicy
 from gateway.sinks.http import HttpSink, HttpSinkConfig, callback
 from tests.gateway.scripted_http import OK, Script, answer
+from tests.helpers import Answers
 
 NO_CONSENT = answer(200, b"Allow: POST")
+CONSENT = answer(200, b"WebHook-Allowed-Origin: gw.example.com", b"WebHook-Allowed-Rate: *")
+TOO_MANY = answer(429, b"Retry-After: 100")
 
 
 @pytest.fixture
@@ -72,10 +79,10 @@ def request(url, *fields, method="GET"):
     return "\r\n".join([*lines, "", ""]).encode()
 
 
-async def asked(sink, receiver):
+async def asked(sink, receiver, request=-1):
     """Let the sink ask; returns the callback's address that it gave."""
     assert await sink.send([event(1)]) != []
-    return receiver.requests[-1].fields["webhook-request-callback"]
+    return receiver.requests[request].fields["webhook-request-callback"]
 
 
 # WH-VAL-004, WH-VAL-007
@@ -252,3 +259,50 @@ async def test_closing_closes_the_port_and_the_connections(start, caplog):
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection("127.0.0.1", port)
     assert caplog.text == ""
+
+
+async def test_what_was_refused_goes_at_once_when_consent_comes(receiver, start):
+    sink = await start()
+    answers = Answers()
+    lane = Lane(
+        Target(name="out", sink=sink, address="http://sink/"),
+        RetryPolicy(retry=1),
+        timeout=None,
+        dead_letters=None,
+        metrics=(SinkMetrics(), RouteMetrics()),
+        on_done=lambda _: None,
+    )
+    lane.start()
+    lane.put([answers.delivery(event(n)) for n in range(3)])
+    await receiver.wait_for(1)
+    async with asyncio.timeout(10):
+        while not lane._parked:
+            await asyncio.sleep(0)
+    url = receiver.requests[0].fields["webhook-request-callback"]
+    await call(sink, request(url))
+    async with asyncio.timeout(10):
+        await answers.count(3)
+    assert {answer.outcome for answer in answers.by_id.values()} == {Outcome.ACCEPTED}
+    await lane.close()
+
+
+async def test_a_late_callback_does_not_shorten_retry_after(receiver, start):
+    receiver.reply = lambda r: CONSENT if r.line.startswith("OPTIONS") else TOO_MANY
+    sink = await start()
+    url = await asked(sink, receiver, request=0)
+    await call(sink, request(url))
+    (failure,) = await sink.send([event(2)])
+    assert failure.reason is Reason.SINK_BUSY
+    assert failure.retry_after > 90
+    assert len(receiver.requests) == 2
+
+
+async def test_retry_after_counts_although_there_was_no_consent_before(receiver, start):
+    sink = await start()
+    url = await asked(sink, receiver)
+    await call(sink, request(url))
+    receiver.reply = lambda _: answer(429, b"Retry-After: 30")
+    assert await sink.send([event(2)]) != []
+    (failure,) = await sink.send([event(3)])
+    assert 20 < failure.retry_after <= 30
+    assert len(receiver.requests) == 2
