@@ -14,9 +14,18 @@ coap_channels the same on secured channels and connections
 coap_limits   what a CoAP gateway bounds, its settings, discovery
 coap_endpoints what a CoAP gateway knows by its endpoint: repetitions, ids, blocks
 coap_producer what binds producers of CoAP, and what becomes of an event behind a gateway
+messages      messages to a live gateway over HTTP, MQTT, NATS: the events, or a refusal
+limits        64 KiB of data or attributes, and what is above the limit
+robustness    bytes that are not the protocol, and requests in one write
+redelivery    what comes again has the same id; QoS 2; the order of PUBACKs
+acknowledgement when a gateway answers, and what, by what its sink does
+drain         a gateway that shuts down
+through_gateway each way in and each way out of a whole gateway
 generic       what any binding has to keep to, of a stranger too: `checks_for(name)`
 
 deliveries    events put into a sender, and its deliveries answered event by event
 judging       how the families above put a question and judge the answer
+live          what the families over the wire share: a device in a scene with a gateway
+telling       events that show what gets lost or invented
 coap_live     what checks of the CoAP binding that are no data share
 """
