@@ -27,6 +27,7 @@ FAMILIES: Final = (
     "redelivery",
     "acknowledgement",
     "drain",
+    "secured",
     "through_gateway",
     "webhook",
     "delivery",

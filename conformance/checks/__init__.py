@@ -20,6 +20,7 @@ robustness    bytes that are not the protocol, and requests in one write
 redelivery    what comes again has the same id; QoS 2; the order of PUBACKs
 acknowledgement when a gateway answers, and what, by what its sink does
 drain         a gateway that shuts down
+secured       TLS below HTTP and MQTT
 through_gateway each way in and each way out of a whole gateway
 generic       what any binding has to keep to, of a stranger too: `checks_for(name)`
 

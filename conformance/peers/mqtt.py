@@ -5,6 +5,7 @@ takes answers apart.
 """
 
 import asyncio
+import ssl
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Final, Self
@@ -120,19 +121,26 @@ class MqttClient:
     Args:
         url: `mqtt://user:password@host:port`.
         version: 5 or 4 (which is 3.1.1).
+        tls: how `mqtts` is spoken.
     """
 
-    def __init__(self, url: str, version: int = 5) -> None:
+    def __init__(self, url: str, version: int = 5, tls: ssl.SSLContext | None = None) -> None:
         at = urlsplit(url)
+        self._tls = tls or (ssl.create_default_context() if at.scheme == "mqtts" else None)
         self._login: tuple[str, ...] = ()
         if at.username is not None:
             self._login = (unquote(at.username), unquote(at.password or ""))
-        self._host, self._port = at.hostname or "127.0.0.1", at.port or 1883
+        self._host, self._port = (
+            at.hostname or "127.0.0.1",
+            at.port or (8883 if self._tls else 1883),
+        )
         self.version = version
 
     async def __aenter__(self) -> Self:
         try:
-            self._reader, self._writer = await asyncio.open_connection(self._host, self._port)
+            self._reader, self._writer = await asyncio.open_connection(
+                self._host, self._port, ssl=self._tls
+            )
         except OSError as error:
             raise CheckFailed("nobody listens there", got=str(error)) from error
         return self
