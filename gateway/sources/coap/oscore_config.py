@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from gateway.config.records import Record
+from gateway.sources.coap.claims import Claims
 
 _LEAST_SECRET_BYTES: Final = 16
 
@@ -74,9 +75,7 @@ class OscoreContext(Record):
     )
     master_salt: Hex = Field(b"", description="hexadecimal")
     algorithm: Algorithm = Field("AES-CCM-16-64-128", description="AEAD algorithm (RFC 9053)")
-    may_speak_for: list[str] = Field(
-        [], description="sources besides its own that it may use, with what is below them"
-    )
+    may_speak_for: Claims = Field([])
 
     @field_validator("master_secret")
     @classmethod

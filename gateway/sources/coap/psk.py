@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Self
 
-from pydantic import Field, SecretStr, StringConstraints, field_validator, model_validator
+from pydantic import Field, SecretStr, StringConstraints, model_validator
 
 from bindings.coap import Identity
 from gateway.config.records import Record
+from gateway.sources.coap.claims import Claims
 
 _MAX_KEY_BYTES = 32
 """What mbedtls takes, as it is built for Python."""
@@ -24,19 +25,7 @@ class PreSharedKey(Record):
     label: Annotated[str, StringConstraints(min_length=1)] | None = Field(
         None, description="the name of the device in its source, /devices/LABEL; default: identity"
     )
-    may_speak_for: list[Annotated[str, StringConstraints(min_length=1)]] = Field(
-        [],
-        description="sources that it may use besides its own, each with what is below it; "
-        "for devices that speak for others",
-    )
-
-    @field_validator("may_speak_for")
-    @classmethod
-    def _are_whole_segments(cls, sources: list[str]) -> list[str]:
-        for source in sources:
-            if source.endswith(("/", "#", "*")):
-                raise ValueError(f"{source!r}: /plant also allows /plant/a and /plant#a")
-        return sources
+    may_speak_for: Claims = Field([])
 
     @model_validator(mode="after")
     def _has_a_key(self) -> Self:

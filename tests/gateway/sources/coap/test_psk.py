@@ -33,8 +33,6 @@ def test_a_key_is_text_or_hexadecimal(key, octets):
         ({"key": "x" * 33}, "has 33 bytes"),
         ({"key_hex": "0g"}, "no hexadecimal number"),
         ({"key": "a", "label": ""}, "label"),
-        ({"key": "a", "may_speak_for": ["/plant/"]}, "/plant also allows"),
-        ({"key": "a", "may_speak_for": [""]}, "may_speak_for"),
     ],
 )
 def test_a_key_that_cant_be_used_is_refused(key, words):
