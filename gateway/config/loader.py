@@ -1,6 +1,6 @@
 """From the file to the record: parse, validate, cross-check; every problem is reported at once."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from itertools import count
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
@@ -97,6 +97,7 @@ class _Reader:
         self._check_routes()
         if config is not None:
             self._check_listeners(sources, config.admin.listen)
+        self._check_counted_keys(sources)
         dead_letter_sinks = self._dead_letter_sinks()
         if config is None or self._document.problems:
             return None
@@ -232,6 +233,18 @@ class _Reader:
                 if is_udp == other_is_udp and address.overlaps(other):
                     self._report(keys, f"{path_text(other_keys)} is {other} too")
                     break
+
+    def _check_counted_keys(self, sources: Mapping[str, AdapterConfig]) -> None:
+        """Report a key that two sources would use the same nonces with."""
+        taken: dict[Hashable, Keys] = {}
+        for name, source in sources.items():
+            for keys, counted in source.counted_keys() if isinstance(source, SourceConfig) else ():
+                here: Keys = ("sources", name, *keys)
+                other = next((taken[key] for key in counted if key in taken), None)
+                if other is not None:
+                    text = "keys that count messages belong to one source"
+                    self._report(here, f"shares a key with {path_text(other)}; {text}")
+                taken.update(dict.fromkeys(counted, here))
 
     def _check_names(self, group: AdapterGroup, keys: Keys, names: object) -> None:
         known = _table(self._root.get(group))

@@ -5,6 +5,7 @@ One record per table of the file; unknown keys are errors. An adapter subclasses
 """
 
 import re
+from collections.abc import Collection, Hashable, Iterable
 from pathlib import Path
 from typing import Annotated, ClassVar, NamedTuple, Self
 
@@ -20,6 +21,7 @@ from pydantic import (
 )
 
 from bindings.wrap import Wrapper
+from gateway.config.problems import Keys
 
 _DURATION = re.compile(
     r"P(?:(?P<weeks>\d+(?:\.\d+)?)W)?(?:(?P<days>\d+(?:\.\d+)?)D)?"
@@ -239,6 +241,13 @@ class SourceConfig(AdapterConfig):
     event: EventTemplate | None = Field(
         default=None, description="how to wrap a message that is no CloudEvent"
     )
+
+    def counted_keys(self) -> Iterable[tuple[Keys, Collection[Hashable]]]:
+        """Yield cryptographic keys of which no nonce may be used twice, and where they stand.
+
+        Two sources count on their own, so no such key may be in both.
+        """
+        return ()
 
 
 class SinkConfig(AdapterConfig):

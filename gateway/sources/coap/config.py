@@ -1,12 +1,13 @@
 """The CoAP source's table in the configuration."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from typing import ClassVar, Final, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from bindings.errors import InvalidEventError
 from bindings.wrap import Template
+from gateway.config.problems import Keys
 from gateway.config.records import (
     Address,
     Duration,
@@ -203,7 +204,7 @@ class CoapSourceConfig(SourceConfig):
     oscore: OscoreContexts = Field(
         [],
         description="security contexts of OSCORE (RFC 8613), one for each device; each belongs to "
-        "one gateway, and to a host whose clock does not go back while the gateway is down",
+        "one source of one gateway, and to a host whose clock does not go back from start to start",
     )
     receive_buffer_bytes: Size = Field(
         4 * 2**20,
@@ -214,6 +215,10 @@ class CoapSourceConfig(SourceConfig):
     def has_streams(self) -> bool:
         """Whether it listens for connections of any kind."""
         return any((self.listen_tcp, self.listen_tls, self.listen_ws, self.listen_wss))
+
+    def counted_keys(self) -> Iterable[tuple[Keys, Collection[Hashable]]]:
+        for position, context in enumerate(self.oscore):
+            yield ("oscore", position), context.keys
 
     @field_validator("routes")
     @classmethod

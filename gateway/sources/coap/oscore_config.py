@@ -1,7 +1,7 @@
 """The security contexts of OSCORE (RFC 8613) in the CoAP source's table."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Annotated, Final, Literal, get_args
 
 from pydantic import (
@@ -97,6 +97,12 @@ class OscoreContext(Record):
         """The master secret."""
         return parse_hex(self.master_secret.get_secret_value())
 
+    @property
+    def keys(self) -> list[Hashable]:
+        """What our sender key and the device's are derived from (RFC 8613 3.2.1)."""
+        shared = (self.secret, self.master_salt, self.id_context)
+        return [(*shared, self.sender_id), (*shared, self.recipient_id)]
+
 
 def _tell_apart(contexts: Sequence[OscoreContext]) -> Sequence[OscoreContext]:
     """Check that a request has one context, and that no key belongs to two (RFC 8613 3.3).
@@ -105,18 +111,14 @@ def _tell_apart(contexts: Sequence[OscoreContext]) -> Sequence[OscoreContext]:
         ValueError: two contexts can't be told apart.
     """
     names = Counter((context.recipient_id, context.id_context) for context in contexts)
-    keys = Counter(
-        (context.secret, context.master_salt, context.id_context, own)
-        for context in contexts
-        for own in (context.sender_id, context.recipient_id)
-    )
+    keys = Counter(key for context in contexts for key in context.keys)
     for context in contexts:
         if names[context.recipient_id, context.id_context] > 1:
             raise ValueError(
                 f"{context.label}: another context has the same recipient_id and id_context"
             )
-        for own in (context.sender_id, context.recipient_id):
-            if keys[context.secret, context.master_salt, context.id_context, own] > 1:
+        for own, key in zip((context.sender_id, context.recipient_id), context.keys, strict=True):
+            if keys[key] > 1:
                 raise ValueError(
                     f"{context.label}: id '{own.hex()}' stands twice with the same master_secret, "
                     "master_salt and id_context; both sides' ids have to differ"

@@ -385,6 +385,34 @@ def test_an_address_that_two_listeners_name_is_told_beforehand():
     ]
 
 
+CONTEXT = """\
+        sources:
+          one:
+            protocol: coap
+            listen: 127.0.0.1:0
+            oscore: [{label: a, sender_id: "01", recipient_id: "02", master_secret: %s}]
+          two:
+            protocol: coap
+            listen: 127.0.0.1:0
+            oscore:
+              - {label: b, sender_id: "04", recipient_id: "05", master_secret: %s}
+              - {label: c, sender_id: "%s", recipient_id: "%s", master_secret: %s}
+        sinks: {out: {protocol: log}}
+        routes: [{to: [out]}]
+        """
+
+
+@pytest.mark.parametrize("ids", [("01", "02"), ("02", "01"), ("01", "03"), ("03", "02")])
+def test_a_key_that_counts_messages_belongs_to_one_source(ids):
+    first, second = "'" + "0a" * 16 + "'", "'" + "0b" * 16 + "'"
+    (problem,) = wrong(CONTEXT % (first, second, *ids, first))
+    assert problem == (
+        "11:9: sources.two.oscore[1]: shares a key with sources.one.oscore[0]; "
+        "keys that count messages belong to one source"
+    )
+    assert load(dedent(CONTEXT % (first, second, *ids, "'" + "0c" * 16 + "'")), {}).sources
+
+
 def test_every_address_takes_a_port_from_all_of_them():
     assert wrong(RIGHT.replace("127.0.0.1:0", "0.0.0.0:8081")) == [
         "1:41: sources.web.listen: admin.listen is 127.0.0.1:8081 too"
