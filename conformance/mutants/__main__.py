@@ -22,7 +22,7 @@ def main(
     catalogue: Annotated[
         bool, typer.Option("--catalogue", help=f"Print {report.DOCUMENT} and try none.")
     ] = False,
-    processes: Annotated[int, typer.Option(min=1, help="How many are tried at a time.")] = 2,
+    processes: Annotated[int, typer.Option(min=1, help="How many are tried at a time.")] = 3,
 ) -> None:
     """Try every mutant; exit code 1 if one survives or is broken."""
     mutants = [

@@ -10,7 +10,7 @@ wrong, its name is the mutant's id.
 import functools
 import gc
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
@@ -25,7 +25,8 @@ from conformance.own.delivering import own_delivering
 from conformance.own.filters import own_filters
 from conformance.own.gateway import own_gateway
 from conformance.own.sending import own_sending
-from conformance.own.source import own_source
+from conformance.own.source import ScriptedIntake, own_source
+from conformance.peers.http_server import HttpServer
 
 Decode = Callable[[Message], Sequence[WireEvent]]
 Encode = Callable[[WireEvent, ContentMode], Message]
@@ -37,6 +38,7 @@ WrongProduct = Callable[["Patch"], None]
 """Replaces attributes of the product."""
 
 _PRODUCT: Final = ("bindings", "gateway")
+_SECONDS: Final = 1.5
 _Wrong = TypeVar("_Wrong", bound=Callable[..., Any])
 
 
@@ -195,11 +197,19 @@ class Patch:
 
 def forget() -> None:
     """Empty every memory of the product."""
-    for found in gc.get_objects():
-        if isinstance(found, functools._lru_cache_wrapper) and str(  # noqa: SLF001 - no public name
-            found.__module__
-        ).startswith(_PRODUCT):
-            found.cache_clear()
+    for memory in memories():
+        memory.cache_clear()
+
+
+@functools.cache
+def memories() -> Sequence["functools._lru_cache_wrapper[Any]"]:
+    """Return the memories of the product, as far as it is imported when first asked."""
+    return [
+        found
+        for found in gc.get_objects()
+        if isinstance(found, functools._lru_cache_wrapper)  # noqa: SLF001 - it has no public name
+        and str(found.__module__).startswith(_PRODUCT)
+    ]
 
 
 class MutantCodec:
@@ -251,13 +261,32 @@ async def opened(mutant: Mutant) -> AsyncIterator[Any]:
     with Patch() as patch:
         if mutant.apply is not None:
             mutant.apply(patch)
-        async with subject_of(mutant) as subject:
+        async with unpatched(mutant) as subject:
             is_codec = mutant.decode is not None or mutant.encode is not None
             yield MutantCodec(subject, mutant) if is_codec else subject
 
 
-def subject_of(mutant: Mutant) -> AbstractAsyncContextManager[Any]:
-    """Open what the mutant is a mutant of, while the context lasts."""
+@asynccontextmanager
+async def unpatched(mutant: Mutant) -> AsyncIterator[Any]:
+    """Open what the mutant is a mutant of, while the context lasts.
+
+    Checks wait less long there for what does not come: what comes does so at once.
+    """
+    with Patch() as patch:
+        for holder, name in ((HttpServer, "requests"), (ScriptedIntake, "wait")):
+            patch(holder, name, _impatient(getattr(holder, name)))
+        async with _subject(mutant) as subject:
+            yield subject
+
+
+def _impatient(wait: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    def wait_less(self: Any, count: int, seconds: float = _SECONDS) -> Awaitable[Any]:
+        return wait(self, count, min(seconds, _SECONDS))
+
+    return wait_less
+
+
+def _subject(mutant: Mutant) -> AbstractAsyncContextManager[Any]:
     if mutant.needs == "target":
         return own_source(mutant.protocol)
     return _SUBJECTS[mutant.needs]()
@@ -265,7 +294,13 @@ def subject_of(mutant: Mutant) -> AbstractAsyncContextManager[Any]:
 
 @asynccontextmanager
 async def _codec() -> AsyncIterator[Codec]:
-    yield own_codec()
+    yield right_codec()
+
+
+@functools.cache
+def right_codec() -> Codec:
+    """Return the codec that mutants are made of; it keeps nothing, and takes long to make."""
+    return own_codec()
 
 
 _SUBJECTS: Final[Mapping[Needs, Callable[[], AbstractAsyncContextManager[Any]]]] = {

@@ -111,11 +111,6 @@ PITFALLS: Final = {
 }
 
 _FORMAT: Final = "no binding or event format of ours"
-_FILTER: Final = (
-    "a filter is no codec and sends nothing: "
-    "proven by conformance/vectors/filters.json and the CESQL test kit in tests/gateway"
-)
-
 NOT_OURS: Final = {
     33: "no schema is used; the events that it passes wrongly are vectors (conformance/data)",
     55: "about fixtures: our vectors are written by hand and checked",
@@ -123,12 +118,5 @@ NOT_OURS: Final = {
     72: _FORMAT,
     73: _FORMAT,
     74: "about the types of another language; data as bytes is in the data lattice",
-    95: _FILTER,
-    96: _FILTER,
-    97: _FILTER,
-    98: _FILTER,
-    99: _FILTER,
-    100: _FILTER,
-    101: _FILTER,
 }
 """Pitfalls without a mutant, and why."""

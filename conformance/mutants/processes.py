@@ -1,5 +1,6 @@
 """Work in processes of its own, a few at a time: no job sees what another left behind."""
 
+import gc
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
@@ -19,6 +20,7 @@ def run_each(jobs: Sequence[Callable[[], Any]], width: int) -> Iterator[tuple[in
 
     The result of a job that died or hung is `Lost`.
     """
+    gc.freeze()  # what is shared stays shared: a collection in a job would touch every page of it
     waiting = list(enumerate(jobs))[::-1]
     running: dict[Any, tuple[int, Any]] = {}
     while waiting or running:

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import Final
 
 from conformance.check import Check
-from conformance.mutants.mutant import Mutant
+from conformance.mutants.mutant import Mutant, memories, right_codec
 from conformance.mutants.processes import Lost, run_each
 from conformance.mutants.trial import Verdict, counting, passing, try_mutant
 from conformance.suite import all_checks
@@ -25,6 +25,7 @@ CATALOGUES: Final = (
     "delivery",
     "webhook",
     "answering",
+    "can",
     "filters",
 )
 """Modules of `conformance.mutants`, each with its `MUTANTS`."""
@@ -56,6 +57,8 @@ def try_all(
         tell: is told how far the first part is.
     """
     checks = list(all_checks())
+    right_codec()  # once for all processes, as is the search for what the product remembers
+    memories()
     subjects: dict[tuple[str, str, str], Mutant] = {}
     for mutant in mutants:
         subjects.setdefault(_subject(mutant), mutant)

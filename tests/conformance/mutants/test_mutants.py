@@ -1,6 +1,8 @@
 """The frame: what counts as killed, what survives, what is broken, and that nothing leaks."""
 
 import json
+import logging
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -13,7 +15,7 @@ from conformance.check import Check, CheckFailed, Unsupported
 from conformance.forms import WireEvent
 from conformance.mutants import __main__ as command
 from conformance.mutants import report, runner
-from conformance.mutants.mutant import Catalogue, Mutant, Patch, subject_of
+from conformance.mutants.mutant import Catalogue, Mutant, Patch, unpatched
 from conformance.mutants.pitfalls import NOT_OURS, PITFALLS
 from conformance.mutants.processes import Lost, run_each
 from conformance.mutants.runner import all_mutants, try_all
@@ -21,6 +23,7 @@ from conformance.mutants.trial import passing, try_mutant
 from conformance.requirements import registry
 from conformance.suite import all_checks
 
+ROOT = Path(__file__).parents[3]
 MINIMAL = {"specversion": "1.0", "id": "1", "source": "/s", "type": "t"}
 ID = "CORE-ID-005"
 
@@ -79,6 +82,18 @@ def test_a_mutant_is_not_killed_by_a_check_of_something_else():
 def test_a_mutant_that_crashes_is_broken_unless_that_is_its_mistake():
     assert try_mutant(mutant(), [check(raises)]).outcome == "broken"
     assert try_mutant(mutant(crash=KeyError), [check(raises)]).outcome == "killed"
+
+
+def logs(_):
+    try:
+        raises(_)
+    except KeyError:
+        logging.getLogger("gateway").exception("a connection ended")
+
+
+def test_a_mutant_whose_product_logs_a_traceback_is_broken():
+    verdict = try_mutant(mutant(), [check(logs)])
+    assert (verdict.outcome, verdict.text) == ("broken", "KeyError: 'subject'")
 
 
 def test_a_mutant_that_can_not_be_opened_is_broken():
@@ -163,7 +178,7 @@ def test_a_module_that_is_not_of_the_product_is_not_patched(monkeypatch):
 
 @pytest.mark.parametrize("needs", ["codec", "target", "delivering"])
 async def test_each_subject_can_be_opened(needs):
-    async with subject_of(mutant(needs=needs, protocol="http")) as subject:
+    async with unpatched(mutant(needs=needs, protocol="http")) as subject:
         assert subject.title
 
 
@@ -232,9 +247,45 @@ def test_two_mutants_of_one_name_are_an_error(monkeypatch):
         catalogue.patching(1, ID)(fails)
 
 
-def test_every_pitfall_is_known_once():
+def test_every_pitfall_has_a_mutant_or_a_reason():
     assert list(PITFALLS) == list(range(1, 102))
-    assert NOT_OURS.keys() <= PITFALLS.keys()
+    covered = {each.pitfall for each in all_mutants()} - {None}
+    assert covered.isdisjoint(NOT_OURS)
+    assert covered | NOT_OURS.keys() == PITFALLS.keys()
+
+
+def test_every_mutant_has_a_check_that_can_kill_it():
+    checks = list(all_checks())
+    alone = [
+        each.id for each in all_mutants() if not any(each.can_be_killed_by(one) for one in checks)
+    ]
+    assert alone == []
+
+
+# A few of each kind; all of them: make conformance-mutants.
+FAST = {
+    "makes-up-an-id", "times-by-iso-8601", "json-data-as-a-string-of-json", "nan-is-read",
+    "headers-tell-the-mode", "a-batch-crashes", "values-are-decoded-twice",
+    "two-headers-are-joined", "mqtt-names-are-written-with-a-prefix", "mqtt-properties-of-any-length",
+    "nats-names-by-case",
+    "nats-envelopes-of-1-0-2-are-refused", "kafka-tombstones-crash", "cbor-integers-of-64-bits",
+    "can-long-data-is-cut", "connectives-from-right-to-left", "filters-of-no-text",
+    "redirects-are-repeated", "deliveries-without-an-origin", "sub-domains-have-consent",
+    "http-never-is-not-now", "mqtt-puback-for-what-is-refused",
+}  # fmt: skip
+
+
+def test_some_mutants_of_each_kind_are_killed():
+    some = [each for each in all_mutants() if each.id in FAST]
+    assert {each.id for each in some} == FAST
+    tried = list(try_all(some, 2, lambda _: None))
+    assert {each.id: verdict.text for each, verdict in tried if verdict.outcome != "killed"} == {}
+
+
+def test_the_document_lists_the_mutants_as_they_are():
+    text = (ROOT / report.DOCUMENT).read_text("utf-8")
+    command = f"python -m conformance.mutants --catalogue > {report.DOCUMENT}"
+    assert text == report.catalogue(all_mutants()), command
 
 
 def test_the_catalogue_as_a_document_has_every_mutant():
