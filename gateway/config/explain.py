@@ -66,7 +66,7 @@ def explain(
             )
         else:
             expected.setdefault(keys, []).append(_expected(detail))
-            shown[keys] = _shown(document, keys, detail)
+            shown[keys] = _shown(document, keys, inside, detail)
     for keys, texts in expected.items():
         text = _masked(document, keys, ", or ".join(dict.fromkeys(texts)))
         # A validator that names the value already need not be helped.
@@ -157,7 +157,7 @@ def _expected(detail: ErrorDetails) -> str:
     return text[:1].lower() + text[1:]
 
 
-def _shown(document: Document, keys: Keys, detail: ErrorDetails) -> str:
+def _shown(document: Document, keys: Keys, inside: Keys, detail: ErrorDetails) -> str:
     """Return what stood there and a hint, or nothing if it is a table, a list or a secret."""
     value = detail["input"]
     reference = document.reference(keys)
@@ -172,7 +172,7 @@ def _shown(document: Document, keys: Keys, detail: ErrorDetails) -> str:
         hint = did_you_mean(value, re.findall(r"'([^']*)'", str(detail.get("ctx", {})["expected"])))
     elif detail["type"] == "string_type" and value is not None:
         hint = "; put it in quotes"
-    if any(_SECRET.search(str(key)) for key in keys[-1:]):
+    if any(_SECRET.search(str(key)) for key in inside):  # a table of secrets, or one
         return hint
     shown = (
         "null"

@@ -28,6 +28,7 @@ class Outer(Record):
     name: str = Field(default="", min_length=2, max_length=4, pattern="^[a-z]*$")
     flag: bool = False
     secret: SecretStr | None = None
+    psk: dict[str, Inner] = Field(default={})
 
 
 def explained(text, **environ):
@@ -77,6 +78,8 @@ def test_an_unknown_key_where_none_is_known_names_none():
         ("tables: []", "f:1:9: tables: expected a table, not a list"),
         ("wait: soon", f"f:1:7: wait: {DURATION}, not 'soon'"),
         ("secret: 5", "f:1:9: secret: expected text; put it in quotes"),
+        ("psk: {dev1: hunter2}", "f:1:13: psk.dev1: expected a table"),
+        ("psk: {dev1: {deep: hunter2}}", "f:1:20: psk.dev1.deep: expected an integer"),
     ],
 )
 def test_what_pydantic_says_is_said_in_the_words_of_the_file(text, problem):
