@@ -1,5 +1,6 @@
 """The CoAP source's table in the configuration."""
 
+import re
 from collections.abc import Collection, Hashable, Iterable, Mapping
 from typing import ClassVar, Final, Literal
 
@@ -19,6 +20,10 @@ from gateway.config.records import (
 )
 from gateway.sources.coap.oscore_config import OscoreContexts
 from gateway.sources.coap.psk import PreSharedKey, check_identities
+
+
+_ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@A-Z]+")
+"""As browsers send it: in lower case and without a path (RFC 6454 6.2)."""
 
 
 class CoapRoute(Record):
@@ -231,6 +236,14 @@ class CoapSourceConfig(SourceConfig):
             if path == "/.well-known/core":
                 raise ValueError("/.well-known/core lists the others (RFC 6690)")
         return routes
+
+    @field_validator("ws_origins")
+    @classmethod
+    def _are_origins(cls, origins: list[str]) -> list[str]:
+        for origin in origins:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin!r} is no origin such as https://app.example.com")
+        return origins
 
     @field_validator("psk")
     @classmethod

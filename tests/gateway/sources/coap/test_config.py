@@ -42,3 +42,11 @@ def test_tls_without_its_listener_says_what_to_do():
 def test_streams_alone_are_enough():
     assert config(listen=None, listen_tcp="127.0.0.1:0").listen is None
     assert config(listen=None, listen_ws="127.0.0.1:0").listen is None
+
+
+@pytest.mark.parametrize(
+    "origin", ["app.example.com", "https://app.example.com/", "https://App.example.com", "https://"]
+)
+def test_an_origin_that_no_browser_sends_is_refused(origin):
+    with pytest.raises(ValidationError, match="is no origin such as https://app.example.com"):
+        config(ws_origins=["*", "http://[::1]:8080", "https://app.example.com", origin])
