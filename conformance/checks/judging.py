@@ -13,7 +13,7 @@ from conformance.forms import Refused, WireEvent, event_to_json, message_to_json
 from conformance.reference.carrier import Carrier
 from conformance.reference.compare import difference, shown
 from conformance.reference.headers import Misread
-from conformance.requirements import profiles_of, strongest
+from conformance.requirements import level_of, profiles_of
 
 Verdict = Literal["event", "refused", "either"]
 
@@ -62,7 +62,7 @@ def check(
         binding=carriers[-1].binding,
         family=family,
         requirements=ids,
-        level=strongest(ids),
+        level=level_of(ids, role=case.role, verdict=case.verdict),
         role=case.role,
         profiles=profiles,
         verdict=case.verdict,

@@ -11,16 +11,15 @@ from functools import partial
 from typing import Any, Final
 
 from bindings.binding import ContentMode, Message
-from conformance.check import Check, CheckFailed, Profile
+from conformance.check import Check, CheckFailed
 from conformance.checks.live import Case, Scene, different, live_check, scene
 from conformance.checks.telling import TELLING, renamed
-from conformance.checks.vectors import event_of, message_of, vectors
+from conformance.checks.vectors import event_of, message_of, vectors, verdict_groups
 from conformance.forms import WireEvent
 from conformance.peers import mqtt
 from conformance.peers.dialogue import Answer
 from conformance.reference.carrier import Carrier
 from conformance.reference.compare import shown
-from conformance.requirements import profiles_of
 from conformance.target import Target
 
 FAMILY: Final = "messages"
@@ -71,23 +70,18 @@ def _can_be_sent(binding: str, vector: Mapping[str, Any]) -> bool:
 
 def _of_vector(way: str, vector: Mapping[str, Any]) -> Iterator[Check]:
     """Return a check for each group of profiles with one verdict."""
-    others: Mapping[Profile, Sequence[Mapping[str, Any]]] = vector.get("profiles", {})
-    usual = profiles_of(vector["requirements"]) - others.keys()
-    groups = [(usual, [vector["expect"]])]
-    groups += [(frozenset({name}), list(any_of)) for name, any_of in others.items()]
-    for profiles, any_of in groups:
-        if profiles:
-            is_refused = all("error" in one for one in any_of)
-            case = Case(
-                way,
-                vector["id"],
-                vector["note"],
-                [*vector["requirements"], *(["GW-ACK-007"] if is_refused else [])],
-                partial(_send_vector, way, vector, any_of),
-                " or ".join("refused" if "error" in one else "taken" for one in any_of),
-                frozenset(profiles),
-            )
-            yield live_check(FAMILY, case)
+    for profiles, any_of in verdict_groups(vector, vector["expect"]):
+        is_refused = all("error" in one for one in any_of)
+        case = Case(
+            way,
+            vector["id"],
+            vector["note"],
+            [*vector["requirements"], *(["GW-ACK-007"] if is_refused else [])],
+            partial(_send_vector, way, vector, any_of),
+            " or ".join("refused" if "error" in one else "taken" for one in any_of),
+            profiles,
+        )
+        yield live_check(FAMILY, case)
 
 
 async def _send_vector(

@@ -37,6 +37,7 @@ from conformance.losses import after
 from conformance.reference.carrier import CBOR_TYPE, ENCODINGS, Carrier
 from conformance.reference.cbor_event import Item
 from conformance.reference.json_event import Raw
+from conformance.requirements import profiles_of
 
 FAMILY: Final = "type lattice"
 
@@ -93,8 +94,13 @@ def checks() -> Iterator[Check]:
 def _check(carrier: Carrier, case: Case, run: Callable[[Codec], None]) -> Check:
     table, do = (_READS, "read") if case.role == "consumer" else (_WRITES, "write")
     ids = [*case.requirements, "CORE-TYPE-001", *table[carrier.binding].split()]
-    name = f"{carrier.name}-{do}-{case.name}"
-    return check(FAMILY, [carrier], replace(case, name=name, requirements=ids), run)
+    named = replace(
+        case,
+        name=f"{carrier.name}-{do}-{case.name}",
+        requirements=ids,
+        profiles=profiles_of(case.requirements),  # those whose text has what it is about
+    )
+    return check(FAMILY, [carrier], named, run)
 
 
 def _takes(

@@ -3,7 +3,8 @@
 A vector (conformance/vectors/*.json) is judged by one of four rules: `decode` a message, `encode`
 an event (which makes `message`, or has to be refused), `relay` from one binding to another, or
 `attributes`, which are written in every binding without the code under test. `expect` is the
-verdict; under `profiles` a vector may list, by profile, other verdicts of which any one will do.
+verdict, and so is each under `or` where the text leaves it open; under `profiles` a vector may
+list, by profile, other verdicts of which any one will do.
 """
 
 import json
@@ -19,7 +20,7 @@ from conformance.codec import Codec
 from conformance.forms import Refused, WireEvent, event_to_json, message_to_json
 from conformance.reference.carrier import Carrier
 from conformance.reference.compare import difference
-from conformance.requirements import profiles_of, strongest
+from conformance.requirements import level_of, profiles_of
 
 FILES: Final = ("core", "json", "cbor", "http", "mqtt", "nats", "kafka", "can")
 _BINDINGS: Final = ("json", "http", "mqtt", "nats", "kafka")
@@ -81,24 +82,37 @@ def _checks(
 ) -> Iterator[Check]:
     """Make a check for each group of profiles with one verdict."""
     ids = tuple(vector["requirements"])
-    others: dict[Profile, list[Expectation]] = vector.get("profiles", {})
-    usual = profiles_of(ids) - others.keys()
-    groups = [(usual, [expect]), *((frozenset({name}), any_of) for name, any_of in others.items())]
-    for profiles, any_of in groups:
-        if not profiles:
-            continue
+    for profiles, any_of in verdict_groups(vector, expect):
+        verdict = " or ".join(map(_verdict, any_of))
         yield Check(
             id=vector["id"],
             title=vector["note"],
             binding=binding,
             family="vectors",
             requirements=ids,
-            level=strongest(ids),
+            level=level_of(ids, role=role, verdict=verdict),
             role=role,
-            profiles=frozenset(profiles),
-            verdict=" or ".join(map(_verdict, any_of)),
+            profiles=profiles,
+            verdict=verdict,
             run=partial(judge, vector, binding, any_of),
         )
+
+
+def verdict_groups(
+    vector: Vector, expect: Expectation
+) -> Iterator[tuple[frozenset[Profile], Sequence[Expectation]]]:
+    """Yield each group of profiles with what is expected there, of which anything will do.
+
+    Args:
+        vector: what stands under `or` is as good as `expect`; `profiles` has other verdicts.
+        expect: the usual verdict.
+    """
+    others: Mapping[Profile, Sequence[Expectation]] = vector.get("profiles", {})
+    usual = profiles_of(vector["requirements"]) - others.keys()
+    if usual:
+        yield usual, [expect, *vector.get("or", ())]
+    for name, any_of in others.items():
+        yield frozenset({name}), any_of
 
 
 def _verdict(expect: Expectation) -> str:

@@ -106,9 +106,9 @@ def bytes_that_are_no_utf_8_are_replaced(patch: Patch) -> None:
 
 
 @MUTANTS.patching(41, "HTTP-DEC-008 NATS-DEC-002")
-def half_escapes_stay(patch: Patch) -> None:
-    """A percent sign that starts no escape stays as it is."""
-    _decoding(patch, _before(lambda text: re.sub("%(?![0-9A-Fa-f]{2})", "%25", text)))
+def half_escapes_vanish(patch: Patch) -> None:
+    """A percent sign that starts no escape is left out."""
+    _decoding(patch, _before(lambda text: re.sub("%(?![0-9A-Fa-f]{2})", "", text)))
 
 
 @MUTANTS.patching(42, "HTTP-DEC-001 NATS-DEC-001")

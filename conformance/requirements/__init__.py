@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 import yaml
 
-from conformance.check import Level, Profile
+from conformance.check import Level, Profile, Role
 
 _STRENGTH: Final[dict[str, Level]] = {
     "MUST": "MUST",
@@ -27,6 +27,9 @@ _STRENGTH: Final[dict[str, Level]] = {
     "OPTIONAL": "MAY",
 }
 _ORDER: Final[tuple[Level, ...]] = ("MUST", "SHOULD", "MAY")
+
+_DEMAND_REFUSAL: Final = frozenset({"HTTP-DEC-007", "NATS-DEC-006"})
+"""Where the CloudEvents documents have a receiver refuse a message ("MUST be rejected")."""
 
 
 class Requirement(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "class"}):
@@ -128,6 +131,25 @@ def untestable() -> dict[str, str]:
 def strongest(ids: Iterable[str]) -> Level:
     """Return the strongest level of some requirements."""
     return min((registry()[one].level for one in ids), key=_ORDER.index)
+
+
+def level_of(ids: Iterable[str], *, role: Role, verdict: str) -> Level:
+    """Return how strong the verdict of a check is: as strong as its strongest requirement.
+
+    The CloudEvents documents say what an event is, and seldom what its consumer has to do with
+    a message that is none: that it refuses such a message is no more than SHOULD, unless a rule
+    demands it. Documents of one's own say it themselves, and count as they stand.
+    """
+    ids = tuple(ids)
+    level = strongest(ids)
+    if role != "consumer" or not verdict.startswith("refused"):
+        return level
+    demands = any(
+        one in _DEMAND_REFUSAL or not registry()[one].spec.startswith("cloudevents/")
+        for one in ids
+        if registry()[one].level == level
+    )
+    return level if demands else max(level, "SHOULD", key=_ORDER.index)
 
 
 def profiles_of(ids: Iterable[str]) -> frozenset[Profile]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from conformance.requirements import profiles_of, registry, strongest, untestable
+from conformance.requirements import level_of, profiles_of, registry, strongest, untestable
 
 
 def test_every_rule_has_a_level():
@@ -30,6 +30,25 @@ def test_the_strongest_of_some_rules_counts():
     assert strongest(["HTTP-FMT-002", "HTTP-ENC-009"]) == "SHOULD"
     with pytest.raises(KeyError):
         strongest(["NO-SUCH-001"])
+
+
+@pytest.mark.parametrize(
+    ("ids", "role", "verdict", "level"),
+    [
+        (["CORE-TYPE-STR-001"], "consumer", "refused", "SHOULD"),
+        (["CORE-TYPE-STR-001"], "consumer", "refused: invalid_event", "SHOULD"),
+        (["CORE-TYPE-STR-001"], "producer", "refused", "MUST"),
+        (["CORE-TYPE-STR-001"], "intermediary", "refused", "MUST"),
+        (["CORE-TYPE-STR-001"], "consumer", "event", "MUST"),
+        (["HTTP-DEC-007", "CORE-TYPE-STR-001"], "consumer", "refused", "MUST"),
+        (["COAP-CODE-001", "CORE-TYPE-STR-001"], "consumer", "refused", "MUST"),
+        (["CBOR-008"], "consumer", "refused", "MAY"),
+    ],
+)
+def test_a_consumer_has_to_refuse_what_is_no_event_only_where_a_rule_says_so(
+    ids, role, verdict, level
+):
+    assert level_of(ids, role=role, verdict=verdict) == level
 
 
 def test_what_is_untestable_exists_and_has_a_reason():
