@@ -21,7 +21,6 @@ from gateway.config.records import (
 from gateway.sources.coap.oscore_config import OscoreContexts
 from gateway.sources.coap.psk import PreSharedKey, check_identities
 
-
 _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@A-Z]+")
 """As browsers send it: in lower case and without a path (RFC 6454 6.2)."""
 

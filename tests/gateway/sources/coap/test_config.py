@@ -48,5 +48,5 @@ def test_streams_alone_are_enough():
     "origin", ["app.example.com", "https://app.example.com/", "https://App.example.com", "https://"]
 )
 def test_an_origin_that_no_browser_sends_is_refused(origin):
-    with pytest.raises(ValidationError, match="is no origin such as https://app.example.com"):
+    with pytest.raises(ValidationError, match="is no origin such as"):
         config(ws_origins=["*", "http://[::1]:8080", "https://app.example.com", origin])
