@@ -205,15 +205,19 @@ def judge(parts: Iterable[Part], profile: Profile) -> Report:
     ) as bar:
         task = bar.add_task("", total=sum(len(part.checks) for part in parts))
 
-        async def all_parts() -> list[Result]:
+        async def one_part(part: Part) -> list[Result]:
             results = []
-            for part in parts:
-                bar.update(task, description=part.title)
-                async with part.open() as subject:
-                    for check in part.checks:
-                        results.append(await run_one(check, subject))
-                        bar.advance(task)
+            bar.update(task, description=part.title)
+            async with part.open() as subject:
+                for check in part.checks:
+                    results.append(await run_one(check, subject))
+                    bar.advance(task)
             return results
+
+        async def all_parts() -> list[Result]:
+            alone = [await one_part(part) for part in parts if not part.waits]
+            beside = await asyncio.gather(*(one_part(part) for part in parts if part.waits))
+            return [result for found in (*alone, *beside) for result in found]
 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             results = runner.run(all_parts())

@@ -32,11 +32,13 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
         title: what is judged, for people.
         checks: in the order in which they run.
         open: returns the context in which the subject exists.
+        waits: it waits more than it works, and runs beside other such parts.
     """
 
     title: str
     checks: Sequence[Check]
     open: Callable[[], AbstractAsyncContextManager[Any]]
+    waits: bool = False
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,11 +81,17 @@ def own_plan(choice: Choice) -> list[Part]:
         if check.needs == "target":
             by_protocol.setdefault(check.protocol or check.binding, []).append(check)
     parts += [
-        Part(title=f"source {protocol}", checks=found, open=partial(own_source, protocol))
+        Part(
+            title=f"source {protocol}",
+            checks=found,
+            open=partial(own_source, protocol),
+            waits=True,
+        )
         for protocol, found in by_protocol.items()
     ]
     delivering = [check for check in checks if check.needs == "delivering"]
-    parts.append(Part(title="delivery over HTTP", checks=delivering, open=own_delivering))
+    title = "delivery over HTTP"
+    parts.append(Part(title=title, checks=delivering, open=own_delivering, waits=True))
     gateway = [check for check in checks if check.needs == "gateway"]
     parts.append(Part(title="a whole gateway", checks=gateway, open=own_gateway))
     sending = [check for check in checks if check.needs == "sending"]

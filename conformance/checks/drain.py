@@ -13,6 +13,9 @@ from conformance.target import Target
 
 FAMILY: Final = "drain"
 
+_SILENCE_SECONDS: Final = 0.3
+"""An answer that comes is there much sooner; nobody is left who could be asked something after."""
+
 
 def checks() -> Iterator[Check]:
     """Return the checks of each way to talk."""
@@ -51,7 +54,7 @@ async def _send_more(at: Scene) -> None:
     at.target.sink_answers("accept")
     try:
         at.send(at.message(at.event()))
-        answer = await at.answer(0.5)
+        answer = await at.answer(_SILENCE_SECONDS)
         if answer.word == "yes":
             raise at.failed("a message was taken while shutting down", "a refusal", answer.text)
     except Unsupported:  # no reply
@@ -71,7 +74,7 @@ async def _refuse(at: Scene) -> None:
     """Send on a connection that was idle; it may end, or not be answered."""
     try:
         at.send(at.message(at.event()))
-        answer = await at.answer(0.5)
+        answer = await at.answer(_SILENCE_SECONDS)
     except (CheckFailed, Unsupported):
         return
     if answer.word == "yes":
