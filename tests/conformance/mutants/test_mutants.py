@@ -266,7 +266,8 @@ def test_every_mutant_has_a_check_that_can_kill_it():
 FAST = {
     "makes-up-an-id", "times-by-iso-8601", "json-data-as-a-string-of-json", "nan-is-read",
     "headers-tell-the-mode", "a-batch-crashes", "values-are-decoded-twice",
-    "two-headers-are-joined", "mqtt-names-are-written-with-a-prefix", "mqtt-properties-of-any-length",
+    "two-headers-are-joined", "mqtt-names-are-written-with-a-prefix",
+    "mqtt-properties-of-any-length",
     "nats-names-by-case",
     "nats-envelopes-of-1-0-2-are-refused", "kafka-tombstones-crash", "cbor-integers-of-64-bits",
     "can-long-data-is-cut", "connectives-from-right-to-left", "filters-of-no-text",
