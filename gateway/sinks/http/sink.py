@@ -40,15 +40,17 @@ class Chain:
         under_way: positions of the events in the request that was taken last.
         alone: so many of the next events go one by one, as the batch they were in was refused.
         retried_token: the request under way is a repetition with a new token.
+        consent: the number of the webhook's consent that the request under way relies on.
     """
 
-    __slots__ = ("alone", "positions", "retried_token", "under_way")
+    __slots__ = ("alone", "consent", "positions", "retried_token", "under_way")
 
     def __init__(self, positions: "deque[int]") -> None:
         self.positions = positions
         self.under_way: Sequence[int] = ()
         self.alone = 0
         self.retried_token = False
+        self.consent = 0
 
     def put_back(self) -> None:
         """Let what is under way wait again, in its place."""
@@ -173,7 +175,7 @@ class HttpSink:
         if webhook is not None:
             if self._allowed(webhook) == 0:
                 return None
-            request = webhook.take(self._timeout)
+            request = webhook.take(jobs[0].timeout)
             if request is not None:
                 return request
         while jobs:
@@ -181,6 +183,8 @@ class HttpSink:
             if job.ready:
                 self._ready -= 1
                 chain = job.ready.popleft()
+                if webhook is not None:
+                    chain.consent = webhook.consent
                 return Request(
                     self._encode(job, chain), job.timeout, partial(self._answered, job, chain)
                 )
@@ -283,7 +287,7 @@ class HttpSink:
             return
         chain.retried_token = False
         if self._webhook is not None:
-            if answer.status == 403 and self._webhook.doubt():
+            if answer.status == 403 and self._webhook.doubt(chain.consent):
                 chain.put_back()
                 self._go_on(job, chain)
                 return

@@ -73,6 +73,7 @@ class Webhook:
 
     Attributes:
         asking: a validation request is under way.
+        consent: how many times there was consent.
     """
 
     def __init__(self, name: str, config: WebhookConfig, target: Target, owner: Owner) -> None:
@@ -84,6 +85,7 @@ class Webhook:
         self._pace = Pace()
         self._timer: asyncio.TimerHandle | None = None
         self.asking = False
+        self.consent = 0
         self._granted_at = self._granted_until = _NEVER
         self._refusal: Failure | None = None
         self._refused_until = _NEVER
@@ -222,6 +224,7 @@ class Webhook:
         now = self._loop.time()
         self._pace.limit(rate)
         self._granted_at = now
+        self.consent += 1
         self._granted_until = now + self._config.valid_for
         self._say(f"has consent to {'any number of' if rate is None else rate} requests a minute")
         # Consent says nothing of Retry-After.
@@ -239,13 +242,20 @@ class Webhook:
             self._refuse(first, self._config.valid_for)
             self._say("is retired (410 Gone): nothing more is sent")
         elif answer.status == 429:
-            wait = parse_retry_after(answer.retry_after, time.time())
+            wait = parse_retry_after(answer.retry_after, time.time()) or 0.0
+            wait = min(wait, self._config.valid_for)
             if wait and self._loop.time() + wait > self._refused_until:
                 self._refuse(first, wait)
 
-    def doubt(self) -> bool:
-        """Note that a delivery was refused with 403; returns whether to ask and send it again."""
+    def doubt(self, consent: int) -> bool:
+        """Note that a delivery was refused with 403; returns whether to ask and send it again.
+
+        Args:
+            consent: the number of the consent that the delivery relied on.
+        """
         now = self._loop.time()
+        if consent != self.consent:
+            return True
         if now - self._granted_at < self._config.ask_again:
             return False
         self._granted_until = _NEVER

@@ -262,6 +262,13 @@ class TestValidation:
         assert (failure.outcome, failure.reason) == (Outcome.RELEASED, Reason.TIMEOUT)
         assert receiver.deliveries == []
 
+    async def test_the_time_of_an_attempt_counts_for_options_too(self, receiver, start):
+        receiver.validation = (b"", "stall")
+        sink = await start(receiver)
+        async with asyncio.timeout(10):
+            (failure,) = await sink.send([event(1)], timeout=0.1)
+        assert (failure.outcome, failure.reason) == (Outcome.RELEASED, Reason.TIMEOUT)
+
     async def test_nothing_listens(self, receiver, start):
         url = receiver.url
         await receiver.close()
@@ -412,6 +419,15 @@ class TestDelivery:
         assert receiver.times[-1] - limited > 0.9
         assert len(receiver.deliveries) == 2
 
+    async def test_a_retry_after_of_years_does_not_end_a_sink(self, receiver, start):
+        receiver.delivery = answer(429, b"Retry-After: 999999999")
+        sink = await start(receiver, webhook={"valid_for": 0.1})
+        assert await sink.send([event(1)]) != []
+        receiver.delivery = OK
+        async with asyncio.timeout(10):
+            while await sink.send([event(1)]):
+                await asyncio.sleep(0.01)
+
     async def test_429_without_retry_after_is_released_and_holds_nothing_else(
         self, receiver, start
     ):
@@ -438,6 +454,31 @@ class TestDelivery:
             *("POST", "OPTI"),
         ]
         assert "no consent" in caplog.text
+
+    async def test_403_to_what_was_sent_before_the_newest_consent_is_no_refusal(
+        self, receiver, start
+    ):
+        sink = await start(receiver, webhook={"ask_again": 0.05})
+        assert await sink.send([event(0)]) == []
+        await asyncio.sleep(0.06)
+        refused, asked_again = set(), asyncio.Event()
+
+        async def refuse_once(request):
+            if request.id in refused:
+                return OK
+            refused.add(request.id)
+            if request.id == "2":  # its answer comes late
+                await asked_again.wait()
+            return answer(403)
+
+        receiver.delivery = refuse_once
+        async with asyncio.TaskGroup() as group:
+            late = group.create_task(sink.send([event(2, "/late")]))
+            await receiver.wait_for(3)
+            assert await sink.send([event(1)]) == []
+            asked_again.set()
+        assert late.result() == []
+        assert len(receiver.validations) == 2
 
     async def test_403_for_the_event_itself_is_a_refusal(self, receiver, start):
         receiver.delivery = answer(403)
