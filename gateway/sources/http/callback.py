@@ -38,6 +38,7 @@ class Callbacks:
         self._tasks = Tasks("http callbacks")
         self._under_way: set[str] = set()
         self._lines = Throttle()
+        self._tls: ssl.SSLContext | None = None  # made once: reading all roots takes a while
 
     def call(self, url: str, sender: str, rate: str) -> bool:
         """Give consent at `url`, in the background; returns False if no call may go there.
@@ -62,7 +63,7 @@ class Callbacks:
     async def _call(self, url: str, origin: Origin, sender: str, rate: str) -> None:
         try:
             async with asyncio.timeout(_SECONDS):
-                status = await _post(url, origin, sender, rate)
+                status = await _post(url, origin, self._context(origin), sender, rate)
             failed = "" if 200 <= status < 300 else f"it answered {status}"
         except TimeoutError:
             failed = "no answer in time"
@@ -70,6 +71,16 @@ class Callbacks:
             failed = str(error)[:200] or type(error).__name__
         finally:
             self._under_way.discard(url)
+        self._note(origin, failed)
+
+    def _context(self, origin: Origin) -> ssl.SSLContext | None:
+        if origin.scheme != "https":
+            return None
+        if self._tls is None:
+            self._tls = ssl.create_default_context()
+        return self._tls
+
+    def _note(self, origin: Origin, failed: str) -> None:
         where = f"{origin.scheme}://{origin.host}:{origin.port}"  # the rest of it is secret
         cause = f"{where} {bool(failed)}"
         more = self._lines.pass_on(cause)
@@ -82,7 +93,9 @@ class Callbacks:
             _log.info("consent given at %s%s", where, more, extra=extra)
 
 
-async def _post(url: str, origin: Origin, sender: str, rate: str) -> int:
+async def _post(
+    url: str, origin: Origin, context: ssl.SSLContext | None, sender: str, rate: str
+) -> int:
     """Return the status of the answer.
 
     Raises:
@@ -92,7 +105,6 @@ async def _post(url: str, origin: Origin, sender: str, rate: str) -> int:
     """
     parts = urlsplit(url)
     resource = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    context = ssl.create_default_context() if origin.scheme == "https" else None
     reader, writer = await asyncio.open_connection(origin.host, origin.port, ssl=context)
     try:
         writer.write(

@@ -5,6 +5,8 @@ from typing import Final
 
 _MAX_ORIGINS: Final = 1024
 """Origins that are remembered; with `allowed_origins: "*"` anyone can think of new ones."""
+_MAX_NAME: Final = 253
+"""Bytes of an origin that count: no name in DNS is longer."""
 
 
 class RateLimit:
@@ -26,6 +28,7 @@ class RateLimit:
             origin: who sends.
             now: monotonic seconds.
         """
+        origin = origin[:_MAX_NAME]
         content, since = self._buckets.pop(origin, (float(self._per_minute), now))
         content = min(self._per_minute, content + (now - since) * self._per_second)
         wait = 0 if content >= 1 else max(1, math.ceil((1 - content) / self._per_second))

@@ -161,6 +161,8 @@ async def test_https_with_a_certificate_that_is_checked(
         while "CERTIFICATE_VERIFY_FAILED" not in caplog.text:
             await asyncio.sleep(0)
     monkeypatch.setenv("SSL_CERT_FILE", str(certificates.ca))
+    source, _ = await start(callbacks=[url])
+    client = await connect(source)
     await client.ask(options(f"{url}/b".encode()))
     await sender.wait_for(1)
     assert sender.requests[0].line == "POST /b HTTP/1.1"
@@ -174,3 +176,34 @@ async def test_closing_gives_up_calls_under_way(start, connect, sender):
     await sender.wait_for(1)
     async with asyncio.timeout(5):
         await source.close()
+
+
+async def test_certificates_are_read_once_not_for_each_call(start, connect, monkeypatch):
+    made = []
+
+    def create_default_context():
+        made.append(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+        return made[-1]
+
+    monkeypatch.setattr(ssl, "create_default_context", create_default_context)
+    attempts = 0
+    reached = asyncio.Event()
+
+    def count(_reader, writer):
+        nonlocal attempts
+        attempts += 1
+        writer.close()
+        reached.set()
+
+    server = await asyncio.start_server(count, "127.0.0.1", 0)
+    url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    source, _ = await start(callbacks=[url])
+    client = await connect(source)
+    for number in range(3):
+        reached.clear()
+        await client.ask(options(f"{url}/{number}".encode()))
+        async with asyncio.timeout(10):
+            await reached.wait()
+    server.close()
+    assert attempts == 3
+    assert len(made) == 1

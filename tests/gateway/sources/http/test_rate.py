@@ -47,3 +47,10 @@ def test_origins_are_remembered_up_to_a_limit_and_the_quietest_is_forgotten(monk
     assert limit.wait(b"c", 2.0) == 0  # b is forgotten
     assert limit.wait(b"a", 3.0) == 57
     assert limit.wait(b"b", 4.0) == 0
+
+
+def test_names_that_are_longer_than_any_in_dns_take_no_more_memory():
+    limit = RateLimit(1)
+    assert limit.wait(b"a" * 60_000 + b"1", 0.0) == 0
+    assert limit.wait(b"a" * 60_000 + b"2", 0.0) == 60
+    assert sum(map(len, limit._buckets)) < 300
