@@ -71,8 +71,10 @@ def decode_request(
             query.pop(name, None)
         events = _BATCHED[content](payload, filling)
     if not route.any_source:
+        default = route.defaults.get("source", peer.source)
+        roots = (default, peer.source, *peer.may_speak_for)
         for event in events:
-            if not is_source_allowed(event.source, filling.own_source, peer.may_speak_for):
+            if not is_source_allowed(event.source, roots):
                 raise RequestError(
                     "that source is not yours", Code.FORBIDDEN, reason="foreign_source"
                 )

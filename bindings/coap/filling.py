@@ -74,7 +74,6 @@ class Filling:
         query: the attributes in the query; without `id` and `time` for a batch, where they differ
             from event to event (section 3.2.5).
         moment: when the request was received.
-        own_source: the source that an event gets when it names none.
     """
 
     def __init__(
@@ -93,7 +92,6 @@ class Filling:
         self.moment = moment
         self.query = query
         self._id = ""
-        self.own_source = route.defaults.get("source", peer.source)
 
     def new_id(self, position: int | None = None) -> str:
         """Return an id for the event, or for the one at a position of the batch (section 3.4.2)."""

@@ -35,10 +35,6 @@ def default_source(identity: Identity | None, peer_ip: str) -> str:
     return f"coap://[{peer_ip}]" if ":" in peer_ip else f"coap://{peer_ip}"
 
 
-def is_source_allowed(source: str, own: str, may_speak_for: Iterable[str] = ()) -> bool:
-    """Whether a source is the sender's own, one it may speak for, or below these (section 10.4)."""
-    return _is_within(source, own) or any(_is_within(source, other) for other in may_speak_for)
-
-
-def _is_within(source: str, root: str) -> bool:
-    return source == root or source.startswith((root + "/", root + "#"))
+def is_source_allowed(source: str, roots: Iterable[str]) -> bool:
+    """Whether a source is one of those that its sender may use, or below one (section 10.4)."""
+    return any(source == root or source.startswith((root + "/", root + "#")) for root in roots)

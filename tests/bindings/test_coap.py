@@ -464,14 +464,15 @@ def test_the_default_source_names_the_identity_or_else_the_address(identity, ip,
         (b"/plant", False),
     ],
 )
-def test_an_identity_uses_its_own_source_and_those_it_may_speak_for(source, allowed):
+@pytest.mark.parametrize("route", [Route(), Route(defaults={"source": "/line"})])
+def test_an_identity_uses_its_own_source_and_those_it_may_speak_for(source, allowed, route):
     peer = Peer(b"dtls", "/devices/gw", is_authenticated=True, may_speak_for=("/plant/a",))
     message = Datagram(0, 2, 1, b"", [(15, b"t=t.x"), (15, b"s=" + source)], b"")
     request = read_request(message)
     if allowed:
-        (event,) = decode_request(request, b"", Route(), peer, MOMENT)
+        (event,) = decode_request(request, b"", route, peer, MOMENT)
         assert event.source == source.decode()
     else:
         with pytest.raises(RequestError, match="not yours") as caught:
-            decode_request(request, b"", Route(), peer, MOMENT)
+            decode_request(request, b"", route, peer, MOMENT)
         assert f"{caught.value.code:#x}" == "0x83"  # 4.03
