@@ -79,3 +79,17 @@ def test_how_a_foreign_gateway_delivers_is_judged_when_it_is_asked_for():
     assert needs("knative", "delivery") == [{"target"}, {"delivering"}]
     assert needs("http") == [{"target"}]
     assert needs() == [{"target"}, {"target"}]
+
+
+def test_each_protocol_of_a_foreign_gateway_is_a_part_of_its_own():
+    urls = ["coap://h", "coaps://h", "mqtt://h"]
+    parts = target_plan(urls, "http://127.0.0.1:9999", Choice(), is_broker=False)
+    assert [part.title for part in parts] == ["coap://h", "mqtt://h"]
+    assert {check.binding for check in parts[1].checks} == {"mqtt"}
+    assert not any(part.waits for part in parts)  # all are observed at one address
+
+
+def test_own_parts_that_wait_run_beside_each_other():
+    parts = {part.title: part.waits for part in own_plan(Choice())}
+    assert parts["source http"]
+    assert not parts["cloudevents-gateway"]
