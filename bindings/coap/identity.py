@@ -37,4 +37,8 @@ def default_source(identity: Identity | None, peer_ip: str) -> str:
 
 def is_source_allowed(source: str, roots: Iterable[str]) -> bool:
     """Whether a source is one of those that its sender may use, or below one (section 10.4)."""
-    return any(source == root or source.startswith((root + "/", root + "#")) for root in roots)
+    return any(_is_within(source, root) for root in roots)
+
+
+def _is_within(source: str, root: str) -> bool:
+    return source == root or source.startswith((root + "/", root + "#"))
