@@ -162,11 +162,14 @@ def binding_at(place: str) -> Binding:
     """Return the Binding at `module:NAME`.
 
     Raises:
-        ValueError: it is no such place.
+        ValueError: it is no such place, or there is something else.
         ImportError, AttributeError: nothing is there.
     """
     module, separator, attribute = place.partition(":")
     if not separator or not module or not attribute:
         raise ValueError(f"{place!r} is not module:NAME")
     binding: Binding = getattr(import_module(module), attribute)
+    missing = [name for name in ("name", "decode", "encode") if not hasattr(binding, name)]
+    if missing:
+        raise ValueError(f"it is no Binding: it has no {' and no '.join(missing)}")
     return binding

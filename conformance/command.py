@@ -1,9 +1,12 @@
 """`ce-gateway conformance`: list the checks, and judge ours or anybody's implementation by them."""
 
 import asyncio
+import json
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from difflib import get_close_matches
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -14,13 +17,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from conformance.adapter import AdapterCodec, AdapterError
 from conformance.adapters import command_of
-from conformance.check import Profile, Result, Role
+from conformance.check import Check, Profile, Result, Role
+from conformance.codec import own_codec
 from conformance.coverage import coverage
 from conformance.custom import CustomBinding, custom_binding
 from conformance.deviations import NetCodec, checks_of
-from conformance.foreign import NothingArrives
+from conformance.foreign import PROTOCOLS, NothingArrives, protocol_of
 from conformance.options import (
     Adapter,
+    AsJson,
     Broker,
     Every,
     Family,
@@ -33,8 +38,18 @@ from conformance.options import (
     Targets,
     Vectors,
 )
-from conformance.plan import Choice, Part, codec_part, codec_plan, own_plan, target_plan
+from conformance.plan import (
+    Choice,
+    Part,
+    codec_part,
+    codec_plan,
+    generic_checks,
+    own_plan,
+    target_plan,
+)
 from conformance.report.files import write, writer_of
+from conformance.report.machine import as_json as report_as_json
+from conformance.report.machine import coverage_record, record_of
 from conformance.report.markdown import coverage_table
 from conformance.report.record import Report
 from conformance.report.terminal import print_report
@@ -58,6 +73,7 @@ def run_command(  # noqa: PLR0913 - each is an option of the command line
     family: Family = None,
     only: Only = None,
     every: Every = False,
+    as_json: AsJson = False,
     reports: Reports = None,
 ) -> None:
     """Run the checks, print failures and a table; exit code 1 if a MUST failed.
@@ -76,23 +92,31 @@ def run_command(  # noqa: PLR0913 - each is an option of the command line
     bindings = [name for name in names or () if not name.startswith("binding:")]
     choice = Choice(profile=profile, bindings=bindings, families=family or (), only=only or ())
     customs = _customs(places, vectors, requirements, profile)
+    subject = ""
     if target:
-        parts = target_plan(target, observe, choice, is_broker=broker)
+        parts = _target_plan(target, observe, choice, is_broker=broker)
     elif adapter is not None:
         parts = _adapter_plan(adapter, choice)
     elif customs:
         parts = [codec_part(one.codec, choice.of(one.checks)) for one in customs]
     else:
-        parts = own_plan(choice)
-    report = _judged(parts, profile)
-    print_report(report, Console(), every=every)
+        parts = _own_plan(choice)
+        subject = f"cloudevents-gateway {version('cloudevents-gateway')}"
+    _demand_checks(parts)
+    report = _judged(parts, profile, subject)
     ran = [result.check for result in report.results if result.status != "skipped"]
     lines = coverage(ran) if not customs else [line for one in customs for line in one.covered(ran)]
     for path in reports or ():
         write(path, report, lines)
-    for line in (line for one in customs for line in one.told()):
-        typer.echo(line)
-    if report.summary.must_failed or any(one.codec.unwritten for one in customs):
+    if as_json:
+        typer.echo(report_as_json(report, lines))
+    else:
+        print_report(report, Console(), every=every)
+    told = [line for one in customs for line in one.told()]
+    told += [] if ran else ["nothing was judged: every check was skipped"]
+    for line in told:
+        typer.echo(line, err=as_json)
+    if not ran or report.summary.must_failed or any(one.codec.unwritten for one in customs):
         raise typer.Exit(FAILED)
 
 
@@ -105,10 +129,55 @@ def _customs(
         raise typer.BadParameter(text)
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))  # as for `python -m`: most are in the current folder
-    try:
-        return [custom_binding(place, vectors, requirements, profile) for place in places]
-    except (ValueError, ImportError, AttributeError) as error:
-        raise typer.BadParameter(str(error), param_hint="binding:MODULE:NAME") from None
+    found = []
+    for place in places:
+        try:
+            found.append(custom_binding(place, vectors, requirements, profile))
+        except (ValueError, ImportError, AttributeError) as error:
+            text = f"{place}: {error}"
+            raise typer.BadParameter(text, param_hint="binding:MODULE:NAME") from None
+    return found
+
+
+def _own_plan(choice: Choice) -> list[Part]:
+    """Return the parts that judge what is installed here, of names that exist."""
+    if choice.bindings or choice.families:
+        _demand_known(choice, [*all_checks(), *generic_checks(own_codec())])
+    return own_plan(choice)
+
+
+def _target_plan(
+    urls: Sequence[str], observe: str, choice: Choice, *, is_broker: bool
+) -> list[Part]:
+    """Return the parts that judge a gateway by URL."""
+    for url in urls:
+        if protocol_of(url) not in PROTOCOLS:
+            known = f"{', '.join(PROTOCOLS[:-1])} or {PROTOCOLS[-1]}"
+            raise typer.BadParameter(f"{url!r} is no URL of {known}", param_hint="--target")
+    _demand_known(choice, list(all_checks()))
+    return target_plan(urls, observe, choice, is_broker=is_broker)
+
+
+def _demand_known(choice: Choice, checks: Sequence[Check]) -> None:
+    """Refuse names of bindings and families that no check has."""
+    _demand_names("binding", choice.bindings, {check.binding for check in checks}, "NAMES")
+    _demand_names("family", choice.families, {check.family for check in checks}, "--family")
+
+
+def _demand_names(kind: str, names: Iterable[str], known: Collection[str], option: str) -> None:
+    for name in names:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            rest = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(known))}"
+            text = f"no {kind} is called {name!r}; {rest}"
+            raise typer.BadParameter(text, param_hint=option)
+
+
+def _demand_checks(parts: Iterable[Part]) -> None:
+    """Refuse a choice that leaves nothing: a run of it would pass."""
+    if not any(part.checks for part in parts):
+        text = "no check matches all of that; `ce-gateway conformance list` shows what there is"
+        raise typer.BadParameter(text)
 
 
 def _adapter_plan(name: str, choice: Choice) -> list[Part]:
@@ -126,10 +195,10 @@ def _adapter_plan(name: str, choice: Choice) -> list[Part]:
     return codec_plan(NetCodec(codec, known), choice, list(checks_of(codec, known)))
 
 
-def _judged(parts: Iterable[Part], profile: Profile) -> Report:
+def _judged(parts: Iterable[Part], profile: Profile, subject: str) -> Report:
     """Run the parts, unless a foreign gateway turns out not to deliver here."""
     try:
-        return judge(parts, profile)
+        return judge(parts, profile, subject)
     except NothingArrives as nothing:
         typer.echo(str(nothing), err=True)
         raise typer.Exit(FAILED) from None
@@ -154,6 +223,7 @@ def coverage_command(
     role: Annotated[
         Role | None, typer.Option(help="Only what binds this role. Default: everybody.")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show how many requirements of each document have checks, and which have none and why.
 
@@ -165,12 +235,14 @@ def coverage_command(
     lines = [
         line for line in coverage(all_checks()) if role is None or role in line.requirement.binds
     ]
+    if as_json:
+        typer.echo(json.dumps(coverage_record(lines), indent=1))
+        return
     typer.echo(coverage_table(lines))
     if missing:
         for line in lines:
             if line.state != "checked":
-                why = line.reason or "MISSING"
-                typer.echo(f"{line.requirement.id}\t{line.requirement.level}\t{why}")
+                typer.echo(f"{line.requirement.id}\t{line.requirement.level}\t{line.why}")
 
 
 @app.command("list")
@@ -180,6 +252,7 @@ def list_command(
     profile: ProfileOption = "main",
     family: Family = None,
     only: Only = None,
+    as_json: AsJson = False,
 ) -> None:
     """List the checks: id, level, requirements and what should happen.
 
@@ -188,14 +261,25 @@ def list_command(
       ce-gateway conformance list coap
     """  # noqa: D301 - \b keeps lines apart
     choice = Choice(profile=profile, bindings=names or (), families=family or (), only=only or ())
-    for part in own_plan(choice):
-        for check in part.checks:
-            ids = ",".join(check.requirements)
-            typer.echo(f"{check.id}\t{check.binding}\t{check.level}\t{ids}\t{check.title}")
+    parts = _own_plan(choice)
+    _demand_checks(parts)
+    checks = [check for part in parts for check in part.checks]
+    if as_json:
+        typer.echo(json.dumps([record_of(check) for check in checks], indent=1))
+        return
+    for check in checks:
+        ids = ",".join(check.requirements)
+        typer.echo(f"{check.id}\t{check.binding}\t{check.level}\t{ids}\t{check.title}")
 
 
-def judge(parts: Iterable[Part], profile: Profile) -> Report:
-    """Run the parts with a progress bar on stderr; return what they found."""
+def judge(parts: Iterable[Part], profile: Profile, subject: str = "") -> Report:
+    """Run the parts with a progress bar on stderr; return what they found.
+
+    Args:
+        parts: what is judged.
+        profile: by which text.
+        subject: what they are together; "" takes the parts' titles.
+    """
     parts = list(parts)
     started = time.perf_counter()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
@@ -221,6 +305,6 @@ def judge(parts: Iterable[Part], profile: Profile) -> Report:
 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             results = runner.run(all_parts())
-    subject = ", ".join(dict.fromkeys(part.title for part in parts))
+    subject = subject or ", ".join(dict.fromkeys(part.title for part in parts))
     seconds = time.perf_counter() - started
     return Report(subject=subject, profile=profile, results=results, seconds=seconds)

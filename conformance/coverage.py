@@ -39,6 +39,12 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
 
     @property
+    def why(self) -> str:
+        """Return why it has no check, for people."""
+        permission = "a permission; nobody can break it"
+        return self.reason or (permission if self.requirement.level == "MAY" else "MISSING")
+
+    @property
     def state(self) -> State:
         """Whether checks name it, a reason says why none can, or neither."""
         if self.checks:

@@ -31,6 +31,10 @@ _ANSWERS: Final[Mapping[SinkAnswer, Response]] = {
 }
 
 
+PROTOCOLS: Final = ("http", "mqtt", "nats", "coap")
+"""Those in which messages can be sent to a gateway."""
+
+
 def protocol_of(url: str) -> str:
     """Return the protocol of a URL: `coap` of `coaps+tcp://...`."""
     scheme = urlsplit(url).scheme.partition("+")[0]

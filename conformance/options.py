@@ -47,6 +47,7 @@ Observe = Annotated[
     typer.Option(metavar="URL", help="Where that gateway delivers over HTTP; we listen there."),
 ]
 Broker = Annotated[bool, typer.Option("--broker", help="The target is a broker: it acknowledges.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Every = Annotated[bool, typer.Option("--all", help="Print every failure.")]
 Vectors = Annotated[
     Path | None,

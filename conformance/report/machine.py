@@ -7,7 +7,7 @@ from xml.etree import ElementTree as ET
 
 import msgspec
 
-from conformance.check import Result, Summary
+from conformance.check import Check, Result, Summary
 from conformance.coverage import Line, groups_of, share
 from conformance.report.record import Report
 from conformance.requirements import registry
@@ -36,15 +36,15 @@ def as_json(report: Report, lines: Sequence[Line]) -> str:
                 for binding, results in report.by_binding().items()
             },
             "cases": [_case(result) for result in report.results],
-            "coverage": {group: _coverage(lines, group) for group in groups_of(lines)},
+            "coverage": coverage_record(lines),
         },
         indent=1,
     )
 
 
-def _case(result: Result) -> dict[str, Any]:
-    check = result.check
-    record = {
+def record_of(check: Check) -> dict[str, Any]:
+    """Return what a check is, for JSON."""
+    return {
         "id": check.id,
         "title": check.title,
         "binding": check.binding,
@@ -54,11 +54,19 @@ def _case(result: Result) -> dict[str, Any]:
         "role": check.role,
         "verdicts": verdicts().get(check.id)
         or dict.fromkeys(sorted(check.profiles), check.verdict),
-        "status": result.status,
-        "seconds": round(result.seconds, 6),
     }
+
+
+def _case(result: Result) -> dict[str, Any]:
+    record = record_of(result.check)
+    record |= {"status": result.status, "seconds": round(result.seconds, 6)}
     told = {"text": result.text, "expected": result.expected, "got": result.got}
     return {**record, **{k: v for k, v in {**told, "reproduce": result.reproduce}.items() if v}}
+
+
+def coverage_record(lines: Sequence[Line]) -> dict[str, Any]:
+    """Return the coverage of each document, for JSON."""
+    return {group: _coverage(lines, group) for group in groups_of(lines)}
 
 
 def _coverage(lines: Sequence[Line], group: str) -> dict[str, Any]:

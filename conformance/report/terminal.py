@@ -1,5 +1,6 @@
 """The report on a terminal: failures first, the gravest on top, then a table per binding."""
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -26,7 +27,7 @@ def print_report(report: Report, console: Console, *, every: bool = False) -> No
     )
     shown = failures if every else failures[:_SHOWN]
     for result in shown:
-        console.print(_failure(result))
+        console.print(_failure(result), soft_wrap=True)  # a line can be copied as it is
     if len(shown) < len(failures):
         console.print(f"... and {len(failures) - len(shown)} more; --all shows them\n")
     console.print(_table(report))
@@ -56,7 +57,10 @@ def _printable(text: str) -> str:
 
 
 def _table(report: Report) -> Table:
-    table = Table(title=f"{report.subject}, profile {report.profile}", title_justify="left")
+    title = f"{report.subject}, profile {report.profile}"
+    table = Table(
+        title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True
+    )
     table.add_column("binding", no_wrap=True)
     for name in ("cases", "passed", "MUST failed", "SHOULD failed", "MAY failed", "skipped"):
         table.add_column(name, justify="right")

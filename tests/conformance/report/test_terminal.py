@@ -2,13 +2,14 @@ import io
 
 from rich.console import Console
 
+from conformance.report.record import Report
 from conformance.report.terminal import print_report
 from tests.conformance.report.samples import REPORT, result
 
 
-def printed(report, **options):
+def printed(report, *, width=100, **options):
     out = io.StringIO()
-    print_report(report, Console(file=out, width=100, color_system=None), **options)
+    print_report(report, Console(file=out, width=width, color_system=None), **options)
     return out.getvalue()
 
 
@@ -26,8 +27,6 @@ def test_what_is_judged_cannot_move_the_cursor():
 
 
 def test_many_failures_are_cut_unless_all_are_wanted():
-    from conformance.report.record import Report
-
     many = Report(
         subject="s",
         profile="main",
@@ -37,6 +36,21 @@ def test_many_failures_are_cut_unless_all_are_wanted():
     assert "... and 5 more; --all shows them" in printed(many)
     assert "case-24 " not in printed(many)
     assert "case-24 " in printed(many, every=True)
+
+
+def test_what_is_to_be_copied_stays_on_one_line():
+    line = '{"do": "decode", "message": "' + "x y " * 100 + '"}'
+    failed = [result("long", "failed", "no", expected="e " * 100, reproduce=line)]
+    text = printed(Report(subject="s", profile="main", results=failed, seconds=1), width=80)
+    assert f"  reproduce: {line}" in text.splitlines()
+
+
+def test_the_table_fits_80_columns():
+    results = [result("a", "passed", binding="mqtt-bare-json") for _ in range(2)]
+    text = printed(Report(subject="s", profile="main", results=results, seconds=1), width=80)
+    (head,) = [line for line in text.splitlines() if "MUST failed" in line]
+    assert "SHOULD failed" in head
+    assert len(head) <= 80
 
 
 def test_the_last_line_counts():
