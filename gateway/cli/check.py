@@ -11,6 +11,7 @@ from gateway.cli import BAD_CONFIGURATION
 from gateway.config.gateway import GatewayConfig
 from gateway.config.loader import load, remarks
 from gateway.config.problems import ConfigErrors, Problem
+from gateway.config.records import AdapterConfig, Address
 
 
 def command(
@@ -86,8 +87,11 @@ def _lines(config: GatewayConfig) -> list[str]:
     return lines
 
 
-def _place(adapter: object) -> str:
-    for name in ("listen", "url", "bootstrap_servers", "channel"):
+def _place(adapter: AdapterConfig) -> str:
+    listeners = [(name, value) for name, value in adapter if isinstance(value, Address)]
+    if listeners:
+        return ", ".join(f"{name} {value}" for name, value in listeners).removeprefix("listen ")
+    for name in ("url", "bootstrap_servers", "channel"):
         value = getattr(adapter, name, None)
         if value:
             text = str(value)

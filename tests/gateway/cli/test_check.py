@@ -46,6 +46,24 @@ def test_a_right_file_is_summed_up_without_passwords(check):
     assert result.stderr == "gateway.yaml: sinks.spare: no route leads to it\n"
 
 
+@pytest.mark.parametrize(
+    ("listeners", "shown"),
+    [
+        ("listen_tcp: 127.0.0.1:2", "0.0.0.0:5683, listen_tcp 127.0.0.1:2"),
+        (
+            "listen: null, listen_ws: 127.0.0.1:80, listen_tcp: 127.0.0.1:2",
+            "listen_tcp 127.0.0.1:2, listen_ws 127.0.0.1:80",
+        ),
+    ],
+)
+def test_every_listener_of_a_source_is_shown(check, listeners, shown):
+    result = check(
+        f"sources: {{field: {{protocol: coap, {listeners}}}}}\n"
+        "sinks: {out: {protocol: log}}\nroutes: [{to: [out]}]\n"
+    )
+    assert result.stdout.splitlines()[1] == f"  source field: coap {shown}"
+
+
 def test_a_right_file_as_json(check):
     result = check(RIGHT, "--json")
     assert result.exit_code == 0
