@@ -31,7 +31,8 @@ class CoapRoute(Record):
     mode: Literal["auto", "structured", "batch"] = Field(
         "auto",
         description="auto: attributes in the query, data in the payload; "
-        "structured: one JSON event in the payload; batch: a JSON array of events",
+        "structured: one event in the payload, in JSON or CBOR; batch: events in a JSON or CBOR "
+        "array or a CBOR sequence",
     )
     type: str | None = Field(None, description="type of events that name none; templates allowed")
     source: str | None = Field(
