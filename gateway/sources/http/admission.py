@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 from gateway.sources.http import answers
 from gateway.sources.http.answers import Answer
-from gateway.sources.http.handshake import CALLBACK, ORIGIN, RATE, allows
+from gateway.sources.http.handshake import CALLBACK, ORIGIN, RATE
 from gateway.sources.http.listener import Listener
 
 KNOWN_FIELDS: Final = frozenset({
@@ -115,7 +115,7 @@ def _refuse_origin(listener: Listener, origin: bytes | None) -> Refusal | None:
         return Refusal(answers.NO_ORIGIN, "unauthorized")
     if origin is None:
         return None
-    if not allows(listener.config, origin.decode("latin-1")):
+    if not listener.handshake.allows(origin.decode("latin-1")):
         return Refusal(answers.FORBIDDEN, "unauthorized")
     wait = listener.wait_of(origin)
     return Refusal(answers.too_many(wait), "too_many_requests") if wait else None

@@ -20,24 +20,23 @@ RATE: Final = b"webhook-request-rate"
 CALLBACK: Final = b"webhook-request-callback"
 
 
-def allows(config: HttpSourceConfig, origin: str) -> bool:
-    """Whether a sender has consent; an origin is compared whole (4.2.1), in DNS's sense of case."""
-    if config.allowed_origins == "*":
-        return True
-    return origin.lower() in {allowed.lower() for allowed in config.allowed_origins}
-
-
 class Handshake:
-    """Answers the validation requests of one source."""
+    """Answers the validation requests of one source, and knows who has consent."""
 
     def __init__(self, config: HttpSourceConfig) -> None:
         self._config = config
+        origins = config.allowed_origins
+        self._allowed = None if origins == "*" else frozenset(map(str.lower, origins))
         self._callbacks = Callbacks(config.name, config.callbacks)
         self._lines = Throttle()
 
     async def close(self) -> None:
         """Give up calls under way."""
         await self._callbacks.close()
+
+    def allows(self, origin: str) -> bool:
+        """Whether a sender has consent; it is compared whole (4.2.1), in DNS's sense of case."""
+        return self._allowed is None or origin.lower() in self._allowed
 
     def answer(self, fields: Mapping[bytes, bytes]) -> Answer:
         """Return the answer to OPTIONS; without an origin it only asks for `Allow`."""
@@ -47,7 +46,7 @@ class Handshake:
         origin = fields.get(ORIGIN, b"").decode("latin-1")
         if not origin:
             return Answer(200, fields=(ALLOW,))
-        if not allows(config, origin):
+        if not self.allows(origin):
             self._note_refusal(origin)
             return Answer(200, fields=(ALLOW,))
         rate = self._rate(fields.get(RATE, b""))
