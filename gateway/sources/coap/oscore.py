@@ -212,7 +212,8 @@ class Oscore:
         is_new = context.accept(outer.partial_iv, echo_of(inner))
         if not is_new and not context.challenge(protection, self._now()):
             later = ((Number.MAX_AGE, b"\x01"),)
-            raise RequestError("not now", Code.SERVICE_UNAVAILABLE, reason="busy", options=later)
+            text = "no clock, or too many at once"
+            raise RequestError(text, Code.SERVICE_UNAVAILABLE, reason="busy", options=later)
         if exchange.block1 is not None:
             protection.add_block(exchange.block1)
             exchange.block1 = None
