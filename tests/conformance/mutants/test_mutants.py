@@ -262,6 +262,18 @@ def test_every_mutant_has_a_check_that_can_kill_it():
     assert alone == []
 
 
+def test_every_patch_fits_the_product():
+    misfits = {}
+    for each in all_mutants():
+        if each.apply is not None:
+            try:
+                with Patch() as patch:
+                    each.apply(patch)
+            except AttributeError as error:
+                misfits[each.id] = str(error)
+    assert misfits == {}
+
+
 # A few of each kind; all of them: make conformance-mutants.
 FAST = {
     "makes-up-an-id", "times-by-iso-8601", "json-data-as-a-string-of-json", "nan-is-read",
