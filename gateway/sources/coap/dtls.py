@@ -186,7 +186,7 @@ class DtlsListener:
         self._greeter.setcookieparam(repr(sender).encode())
         session.feed(datagram)
         try:
-            session.shake_hands()
+            self._step(session)
         except HelloVerifyRequest:
             return
         except TLSError as error:
@@ -206,16 +206,27 @@ class DtlsListener:
         """Go on with a handshake, for a datagram or for the time that has passed."""
         try:
             # When it is time to repeat a flight, mbedtls does that before it reads.
-            is_done = session.shake_hands() or session.shake_hands()
+            is_done = self._step(session) or self._step(session)
         except TLSError as error:
             self._intake.rejected("handshake", str(error))
             del self._handshakes[session.address]
             return
-        finally:
-            identity = self._keys.take_asked()
-        session.identity = session.identity or identity
         if is_done and session.identity is not None:
             self._establish(session, session.identity, now)
+
+    def _step(self, session: Session) -> bool:
+        """Go on with a handshake as far as it goes; True when it is done.
+
+        Raises:
+            HelloVerifyRequest: the ClientHello had no cookie, and has been answered.
+            TLSError: it has failed.
+        """
+        try:
+            return session.shake_hands()
+        finally:
+            # At once: a ClientHello may come with all that follows it in the same datagram, and
+            # whose key was asked for here must never be what another handshake finds.
+            session.identity = self._keys.take_asked() or session.identity
 
     def _establish(self, session: Session, identity: Identity, now: float) -> None:
         self._count += 1

@@ -174,6 +174,37 @@ async def test_without_the_right_key_the_handshake_fails_and_others_go_on(identi
     assert [reason for reason, _ in intake.rejections] == ["handshake"]
 
 
+def key_exchange(identity):
+    """A ClientKeyExchange as it follows a hello with a cookie (RFC 4279 2, RFC 6347 4.2.2)."""
+    body = len(identity).to_bytes(2, "big") + identity
+    length = len(body).to_bytes(3, "big")
+    message = b"\x10" + length + b"\0\x02" + bytes(3) + length + body
+    head = bytes((HANDSHAKE, 0xFE, 0xFD)) + bytes(7) + b"\x09"
+    return head + len(message).to_bytes(2, "big") + message
+
+
+async def test_nobody_gets_the_identity_that_another_handshake_has_named():
+    intake = RecordingIntake()
+    async with listening(intake, routes=OWN) as gateway:
+        with DtlsDevice(gateway, "dev1") as thief, DtlsDevice(gateway, "dev2") as helper:
+            hello = await thief.hello()
+            thief.session.receive_from_network(await thief.ask_raw(hello))
+            await helper.ask_raw(await helper.hello() + key_exchange(b"gw"))
+            thief.send_raw(hello[:40])  # nothing of the handshake, but it is looked at
+            thief.session.receive_from_network(await thief.ask_raw(thief.flight()))
+            thief.flight()
+            assert fields(await thief.ask(POST_T))["code"] == "2.04"
+    assert [event.source for event in intake.events] == ["/devices/dev1"]
+
+
+async def test_what_follows_a_hello_without_cookie_hurts_nobody():
+    async with listening(RecordingIntake()) as gateway:
+        with DtlsDevice(gateway, "dev1") as stranger, DtlsDevice(gateway, "dev2") as device:
+            answer = await stranger.ask_raw(stranger.flight() + key_exchange(b"gw"))
+            assert answer[13] == HELLO_VERIFY_REQUEST
+            assert fields(await (await device.connect()).ask(POST_T))["code"] == "2.04"
+
+
 async def test_a_flight_of_ours_that_is_lost_is_sent_again(monkeypatch):
     monkeypatch.setattr(dtls, "FLIGHT_SECONDS", 0.1)
     async with listening(RecordingIntake()) as gateway:
