@@ -86,6 +86,7 @@ def checks() -> Iterator[Check]:
         for target in CARRIERS:
             for name in CONTENT_TYPES:
                 yield _explicit(source, target, name)
+            yield _nothing(source, target)
             if not source.is_binary:
                 yield _implied(source, target)
 
@@ -120,6 +121,40 @@ def _judge(source: Carrier, target: Carrier, content_type: str | None, codec: Co
     judge_each(
         (name, partial(_judge_one, codec, source, target, _event(data, content_type)))
         for name, data in DATA.items()
+        if not _is_nothing(name, source, target)
+    )
+
+
+def _is_nothing(name: str, *carriers: Carrier) -> bool:
+    """Whether the text lets data be taken for none: data of no bytes, and a null in JSON."""
+    is_in_envelope = not all(carrier.is_binary for carrier in carriers)
+    return name == "empty" or (name == "null" and is_in_envelope)
+
+
+def _nothing(source: Carrier, target: Carrier) -> Check:
+    """That there is no data, data of no bytes and a null may be told apart, and need not."""
+    case = Case(
+        name=f"{source.name}-to-{target.name}-nothing",
+        title="data of no bytes is not the same as no data, nor is a null",
+        requirements=["CORE-DATA-001", "JSON-SER-015"],
+        role="intermediary",
+    )
+    return check(FAMILY, [source, target], case, partial(_judge_nothing, source, target))
+
+
+def _judge_nothing(source: Carrier, target: Carrier, codec: Codec) -> None:
+    cases = [
+        (name, content_type)
+        for name in ("empty", "null")
+        if _is_nothing(name, source, target)
+        for content_type in CONTENT_TYPES.values()
+    ]
+    judge_each(
+        (
+            f"{name} {content_type}",
+            partial(_judge_one, codec, source, target, _event(DATA[name], content_type)),
+        )
+        for name, content_type in cases
     )
 
 
@@ -179,9 +214,7 @@ def _implied(source: Carrier, target: Carrier) -> Check:
 def _judge_implied(source: Carrier, target: Carrier, codec: Codec) -> None:
     is_cbor = source.binding == "cbor"
     content_type = "application/cbor" if is_cbor else "application/json"
-    names = (
-        ("CBOR", "zero") if is_cbor else ("null", "zero", "false", "string", "JSON", "big numbers")
-    )
+    names = ("CBOR", "zero") if is_cbor else ("zero", "false", "string", "JSON", "big numbers")
     judge_each(
         (name, partial(_judge_one_implied, codec, source, target, _event(DATA[name], content_type)))
         for name in names

@@ -62,7 +62,7 @@ def with_line_feeds(event):
         (replaced, "mqtt-binary-to-json-binary", "bytes"),
         (unquoted, "http-binary-to-mqtt-binary-json", "string"),
         (with_line_feeds, "nats-binary-to-kafka-binary-binary", "line ends"),
-        (lambda event: event.data or None, "kafka-binary-to-kafka-binary-text", "empty"),
+        (lambda event: event.data or None, "kafka-binary-to-kafka-binary-nothing", "empty"),
         (lambda event: event.data or b"", "kafka-binary-to-kafka-binary-text", "absent"),
         (
             lambda event: event.data and event.data.strip(),
@@ -74,6 +74,16 @@ def with_line_feeds(event):
 def test_a_mistake_with_data_is_found(change, example, kind):
     name = f"data-lattice-{example}"
     assert kind in str(failed(EVERY, Mistaken(event=on_data(change)), name)[name])
+
+
+@pytest.mark.parametrize(
+    "to_none", [lambda event: event.data or None, lambda event: event.data != b"null" or None]
+)
+def test_data_of_no_bytes_and_a_json_null_may_be_taken_for_none(to_none):
+    change = on_data(lambda event: to_none(event) and event.data)
+    found = failed(EVERY, Mistaken(event=change), "data-lattice-json-to-kafka-structured")
+    assert list(found) == ["data-lattice-json-to-kafka-structured-nothing"]
+    assert {check.level for check in EVERY if check.id in found} == {"MAY"}
 
 
 def in_envelopes(change):
