@@ -3,12 +3,15 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test quick lint fmt types unit conformance conformance-mutants e2e bench lock clean
+.PHONY: run test quick lint fmt types unit suite conformance conformance-mutants e2e bench lock clean
 
 run: .venv/run                ## start the embedded default: no broker, no root, no configuration
 	@$(BIN)/ce-gateway run
 
-test: quick conformance-mutants e2e   ## everything
+# What takes the conformance suite through its paces; `make quick` leaves it to `make suite`.
+SUITE := tests/conformance/checks tests/conformance/mutants tests/conformance/adapters tests/conformance/skeleton tests/docs/test_tutorial.py
+
+test: quick suite e2e         ## everything
 
 quick: lint types unit        ## lint, types, unit tests
 
@@ -21,7 +24,11 @@ types: .venv/dev              ## strict types
 	$(BIN)/mypy
 
 unit: .venv/dev               ## tests that need no other program
-	$(BIN)/pytest -q -n 4 --ignore=tests/e2e
+	$(BIN)/pytest -q -n 4 --ignore=tests/e2e $(SUITE:%=--ignore=%)
+
+suite: .venv/dev              ## tests of the conformance suite, and that it finds every deliberate mistake
+	$(BIN)/pytest -q -n 4 $(SUITE)
+	$(BIN)/python -m conformance.mutants
 
 conformance: .venv/dev        ## the conformance suite on our own bindings, sources and delivery
 	$(BIN)/ce-gateway conformance run
