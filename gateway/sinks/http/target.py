@@ -57,6 +57,8 @@ class Target:
         self._context_state: object = None
         self._overrides = knative.overrides(environ.get("K_CE_OVERRIDES", ""))
         path = config.token_file or (token_file if config.is_k_sink else None)
+        # Each request looks at these; a record of pydantic takes its time to say them.
+        self._mode, self._needs_payload = config.mode, config.webhook is not None
         self._token_file = TokenFile(path) if path is not None else None
         self._token = self._configured_token = _token(config)
         self.timeout = knative.sink_timeout(environ) or config.timeout
@@ -107,8 +109,8 @@ class Target:
     def deliver(self, event: Event) -> bytes:
         """Return the bytes of the request that carries one event."""
         event = self.prepare(event)
-        message = HTTP.encode(event, self._config.mode)
-        if self._config.webhook is not None and not (message.payload and message.content_type):
+        message = HTTP.encode(event, self._mode)
+        if self._needs_payload and not (message.payload and message.content_type):
             # http-webhook.md 2.1: a payload and its Content-Type are required.
             message = HTTP.encode(event, "structured")
         return self.request(message)

@@ -88,7 +88,7 @@ def _refuse_target(listener: Listener, head: Head) -> Refusal | None:
     is_right = path == listener.path if listener.path is not None else path[:1] == b"/"
     if not is_right and not (head.method == b"OPTIONS" and path == b"*"):
         return Refusal(answers.NOT_FOUND, "not_found")
-    if listener.config.retired:
+    if listener.retired:
         return Refusal(answers.GONE, "retired")
     if head.method == b"OPTIONS":
         return None
@@ -106,15 +106,14 @@ def _refuse_sender(listener: Listener, fields: dict[bytes, bytes], query: bytes)
             return Refusal(credentials.challenge, "unauthorized")
     if fields.get(b"content-encoding", b"identity").lower() != b"identity":
         return Refusal(answers.CODING, "unknown_encoding")
-    return _refuse_origin(listener, fields.get(ORIGIN))
-
-
-def _refuse_origin(listener: Listener, origin: bytes | None) -> Refusal | None:
-    """Judge WebHook-Request-Origin (http-webhook.md 4)."""
-    if not origin and listener.config.require_origin:
+    origin = fields.get(ORIGIN)
+    if not origin and listener.require_origin:
         return Refusal(answers.NO_ORIGIN, "unauthorized")
-    if origin is None:
-        return None
+    return None if origin is None else _refuse_origin(listener, origin)
+
+
+def _refuse_origin(listener: Listener, origin: bytes) -> Refusal | None:
+    """Judge WebHook-Request-Origin (http-webhook.md 4)."""
     if not listener.handshake.allows(origin.decode("latin-1")):
         return Refusal(answers.FORBIDDEN, "unauthorized")
     wait = listener.wait_of(origin)

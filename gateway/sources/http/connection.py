@@ -323,7 +323,7 @@ class Connection(asyncio.Protocol):
         )
 
     def _open_exchange(self) -> Exchange:
-        exchange = self._answers.open(self._loop.time() + self._listener.config.ack_timeout)
+        exchange = self._answers.open(self._loop.time() + self._listener.ack_timeout)
         if not self._parser.should_keep_alive() or self._listener.draining:
             exchange.close = True
         elif b"connection" in self._fields and self._parser.get_http_version() == "1.0":

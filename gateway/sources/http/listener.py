@@ -40,7 +40,10 @@ class Listener:
 
     Attributes:
         timeouts: seconds for each phase of reading: idle, head, body.
+        ack_timeout: seconds for the answer to a message.
         path: the one that takes events; None for every path.
+        retired: nothing is taken any more.
+        require_origin: a delivery has to name its webhook sender.
         draining: nothing new is taken.
     """
 
@@ -53,6 +56,9 @@ class Listener:
         self._rate = None if config.allowed_rate == "*" else RateLimit(config.allowed_rate)
         self._wrapper = None if config.event is None else config.event.wrapper()
         self.path = None if config.path == "*" else config.path.encode("ascii")
+        # Each request looks at these; a record of pydantic takes its time to say them.
+        self.ack_timeout = config.ack_timeout
+        self.retired, self.require_origin = config.retired, config.require_origin
         self.timeouts = (config.keep_alive_timeout, config.header_timeout, config.body_timeout)
         self.draining = False
         self._connections: set[Sender] = set()
