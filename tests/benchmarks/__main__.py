@@ -3,20 +3,23 @@
 python -m tests.benchmarks                everything
 python -m tests.benchmarks codec          decode and encode per binding, pipeline
 python -m tests.benchmarks process        memory, start-up, CPU per event of the whole process
+python -m tests.benchmarks spool          append, read and done of the spool
 """
 
 import sys
 
-from tests.benchmarks import codec, machine, process
+from tests.benchmarks import codec, machine, process, spool
 
 
 def main() -> None:
-    chosen = set(sys.argv[1:]) or {"codec", "process"}
+    chosen = set(sys.argv[1:]) or {"codec", "process", "spool"}
     print(machine.describe())
     if "codec" in chosen:
         codec.run()
     if "process" in chosen:
         process.run()
+    if "spool" in chosen:
+        spool.run()
 
 
 main()

@@ -1,0 +1,109 @@
+"""Reads what is stored, in order, each record once; the event loop's thread."""
+
+import errno
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from gateway.spool.disk import Disk
+from gateway.spool.log import Located, Log
+from gateway.spool.segment import UNREADABLE, Gap, Part, Segment, SegmentFile
+
+_log = logging.getLogger(__name__)
+
+
+class Reader:
+    """A place in the log, kept as a sequence number: what is trimmed elsewhere can't move it.
+
+    Attributes:
+        position: every record before it was read, or was done when it was its turn.
+        damaged: how many records were lost to damage.
+    """
+
+    def __init__(
+        self, disk: Disk, folder: Path, log: Log, on_damage: Callable[[str, int, int], None]
+    ) -> None:
+        """Begin at the watermark; `on_damage` gets a segment's name, an offset and a size."""
+        self._disk = disk
+        self._folder = folder
+        self._on_damage = on_damage
+        self._records = log
+        self._segment: Segment | None = None
+        self._file: SegmentFile | None = None
+        self._failing = False
+        self.position = log.watermark
+        self.damaged = 0
+
+    def read(self, limit: int, max_bytes: int) -> list[tuple[int, bytes]]:
+        """Return the next records; fewer, or none, at the end or when the disk is in trouble.
+
+        Args:
+            limit: no more records than this.
+            max_bytes: no more once they have this many bytes together.
+        """
+        found: list[tuple[int, bytes]] = []
+        taken = 0
+        try:
+            while len(found) < limit and taken < max_bytes:
+                located = self._records.locate(self.position)
+                if located is None:
+                    break
+                records = self._read_from(located, limit - len(found), max_bytes - taken)
+                taken += sum(len(data) for _, data in records)
+                found += records
+        except OSError as error:  # too many open files, no memory: the records are still there
+            if not self._failing:
+                _log.warning("%s can't be read at the moment: %s", self._folder, error)
+            self._failing = True
+        else:
+            self._failing = False
+        return found
+
+    def close(self) -> None:
+        """Close the file that is open."""
+        if self._file is not None:
+            self._file.close()
+        self._file = self._segment = None
+
+    def lose(self, segment: Segment, gap: Gap) -> None:
+        """Count a damaged place and report it, unless nothing that is not done was in it."""
+        lost = self._records.lose(gap)
+        if lost == 0:
+            return
+        self.damaged += lost
+        _log.error(
+            "%s is damaged: %d records lost in %d bytes at %d",
+            self._folder / segment.name, lost, gap.size, gap.offset,
+        )  # fmt: skip
+        self._on_damage(segment.name, gap.offset, gap.size)
+
+    def _read_from(self, located: Located, limit: int, max_bytes: int) -> list[tuple[int, bytes]]:
+        segment, end, size = located
+        file = self._open(segment)
+        if file is None:
+            self.lose(segment, Gap(0, size, segment.first, end))
+            self.position = end
+            return []
+        part: Part = file.read(limit, max_bytes, end, size)
+        for gap in part.gaps:
+            self.lose(segment, gap)
+        if file.offset >= size and file.expected < end:
+            # The log says that there were more.
+            self.lose(segment, Gap(file.good_until, size - file.good_until, file.expected, end))
+            file.expected = end
+        self.position = file.expected
+        return self._records.without_done(part.records)
+
+    def _open(self, segment: Segment) -> SegmentFile | None:
+        """Return the segment's file; None when it is gone or the disk can't read it."""
+        if segment is self._segment:
+            return self._file
+        self.close()
+        try:
+            self._file = SegmentFile(self._disk, self._folder / segment.name, segment.first)
+        except OSError as error:
+            if error.errno not in UNREADABLE and error.errno != errno.ENOENT:
+                raise
+            return None
+        self._segment = segment
+        return self._file

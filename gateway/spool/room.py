@@ -1,0 +1,97 @@
+"""Whether there is room: the spool's own cap, and what has to stay free on the disk."""
+
+import errno
+from collections.abc import Sequence
+from pathlib import Path
+
+from gateway.spool import files, record
+from gateway.spool.disk import Disk
+
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+class StoreError(Exception):
+    """Records were not stored.
+
+    Attributes:
+        full: whether it is for want of room, and not because the disk fails.
+    """
+
+    def __init__(self, text: str, *, full: bool = False) -> None:
+        super().__init__(text)
+        self.full = full
+
+
+class Room:
+    """What bounds the spool.
+
+    Once it is full it takes nothing until there is room for half a segment, so that it
+    doesn't change its mind with every event.
+
+    Attributes:
+        is_full: whether it takes nothing at the moment.
+    """
+
+    def __init__(
+        self, disk: Disk, folder: Path, *, max_bytes: int, segment_bytes: int, min_free_share: float
+    ) -> None:
+        self._disk = disk
+        self._folder = folder
+        self._max_bytes = max_bytes
+        self._margin = segment_bytes // 2
+        self._min_free_share = min_free_share
+        self._needed = 0  # bytes that the disk had no room for
+        self.is_full = False
+
+    @staticmethod
+    def size_of(records: Sequence[bytes]) -> int:
+        """Return what a list takes on the disk at most: it may begin a new segment."""
+        return sum(map(len, records)) + record.HEAD_BYTES * len(records) + files.HEAD_BYTES
+
+    def refusal(self, size: int, used: int) -> StoreError | None:
+        """Return why so many bytes can't be taken in beside the used ones, if they can't."""
+        if self.is_full:
+            return StoreError("the spool is full", full=True)
+        if used + size <= self._max_bytes:
+            return None
+        # A list that can hardly ever fit says nothing about the next one.
+        self.is_full = used + self._margin > self._max_bytes
+        return StoreError(f"the spool is full: max_bytes is {self._max_bytes}", full=True)
+
+    def check_disk(self, size: int) -> None:
+        """Check that the disk keeps enough free when so many bytes are written.
+
+        Raises:
+            StoreError: it would not.
+            OSError: the disk doesn't say.
+        """
+        free, total = self._disk.free(self._folder)
+        if free - size < total * self._min_free_share:
+            self._needed = size
+            self.is_full = True
+            raise StoreError(
+                f"the spool is full: the disk has only {free} bytes free",
+                full=True,
+            )
+
+    def failed(self, error: OSError, size: int) -> StoreError:
+        """Return what a failed write means."""
+        full = error.errno in _NO_ROOM
+        if full:
+            self._needed = size
+            self.is_full = True
+        return StoreError(f"the spool can't store: {error.strerror or error}", full=full)
+
+    def look(self, used: int) -> bool:
+        """Look whether a full spool has room again; return whether it has only now."""
+        if not self.is_full or used + self._margin > self._max_bytes:
+            return False
+        try:
+            free, total = self._disk.free(self._folder)
+        except OSError:
+            return False
+        if free - self._needed < total * self._min_free_share:
+            return False
+        self._needed = 0
+        self.is_full = False
+        return True

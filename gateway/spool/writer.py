@@ -1,0 +1,228 @@
+"""The writer's thread: commits what has queued meanwhile, and keeps the cursor in step."""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from gateway.spool import record
+from gateway.spool.checkpoint import Checkpoint
+from gateway.spool.log import Log
+from gateway.spool.room import Room, StoreError
+from gateway.spool.tail import Tail
+
+COMMIT_RECORDS: Final = 1024
+COMMIT_BYTES: Final = 512 * 1024
+CHECKPOINT_SECONDS: Final = 0.1
+
+Wake = Callable[[Callable[[], None]], None]
+OnStored = Callable[[int | None, StoreError | None], None]
+_log = logging.getLogger(__name__)
+
+
+class _Entry(NamedTuple):
+    records: Sequence[bytes]
+    size: int
+    on_stored: OnStored
+
+
+class _Answer(NamedTuple):
+    on_stored: OnStored
+    first: int | None
+    error: StoreError | None
+
+
+class Writer:
+    """Natural group commit: while one commit runs the next one gathers, and nothing lingers."""
+
+    def __init__(
+        self, folder: Path, log: Log, tail: Tail, checkpoint: Checkpoint, room: Room
+    ) -> None:
+        self._folder = folder
+        self._log = log
+        self._tail = tail
+        self._checkpoint = checkpoint
+        self._room = room
+        self._signal = threading.Condition(log.lock)
+        self._queue: deque[_Entry] = deque()
+        self._queued_bytes = 0
+        self._group: list[_Entry] = []  # what is being committed
+        self._answers: deque[_Answer] = deque()
+        self._is_waking = False
+        self._is_closing = False
+        self._is_stopped = False
+        self._checkpoint_due = 0.0
+        self._failing = False
+        self._thread: threading.Thread | None = None
+        self._wake: Wake = lambda _: None
+        self._on_room: Callable[[], None] = lambda: None
+
+    def start(self, wake: Wake, on_room: Callable[[], None]) -> None:
+        """Start the thread; it doesn't keep the process alive.
+
+        Args:
+            wake: has a function called in the event loop's thread, once for all that waits.
+            on_room: called there when the spool was full and has room again.
+        """
+        self._wake = wake
+        self._on_room = on_room
+        name = f"spool {self._folder.name}"
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def append(self, records: Sequence[bytes], on_stored: OnStored) -> None:
+        """Queue records, which are stored all or none; see `Spool.append`."""
+        size = self._room.size_of(records)
+        with self._signal:
+            if self._is_stopped or self._is_closing:
+                error: StoreError | None = StoreError("the spool is closed")
+            else:
+                error = self._room.refusal(size, self._log.bytes + self._queued_bytes)
+            if error is None:
+                self._queue.append(_Entry(records, size, on_stored))
+                self._queued_bytes += size
+                self._signal.notify()
+                return
+        self._answer([_Answer(on_stored, None, error)])
+
+    def nudge(self) -> None:
+        """Have the cursor written soon."""
+        with self._signal:
+            self._signal.notify()
+
+    def close(self) -> None:
+        """Store what is queued, write the cursor, end the thread, and give every answer."""
+        with self._signal:
+            self._is_closing = True
+            self._signal.notify()
+        if self._thread is not None:
+            self._thread.join()
+        self.deliver()
+
+    def deliver(self) -> None:
+        """Call who waits for an answer; in the event loop's thread."""
+        with self._signal:
+            answers, self._answers = self._answers, deque()
+            self._is_waking = False
+        try:
+            while answers:
+                answer = answers.popleft()
+                answer.on_stored(answer.first, answer.error)
+        finally:
+            if answers:  # the one that raised doesn't lose the others theirs
+                with self._signal:
+                    answers.extend(self._answers)
+                    self._answers = deque()
+                self._answer(answers)
+
+    def work(self, now: float) -> None:
+        """Do one round: a commit, and a checkpoint if it is due."""
+        group = self._take()
+        if group:
+            self._commit(group)
+        if now >= self._checkpoint_due and (self._log.changed or self._room.is_full):
+            self._checkpoint_due = now + CHECKPOINT_SECONDS
+            self._keep()
+
+    def finish(self) -> None:
+        """Store what is left, write the cursor for good, and close the files."""
+        while group := self._take():
+            self._commit(group)
+        self._checkpoint.run(durable=True)
+        self._tail.close()
+
+    def _run(self) -> None:
+        try:
+            while self._wait():
+                self.work(time.monotonic())
+            self.finish()
+        finally:
+            self._stop()
+
+    def _wait(self) -> bool:
+        """Wait until there is something to do; return False when the spool is being closed."""
+        with self._signal:
+            while not self._queue and not self._is_closing:
+                if not self._log.changed and not self._room.is_full:
+                    self._signal.wait()
+                    continue
+                left = self._checkpoint_due - time.monotonic()
+                if left <= 0:
+                    break
+                self._signal.wait(left)
+            return not self._is_closing
+
+    def _take(self) -> list[_Entry]:
+        group: list[_Entry] = []
+        count = size = 0
+        with self._signal:
+            while self._queue:
+                entry = self._queue[0]
+                count += len(entry.records)
+                size += entry.size
+                if group and (count > COMMIT_RECORDS or size > COMMIT_BYTES):
+                    break
+                group.append(self._queue.popleft())
+            self._group = group
+        return group
+
+    def _commit(self, group: list[_Entry]) -> None:
+        first = self._log.next_sequence
+        data = record.encode((r for entry in group for r in entry.records), first)
+        error: StoreError | None = None
+        try:
+            self._room.check_disk(len(data))
+            self._tail.append(data, sum(len(entry.records) for entry in group))
+        except StoreError as refusal:
+            error = refusal
+        except OSError as failure:
+            error = self._room.failed(failure, len(data))
+        self._tell(error)
+        answers = []
+        for entry in group:
+            answers.append(_Answer(entry.on_stored, None if error else first, error))
+            first += len(entry.records)
+        with self._signal:
+            self._queued_bytes -= sum(entry.size for entry in group)
+            self._group = []
+        self._answer(answers)
+
+    def _keep(self) -> None:
+        """Give back room, and write down what is done."""
+        try:
+            self._tail.renew()
+        except OSError as error:
+            _log.warning("%s: no new segment: %s", self._folder, error)
+        if self._log.changed:
+            self._checkpoint.run()
+        if self._room.look(self._log.bytes + self._queued_bytes):
+            self._tell(None)
+            self._wake(self._on_room)
+
+    def _answer(self, answers: "Sequence[_Answer] | deque[_Answer]") -> None:
+        with self._signal:
+            self._answers.extend(answers)
+            is_first, self._is_waking = not self._is_waking, True
+        if is_first:
+            self._wake(self.deliver)
+
+    def _tell(self, error: StoreError | None) -> None:
+        """Log once when storing begins to fail, and once when it works again."""
+        if error is not None and not self._failing:
+            _log.error("%s: %s", self._folder, error)
+        elif error is None and self._failing:
+            _log.warning("%s stores again", self._folder)
+        self._failing = error is not None
+
+    def _stop(self) -> None:
+        """Let nobody wait for a thread that is gone, even if a bug ended it."""
+        with self._signal:
+            self._is_stopped = True
+            rest = [*self._group, *self._queue]
+            self._queue.clear()
+        if rest:
+            error = StoreError("the spool is closed")
+            self._answer([_Answer(entry.on_stored, None, error) for entry in rest])
