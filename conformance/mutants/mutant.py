@@ -39,6 +39,7 @@ WrongProduct = Callable[["Patch"], None]
 
 _PRODUCT: Final = ("bindings", "gateway")
 _SECONDS: Final = 1.5
+_INHERITED: Final = object()
 _Wrong = TypeVar("_Wrong", bound=Callable[..., Any])
 
 
@@ -173,7 +174,10 @@ class Patch:
         traceback: TracebackType | None,
     ) -> None:
         for holder, name, value in reversed(self._before):
-            setattr(holder, name, value)
+            if value is _INHERITED:
+                delattr(holder, name)
+            else:
+                setattr(holder, name, value)
         forget()
 
     def __call__(self, holder: Any, name: str, value: Any) -> None:
@@ -182,7 +186,9 @@ class Patch:
         Raises:
             AttributeError: there is none; the mutant no longer fits the product.
         """
-        self._before.append((holder, name, getattr(holder, name)))
+        getattr(holder, name)
+        # As it stands there: what a class returns of a static method is no static method.
+        self._before.append((holder, name, vars(holder).get(name, _INHERITED)))
         setattr(holder, name, value)
 
     def everywhere(self, holder: Any, name: str, value: Any) -> None:

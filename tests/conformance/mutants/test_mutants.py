@@ -165,6 +165,28 @@ def test_a_patch_is_taken_back_and_leaves_nothing_in_memory():
     assert bindings.binding._known_name.cache_info().currsize == 0
 
 
+class Parent:
+    def inherited(self):
+        return "right"
+
+
+class Holder(Parent):
+    @staticmethod
+    def static():
+        return "right"
+
+
+def test_a_patch_of_a_class_is_taken_back_as_it_stood_there():
+    with Patch() as patch:
+        patch(Holder, "static", lambda _: "wrong")
+        patch(Holder, "inherited", lambda _: "wrong")
+        assert Holder().static() == Holder().inherited() == "wrong"
+    assert Holder().static() == Holder().inherited() == "right"
+    assert "inherited" not in vars(Holder)
+    with pytest.raises(AttributeError), Patch() as patch:
+        patch(Holder, "absent", None)
+
+
 def test_a_module_that_is_not_of_the_product_is_not_patched(monkeypatch):
     import sys
 
