@@ -1,10 +1,12 @@
 """The administration listener: health, metrics, the API under /api/v1 and the console at /.
 
-Nothing here writes yet, so nothing asks for `admin.token`. Health and metrics are for machines and
-never touch the sinks: a sink that is down makes no pod restart.
+What writes asks for `admin.token` when there is one, and without one is refused beyond loopback.
+Health and metrics are for machines and never touch the sinks: a sink that is down makes no pod
+restart.
 """
 
 import contextlib
+import hmac
 import logging
 import socket
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -12,12 +14,15 @@ from importlib.resources import files
 from typing import Annotated, Any, Final, Protocol
 
 import uvicorn
-from fastapi import FastAPI, HTTPException, Query, Response
+from fastapi import Depends, FastAPI, HTTPException, Query, Response
 from fastapi.responses import HTMLResponse, PlainTextResponse, StreamingResponse
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from pydantic import SecretStr
 
 from bindings.json_format import encode_event
 from gateway.config.records import Address
+from gateway.dead_letters.api import MayWrite, Shown, add_dead_letters
 from gateway.errors import GatewayError
 from gateway.metrics import Metrics
 from gateway.sinks.log import LogSink
@@ -31,7 +36,7 @@ _LINE_BREAKS_TO_BLANKS: Final = bytes.maketrans(b"\r\n", b"  ")
 _LIMIT = Query(ge=1, le=10_000, description="at most this many, the newest")
 
 
-class View(Protocol):
+class View(Shown, Protocol):
     """What the administration shows of the running gateway."""
 
     @property
@@ -50,11 +55,11 @@ class View(Protocol):
         """Return sources, sinks and routes as plain data, without secrets."""
 
 
-def create_app(view: View) -> FastAPI:
-    """Return the application that shows `view`."""
+def create_app(view: View, may_write: MayWrite) -> FastAPI:
+    """Return the application that shows `view`; `may_write` raises for who may not change it."""
     app = FastAPI(
         title="CloudEvents gateway",
-        description="Health, metrics and the event log of a running gateway.",
+        description="Health, metrics, the event log and the dead letters of a running gateway.",
         version="1",
         openapi_url="/api/v1/openapi.json",
         docs_url=None,
@@ -62,6 +67,7 @@ def create_app(view: View) -> FastAPI:
     )
     _add_health(app, view)
     _add_events(app, view)
+    add_dead_letters(app, view, may_write)
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     async def console() -> str:
@@ -122,14 +128,42 @@ def _add_events(app: FastAPI, view: View) -> None:
         return StreamingResponse(lines(), media_type="text/event-stream")
 
 
+def writers(listen: Address, token: SecretStr | None) -> MayWrite:
+    """Return the dependency of calls that write: it raises 401 or 403 for who may not.
+
+    Args:
+        listen: where the administration listens.
+        token: what they have to bring, wherever they come from; None: only loopback may write.
+    """
+    expected = None if token is None else token.get_secret_value().encode()
+
+    async def may_write(
+        given: Annotated[
+            HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))
+        ],
+    ) -> None:
+        if expected is None:
+            if not listen.is_loopback:
+                raise HTTPException(403, "without admin.token nothing is changed beyond loopback")
+            return
+        # A header's bytes come as latin-1.
+        brought = b"" if given is None else given.credentials.encode("latin-1", "replace")
+        if not hmac.compare_digest(brought, expected):
+            raise HTTPException(
+                401, "this needs admin.token", headers={"WWW-Authenticate": "Bearer"}
+            )
+
+    return may_write
+
+
 class AdminServer:
     """The listener, on the gateway's own event loop."""
 
-    def __init__(self, view: View, listen: Address) -> None:
+    def __init__(self, view: View, listen: Address, token: SecretStr | None = None) -> None:
         self._listen = listen
         self._tasks = Tasks("admin")
         config = uvicorn.Config(
-            create_app(view),
+            create_app(view, writers(listen, token)),
             http="httptools",
             ws="none",
             loop="none",

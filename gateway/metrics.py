@@ -5,6 +5,7 @@
     rejected    messages that brought no event, by reason
     sent        events that a sink accepted
     retried     attempts after the first
+    dead_letters, replayed      those kept on disk, and those sent again, by route
     dead_lettered, filtered, inflight, sink_seconds, ack_seconds   as their names say
 
 No label ever holds a device's identity.
@@ -12,7 +13,8 @@ No label ever holds a device's identity.
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
@@ -79,10 +81,31 @@ class RouteMetrics:
         self.inflight = 0
 
 
+class DeadLetterFigures(Protocol):
+    """What is counted of local dead letters."""
+
+    @property
+    def stored(self) -> Mapping[str, int]:
+        """How many there are, by route."""
+
+    @property
+    def bytes(self) -> int:
+        """What they take on the disk."""
+
+    @property
+    def replayed(self) -> Mapping[tuple[str, str], int]:
+        """How many were replayed, by route and outcome."""
+
+
 class Metrics(Collector):
-    """Every counter of the process, and its Prometheus exposition."""
+    """Every counter of the process, and its Prometheus exposition.
+
+    Attributes:
+        dead_letters: the local ones; None when none are kept.
+    """
 
     def __init__(self) -> None:
+        self.dead_letters: DeadLetterFigures | None = None
         self.sources: defaultdict[str, SourceMetrics] = defaultdict(SourceMetrics)
         self.sinks: defaultdict[str, SinkMetrics] = defaultdict(SinkMetrics)
         self.routes: defaultdict[str, RouteMetrics] = defaultdict(RouteMetrics)
@@ -106,6 +129,8 @@ class Metrics(Collector):
         for name, route in self.routes.items():
             inflight.add_metric([name], route.inflight)
         yield inflight
+        if self.dead_letters is not None:
+            yield from _dead_letters(self.dead_letters)
 
     def _collect_sources(self) -> Iterator[Metric]:
         sources = self.sources.items()
@@ -180,6 +205,24 @@ class Metrics(Collector):
             "sink",
             ((name, sink.seconds) for name, sink in sinks),
         )
+
+
+def _dead_letters(figures: DeadLetterFigures) -> Iterator[Metric]:
+    stored = GaugeMetricFamily(
+        "ce_gateway_dead_letters", "Dead letters that are kept", labels=["route"]
+    )
+    for route, count in figures.stored.items():
+        stored.add_metric([route], count)
+    yield stored
+    yield GaugeMetricFamily(
+        "ce_gateway_dead_letters_bytes", "What they take on the disk", value=figures.bytes
+    )
+    yield _counter(
+        "ce_gateway_replayed",
+        "Dead letters that were replayed; accepted: they have arrived",
+        ("route", "outcome"),
+        list(figures.replayed.items()),
+    )
 
 
 def _counter(

@@ -21,6 +21,7 @@ from gateway import assembly
 from gateway.admin import AdminServer
 from gateway.config.gateway import GatewayConfig
 from gateway.config.records import Address
+from gateway.dead_letters import DeadLetters, Replay
 from gateway.errors import GatewayError
 from gateway.interfaces import Sink, Source
 from gateway.lane import Target
@@ -64,7 +65,9 @@ class Service:
         self._failed = asyncio.Event()
         self.metrics = Metrics()
         self.logs: dict[str, LogSink] = {}
-        self._admin = AdminServer(self, config.admin.listen)
+        self.dead_letters: DeadLetters | None = None  # once a route keeps its own
+        self.replay: Replay | None = None
+        self._admin = AdminServer(self, config.admin.listen, config.admin.token)
 
     @property
     def unready(self) -> str:
@@ -194,6 +197,10 @@ class Service:
         await _close_all(self._sources)
         if self._pipeline is not None:
             await self._pipeline.close()
+        if self.replay is not None:
+            await self.replay.close()
+        if self.dead_letters is not None:
+            self.dead_letters.close()
         await _close_all(self._sinks)
         if self._embedded is not None:
             await self._embedded.stop()
