@@ -115,10 +115,13 @@ class Log:
             self.next_sequence = segment.end
             self.bytes += size
 
-    def is_finished(self, segment: Segment) -> bool:
-        """Whether every record of a segment is done."""
+    def finished_newest(self) -> Segment | None:
+        """Return the newest segment if every record in it is done."""
         with self.lock:
-            return self._done.covers(segment.first, segment.end)
+            segment = self._segments[-1] if self._segments else None
+            if segment is None or not self._done.covers(segment.first, segment.end):
+                return None
+            return segment
 
     def trimmable(self) -> list[Segment]:
         """Return the segments without a record that is not done.

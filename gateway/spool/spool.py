@@ -44,8 +44,9 @@ class Found(NamedTuple):
 class Spool:
     """The durable log of one lane.
 
-    Every method is called in the event loop's thread. Records are numbered from 1, and no number
-    is ever used again.
+    Every method is called in the event loop's thread; `read` waits for the disk where the system
+    has not kept what was written, and `open` and `close` do. Records are numbered from 1, and no
+    number is ever used again.
 
     Attributes:
         on_room: called when the spool was full and has room again.

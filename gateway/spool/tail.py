@@ -48,15 +48,13 @@ class Tail:
         self._records.stored(segment, count, len(data))
 
     def renew(self) -> None:
-        """Begin a new segment when everything is done, so that what is left gives its room back.
+        """Begin a new segment when the newest is done, so that it can give its room back.
 
         Raises:
             OSError: the old one stays.
         """
-        segment = self._segment
+        segment = self._records.finished_newest()
         if segment is None or segment.size < self._segment_bytes // 16:
-            return
-        if not self._records.is_finished(segment):
             return
         try:
             self._roll()

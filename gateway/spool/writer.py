@@ -1,5 +1,6 @@
 """The writer's thread: commits what has queued meanwhile, and keeps the cursor in step."""
 
+import contextlib
 import logging
 import threading
 import time
@@ -192,10 +193,8 @@ class Writer:
 
     def _keep(self) -> None:
         """Give back room, and write down what is done."""
-        try:
+        with contextlib.suppress(OSError):  # the old one only stays a while longer
             self._tail.renew()
-        except OSError as error:
-            _log.warning("%s: no new segment: %s", self._folder, error)
         if self._log.changed:
             self._checkpoint.run()
         if self._room.look(self._log.bytes + self._queued_bytes):

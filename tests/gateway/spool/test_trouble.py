@@ -193,6 +193,18 @@ def test_everything_done_gives_the_room_back(disk):
     assert spool.rest() == [(15, b"more")]
 
 
+def test_everything_done_gives_back_what_an_earlier_life_has_taken(disk):
+    spool = opened(disk, max_bytes=80_000, segment_bytes=20_000)
+    spool.store(bytes(10_000))
+    spool.close()
+    spool = opened(disk, max_bytes=80_000, segment_bytes=20_000)
+    spool.done(number for number, _ in spool.rest())
+    spool.work()
+    spool.work()
+    assert spool.bytes == 16
+    assert spool.store(b"more") == 2
+
+
 def test_numbers_go_on_when_the_cursor_is_lost(disk):
     spool = opened(disk)
     for _ in range(3):

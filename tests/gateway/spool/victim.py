@@ -2,8 +2,9 @@
 
     python -m tests.gateway.spool.victim FOLDER LEDGER SEED
 
-Lines of the ledger, each written before what it speaks of can be doubted: `open N` pending,
-`stored N` after the acknowledgement of record N, `read N`, `done N` before `Spool.done`.
+Lines of the ledger, each written before what it speaks of can be doubted: `open N.` pending,
+`stored N.` after the acknowledgement of record N, `read N.`, `done N.` before `Spool.done`.
+One without its full stop was cut by the kill, and says nothing.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ async def main(folder, ledger, seed):
     fd = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
     def note(*lines):
-        os.write(fd, "".join(f"{line}\n" for line in lines).encode())
+        os.write(fd, "".join(f"\n{line}." for line in lines).encode())
 
     spool = Spool(Path(folder), max_bytes=4 << 20, segment_bytes=64 << 10, min_free_share=0.0)
     note(f"open {spool.open().pending}")
