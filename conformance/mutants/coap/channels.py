@@ -53,6 +53,29 @@ def nothing_below_a_source(patch: Patch) -> None:
     patch(identity, "_is_within", str.__eq__)
 
 
+@MUTANTS.wrong("SEC-022")
+def dot_segments_are_names(patch: Patch) -> None:
+    """A source with dot segments is taken for one below the sender's own."""
+    patch(identity, "_has_dot_segment", lambda _: False)
+
+
+@MUTANTS.wrong("SEC-022")
+def dots_that_are_encoded_are_names(patch: Patch) -> None:
+    """Dot segments are looked for as they are, and not percent-encoded."""
+    around(
+        patch,
+        identity,
+        "_has_dot_segment",
+        lambda right, source: "%" not in source and right(source),
+    )
+
+
+@MUTANTS.wrong("SEC-022")
+def two_dots_are_a_segment(patch: Patch) -> None:
+    """A source with two dots in a row is refused, wherever they stand."""
+    patch(identity, "_has_dot_segment", lambda source: ".." in source)
+
+
 @MUTANTS.wrong("SEC-001")
 def open_to_everybody(patch: Patch) -> None:
     """A route that needs authentication is open."""
