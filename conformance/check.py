@@ -23,6 +23,9 @@ branch, or `lenient`: what widespread implementations do and a receiver can live
 
 Needs = Literal["codec", "target", "delivering", "sending", "gateway", "filters"]
 
+LEVELS: Final[tuple[Level, ...]] = get_args(Level)
+"""The strongest first."""
+
 PROFILES: Final[tuple[Profile, ...]] = get_args(Profile)
 
 

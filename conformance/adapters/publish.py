@@ -19,12 +19,12 @@ import yaml
 
 from conformance.adapter import AdapterCodec
 from conformance.adapters import command_of
-from conformance.check import Profile, Result, Summary
+from conformance.check import LEVELS, Profile, Result
 from conformance.command import judge
 from conformance.deviations import NetCodec, checks_of
 from conformance.plan import Choice, codec_plan
 from conformance.report.markdown import code, table
-from conformance.report.record import Report
+from conformance.report.record import COLUMNS, Report, counts, weight
 from conformance.requirements import registry
 
 PAGES: Final = Path(__file__).parents[2] / "docs" / "conformance"
@@ -133,7 +133,8 @@ cause shows in many checks."""
 _TAKEN: Final = """\
 The specification says what an event is, and seldom what a receiver has to do with a message that
 is none. Who only consumes events may well take these. Who hands them on sends events that the next
-receiver may refuse, and two receivers may read in two ways: that is what these cases are about."""
+receiver may refuse, and two receivers may read in two ways: that is what these cases are about.
+What is read counts as SHOULD, unless the text demands a refusal; what is sent counts as MUST."""
 
 
 def _run(name: str, profile: Profile) -> Report:
@@ -144,13 +145,11 @@ def _run(name: str, profile: Profile) -> Report:
 
 
 def _table(runs: Mapping[Profile, Report]) -> str:
-    rows = [["profile", "binding", "cases", "passed", "MUST failed", "SHOULD failed", "skipped"]]
+    rows = [["profile", "binding", *COLUMNS]]
     for profile, report in runs.items():
         named = {**report.by_binding(), "all": report.results}
         for binding, results in named.items():
-            one = Summary.of(results)
-            counts = (one.cases, one.passed, one.must_failed, one.should_failed, one.skipped)
-            rows.append([profile, binding, *map(str, counts)])
+            rows.append([profile, binding, *counts(results)])
     return table(rows)
 
 
@@ -195,11 +194,12 @@ def _escapes(text: str) -> int:
 def _requirements(failed: Sequence[Result], totals: Mapping[str, Sequence[Result]]) -> str:
     rows = [["requirement", "failed", "what it says", "expected", "got", "the shortest case"]]
     found = _by_requirement(failed)
-    order = sorted(found, key=lambda one: (registry()[one].level != "MUST", -len(found[one]), one))
+    levels = {one: weight(one, results) for one, results in found.items()}
+    order = sorted(found, key=lambda one: (LEVELS.index(levels[one]), -len(found[one]), one))
     for one in order:
         rule, case = registry()[one], _shortest(found[one])
         count = f"{len(found[one])} of {len(totals[one])}"
-        rows.append([f"{one} ({rule.level})", count, rule.text, *_case(case)])
+        rows.append([f"{one} ({levels[one]})", count, rule.text, *_case(case)])
     return table(rows)
 
 

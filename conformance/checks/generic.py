@@ -255,13 +255,22 @@ def _text(chance: random.Random) -> str:
 
 
 def _sent(codec: Codec, place: Carrier) -> list[Message]:
-    """Return messages of events that are right, as far as the binding has room for them."""
+    """Return messages of events that are right, as far as the binding has room for them.
+
+    Raises:
+        CheckFailed: it refuses them all, so that nothing can be shown.
+        Unsupported: it does, and has declared that it has no room for some.
+    """
     messages = []
     for event in SETS.values():
         try:
             messages.append(codec.encode(place.binding, event, place.mode))
         except Refused:
             continue
+    if not messages and "subset" in losses_of(codec, place.binding):
+        raise Unsupported("it has no room for any of the events that are tried")
+    if not messages:
+        raise CheckFailed("every event is refused", expected="a message of one at least")
     return messages
 
 
@@ -296,7 +305,12 @@ def _damaged(message: Message, chance: random.Random) -> Message:
 def _judge_lacking(place: Carrier, codec: Codec) -> None:
     if losses_of(codec, place.binding) & {"defaults", "subset"}:
         return
-    message = codec.encode(place.binding, WireEvent(MINIMAL), place.mode)
+    event = WireEvent(MINIMAL)
+    try:
+        message = codec.encode(place.binding, event, place.mode)
+    except Refused as refusal:
+        asked = encoding(place, event)
+        raise failed("refused an event that is right", event, str(refusal), asked) from refusal
     for at in range(len(message.headers)):
         headers = [*message.headers[:at], *message.headers[at + 1 :]]
         less = Message(message.payload, message.content_type, headers)
@@ -325,6 +339,9 @@ def _judge_twice(place: Carrier, codec: Codec) -> None:
 def _judge_alone(place: Carrier, codec: Codec) -> None:
     messages = _sent(codec, place)
     first = [list(codec.decode(place.binding, message)) for message in messages]
+    for message, before in zip(messages, first, strict=True):
+        if not before:
+            raise failed("no event of its own message", None, "", decoding(place.binding, message))
     for message, before in reversed(list(zip(messages, first, strict=True))):
         again = list(codec.decode(place.binding, message))
         if again != before:

@@ -225,9 +225,12 @@ def _judge_control(carrier: Carrier, character: str, codec: Codec) -> None:
         message = codec.encode(carrier.binding, event, carrier.mode)
     except Refused:
         return
+    asked = encoding(carrier, event)
     if any(character in text for header in message.headers for text in header):
-        asked = encoding(carrier, event)
         raise failed("a control character in a header", None, message_text(message), asked)
+    written = [text.upper() for name, text in message.headers if name.lower() == "ce-ext"]
+    if written != [f"A%{ord(character):02X}B"]:
+        raise failed("neither refused nor escaped", event, message_text(message), asked)
 
 
 def _writes(carrier: Carrier, name: str, rule: str, value: str, text: str) -> Check:

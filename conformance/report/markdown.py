@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 
-from conformance.check import Result, Summary
+from conformance.check import LEVELS, Result
 from conformance.coverage import Line, groups_of, share
-from conformance.report.record import Report
+from conformance.report.record import COLUMNS, Report, counts, weight
 from conformance.requirements import registry
 
 _SHOWN = 3
@@ -18,11 +18,9 @@ def as_markdown(report: Report, lines: Sequence[Line]) -> str:
         report: the run.
         lines: the coverage by the checks that ran.
     """
-    one = report.summary
     told = (
         f"Suite {report.suite}, profile {report.profile}, {report.at}. "
-        f"{one.cases} cases: {one.passed} passed, {one.failed} failed "
-        f"({one.must_failed} MUST, {one.should_failed} SHOULD), {one.skipped} skipped."
+        f"{report.summary.cases} cases: {report.told}."
     )
     parts = [
         f"# CloudEvents conformance of {report.subject}",
@@ -39,12 +37,8 @@ def as_markdown(report: Report, lines: Sequence[Line]) -> str:
 
 def binding_table(report: Report) -> str:
     """Return the counts of each binding as a table."""
-    rows = [["binding", "cases", "passed", "MUST failed", "SHOULD failed", "skipped"]]
-    for binding, results in report.by_binding().items():
-        one = Summary.of(results)
-        counts = (one.cases, one.passed, one.must_failed, one.should_failed, one.skipped)
-        rows.append([binding, *map(str, counts)])
-    return table(rows)
+    rows = [[binding, *counts(results)] for binding, results in report.by_binding().items()]
+    return table([["binding", *COLUMNS], *rows])
 
 
 def coverage_table(lines: Sequence[Line]) -> str:
@@ -83,14 +77,14 @@ def failures_by_requirement(results: Iterable[Result]) -> dict[str, list[Result]
         if result.status == "failed":
             for one in result.check.requirements:
                 found.setdefault(one, []).append(result)
-    return dict(sorted(found.items(), key=lambda item: (registry()[item[0]].level != "MUST",)))
+    return dict(sorted(found.items(), key=lambda item: LEVELS.index(weight(*item))))
 
 
 def _failure(item: tuple[str, list[Result]]) -> str:
     one, results = item
     requirement = registry()[one]
     lines = [
-        f"### {one} ({requirement.level})",
+        f"### {one} ({weight(one, results)})",
         "",
         requirement.text,
         "",

@@ -3,10 +3,15 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
+from typing import Final
 
 import msgspec
 
-from conformance.check import Profile, Result, Summary
+from conformance.check import LEVELS, Level, Profile, Result, Summary
+from conformance.requirements import registry
+
+COLUMNS: Final = ("cases", "passed", "MUST failed", "SHOULD failed", "MAY failed", "skipped")
+"""What is counted in each row of a table; `counts` has the numbers."""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,6 +34,15 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     suite: str = msgspec.field(default_factory=lambda: version("cloudevents-gateway"))
 
     @property
+    def told(self) -> str:
+        """The counts over all results, in words."""
+        one = self.summary
+        return (
+            f"{one.passed} passed, {one.failed} failed "
+            f"({one.must_failed} MUST, {one.should_failed} SHOULD), {one.skipped} skipped"
+        )
+
+    @property
     def summary(self) -> Summary:
         """Counts over all results."""
         return Summary.of(self.results)
@@ -39,3 +53,24 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         for result in self.results:
             rows.setdefault(result.check.binding, []).append(result)
         return dict(sorted(rows.items()))
+
+
+def counts(results: Sequence[Result]) -> list[str]:
+    """Return the numbers of a row under `COLUMNS`."""
+    one = Summary.of(results)
+    may_failed = one.failed - one.must_failed - one.should_failed
+    return [
+        str(number)
+        for number in (
+            one.cases, one.passed, one.must_failed, one.should_failed, may_failed, one.skipped,
+        )
+    ]  # fmt: skip
+
+
+def weight(requirement: str, failed: Sequence[Result]) -> Level:
+    """Return how grave it is that a requirement's checks failed: as grave as the gravest of them.
+
+    It is no graver than the requirement is strong, as a check may be about others too.
+    """
+    gravest = min((result.check.level for result in failed), key=LEVELS.index)
+    return max(gravest, registry()[requirement].level, key=LEVELS.index)

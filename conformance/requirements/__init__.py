@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 import yaml
 
-from conformance.check import Level, Profile, Role
+from conformance.check import LEVELS, Level, Profile, Role
 
 _STRENGTH: Final[dict[str, Level]] = {
     "MUST": "MUST",
@@ -26,7 +26,6 @@ _STRENGTH: Final[dict[str, Level]] = {
     "MAY": "MAY",
     "OPTIONAL": "MAY",
 }
-_ORDER: Final[tuple[Level, ...]] = ("MUST", "SHOULD", "MAY")
 
 _DEMAND_REFUSAL: Final = frozenset({"HTTP-DEC-007", "NATS-DEC-006"})
 """Where the CloudEvents documents have a receiver refuse a message ("MUST be rejected")."""
@@ -130,7 +129,7 @@ def untestable() -> dict[str, str]:
 
 def strongest(ids: Iterable[str]) -> Level:
     """Return the strongest level of some requirements."""
-    return min((registry()[one].level for one in ids), key=_ORDER.index)
+    return min((registry()[one].level for one in ids), key=LEVELS.index)
 
 
 def level_of(ids: Iterable[str], *, role: Role, verdict: str) -> Level:
@@ -149,7 +148,7 @@ def level_of(ids: Iterable[str], *, role: Role, verdict: str) -> Level:
         for one in ids
         if registry()[one].level == level
     )
-    return level if demands else max(level, "SHOULD", key=_ORDER.index)
+    return level if demands else max(level, "SHOULD", key=LEVELS.index)
 
 
 def profiles_of(ids: Iterable[str]) -> frozenset[Profile]:

@@ -4,10 +4,10 @@ import pytest
 
 from bindings.binding import HeaderBinding, Message
 from bindings.http import HTTP
-from conformance.check import CheckFailed
+from conformance.check import CheckFailed, Unsupported
 from conformance.checks.generic import LOSSES, checks_for, losses_of
 from conformance.codec import BindingCodec
-from conformance.forms import WireEvent
+from conformance.forms import Refused, WireEvent
 from tests.conformance.checks.harness import OWN, failed
 
 
@@ -121,6 +121,34 @@ def test_a_binding_that_drops_what_it_does_not_know_is_found():
     found = failures(Core())
     assert {"binary-attributes-documented", "structured-types-Integer-ext"} <= found
     assert "binary-types-Timestamp-time" not in found
+
+
+def test_a_binding_that_says_nothing_passes_no_check_of_what_it_says():
+    class Mute(BindingCodec):
+        def encode(self, binding, event, mode):
+            raise Refused("no")
+
+    class Deaf(Pigeon):
+        def decode(self, message):
+            return ()
+
+    mute = failed(checks_for("pigeon"), Mute("mute", {"pigeon": Pigeon()}))
+    names = {f"generic-pigeon-binary-{name}" for name in ("same", "read-alone", "read-damaged")}
+    assert names <= mute.keys()
+    assert "binary-read-alone" in failures(Deaf())
+
+
+def test_a_binding_without_room_for_what_is_tried_is_not_judged_by_it():
+    class Full(BindingCodec):
+        def encode(self, binding, event, mode):
+            raise Refused("no room")
+
+        def losses(self, binding):
+            return frozenset({"subset"})
+
+    (same, *_) = [one for one in checks_for("pigeon") if one.id == "generic-pigeon-binary-same"]
+    with pytest.raises(Unsupported, match="no room"):
+        same.run(Full("full", {"pigeon": Pigeon()}))
 
 
 def test_a_binding_without_room_has_to_say_so():

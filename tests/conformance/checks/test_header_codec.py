@@ -108,3 +108,13 @@ def test_a_control_character_in_a_header_is_found():
 
     found = failed(EVERY, Mistaken(given=hidden, sent=injected), "write-ascii-0a")
     assert "header-codec-http-write-ascii-0a" in found
+
+
+def test_a_control_character_that_is_left_out_is_found():
+    def left_out(_, event):
+        value = event.attributes.get("ext")
+        shown = "".join(c for c in value if c >= " ") if isinstance(value, str) else value
+        return WireEvent({**event.attributes, "ext": shown}, event.data)
+
+    name = "header-codec-http-write-ascii-0a"
+    assert "neither refused nor escaped" in str(failed(EVERY, Mistaken(given=left_out), name)[name])

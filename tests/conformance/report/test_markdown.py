@@ -7,8 +7,8 @@ LINES = coverage(result.check for result in RESULTS)
 
 def test_the_page_has_a_row_for_each_binding():
     page = as_markdown(REPORT, LINES)
-    assert "| http | 2 | 1 | 1 | 0 | 0 |" in page
-    assert "| kafka | 1 | 0 | 0 | 1 | 1 |" in page
+    assert "| http | 2 | 1 | 1 | 0 | 0 | 0 |" in page
+    assert "| kafka | 1 | 0 | 0 | 1 | 0 | 1 |" in page
 
 
 def test_a_failed_requirement_is_told_with_its_text_and_how_to_reproduce_it():
