@@ -4,10 +4,15 @@ All channels use this: DTLS with its pre-shared keys, TLS with its certificates,
 contexts.
 """
 
+import re
 from collections.abc import Iterable
+from typing import Final
 from urllib.parse import quote
 
 import msgspec
+
+_DOT_SEGMENT: Final = re.compile(r"(?:[^?#]*/)?(?:\.|%2e){1,2}(?![^/?#])", re.IGNORECASE)
+"""The path up to a segment that a reader who normalises URIs takes out (RFC 3986 5.2.4, 6.2.2)."""
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -41,4 +46,11 @@ def is_source_allowed(source: str, roots: Iterable[str]) -> bool:
 
 
 def _is_within(source: str, root: str) -> bool:
-    return source == root or source.startswith((root + "/", root + "#"))
+    return source == root or (
+        source.startswith((root + "/", root + "#")) and not _has_dot_segment(source)
+    )
+
+
+def _has_dot_segment(source: str) -> bool:
+    """Whether the source of another may be what is left of this one after normalisation."""
+    return _DOT_SEGMENT.match(source) is not None

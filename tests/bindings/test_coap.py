@@ -462,6 +462,22 @@ def test_the_default_source_names_the_identity_or_else_the_address(identity, ip,
         (b"/plant/a/b", True),
         (b"/plant/ab", False),
         (b"/plant", False),
+        # RFC 3986 5.2.4 makes another's of these, or what is above.
+        (b"/devices/gw/../dev2", False),
+        (b"/devices/gw/..", False),
+        (b"/devices/gw/.", False),
+        (b"/devices/gw/a/./b", False),
+        (b"/devices/gw/%2e%2E/dev2", False),
+        (b"/devices/gw/.%2e?a", False),
+        (b"/plant/a/..#b", False),
+        # No dot segments, or not in the path.
+        (b"/devices/gw/a.b", True),
+        (b"/devices/gw/...", True),
+        (b"/devices/gw/.a/b./..c", True),
+        (b"/devices/gw/%2ea", True),
+        (b"/devices/gw/%252e%252e/a", True),
+        (b"/devices/gw/a?b/../c", True),
+        (b"/devices/gw#a/../b", True),
     ],
 )
 @pytest.mark.parametrize("route", [Route(), Route(defaults={"source": "/line"})])
