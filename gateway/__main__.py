@@ -8,7 +8,7 @@ import typer
 import typer.core
 import typer.main
 
-_OWN: Final = ("run", "check", "schema", "send", "listen")
+_OWN: Final = ("run", "check", "schema", "send", "listen", "dead-letters")
 _PLUGINS: Final = "cloudevents_gateway.commands"
 _STYLE: Final[dict[str, Any]] = {
     "add_completion": False,
@@ -26,8 +26,12 @@ class _Commands(typer.core.TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name in _OWN:
-            app = typer.Typer(**_STYLE)
-            app.command(cmd_name)(import_module(f"gateway.cli.{cmd_name}").command)
+            module = import_module(f"gateway.cli.{cmd_name.replace('-', '_')}")
+            if hasattr(module, "app"):  # commands of its own
+                app = module.app
+            else:
+                app = typer.Typer(**_STYLE)
+                app.command(cmd_name)(module.command)
         elif cmd_name in (plugins := _plugins()):
             app = plugins[cmd_name].load()
         else:

@@ -87,7 +87,7 @@ class Printer:
             try:
                 text = as_block(json.loads(encoded))
             except (ValueError, RecursionError):  # a number of 5000 digits, a thousand levels
-                text = _printable(text)
+                text = printable(text)
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
         if self._left is not None:
@@ -106,15 +106,16 @@ def as_block(event: dict[str, object]) -> str:
     elif "data" in event:
         data = event["data"]
         text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False, indent=2)
-        lines += ["", *(_printable(line) for line in text.splitlines())]
+        lines += ["", *(printable(line) for line in text.splitlines())]
     return "\n".join([*lines, "-" * 40])
 
 
 def _shown(value: object) -> str:
-    return _printable(value) if isinstance(value, str) else json.dumps(value)
+    return printable(value) if isinstance(value, str) else json.dumps(value)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """Return text with what does not print as escapes."""
     # What a device sends must not move the cursor of a terminal.
     return "".join(c if c.isprintable() or c == "\t" else f"\\u{ord(c):04x}" for c in text)
 

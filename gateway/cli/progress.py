@@ -15,15 +15,15 @@ from rich.progress import (
 
 
 @contextmanager
-def bar(count: int) -> Iterator[Callable[[], None]]:
+def bar(count: int, doing: str = "sending") -> Iterator[Callable[[], None]]:
     """Show a bar of `count` steps; yields the function that makes one."""
     columns = (
-        TextColumn("sending"),
+        TextColumn(doing),
         BarColumn(),
         MofNCompleteColumn(),
         TaskProgressColumn(),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("sending", total=count)
+        task = progress.add_task(doing, total=count)
         yield lambda: progress.advance(task)

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from gateway.__main__ import app
 
-COMMANDS = ["run", "check", "schema", "send", "listen"]
+COMMANDS = ["run", "check", "schema", "send", "listen", "dead-letters"]
 
 
 def ce_gateway(*arguments):

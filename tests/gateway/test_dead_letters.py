@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from bindings.binding import Message
 from bindings.json_format import decode_event, encode_event
 from gateway.dead_letters import DeadLetter, DeadLetters, Filter, event_of, utc_text
-from gateway.dead_letters.database import FILE, LOCK, STEP_ROWS, Database
+from gateway.dead_letters.connection import FILE, LOCK
+from gateway.dead_letters.database import STEP_ROWS, Database
 from gateway.dead_letters.letter import as_json
 from gateway.dead_letters.query import parse_moment
 from gateway.dead_letters.replay import IntakeReplayer, Replay
@@ -254,7 +255,7 @@ async def test_the_database_syncs_every_commit_and_has_a_log(store, folder):
     # synchronous = FULL and journal_mode = WAL, as the connection itself says.
     await put(store, letter())
     assert (folder / f"{FILE}-wal").exists()
-    connection = store._database._connection
+    connection = store._database._connection._connection
 
     def settings():
         return [
