@@ -464,6 +464,22 @@ def test_a_disk_filled_by_others_is_left_by_delivering(disk):
     assert spool.damaged == 0
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_on_a_full_disk_a_power_cut_while_segments_go_makes_no_damage(seed):
+    disk = SimulatedDisk()
+    spool = opened(disk, segment_bytes=300)
+    for _ in range(20):
+        spool.store(bytes(80))
+    disk.capacity = disk.used
+    spool.done(number for number, _ in spool.rest() if number < 13)
+    spool.work()
+    assert files.first_of(segments_of(disk)[0].name) == 13
+    disk.power_cut(random.Random(seed))
+    spool = opened(disk)
+    assert [number for number, _ in spool.rest()][-8:] == list(range(13, 21))
+    assert spool.damaged == 0
+
+
 def test_on_a_full_disk_nothing_goes_that_only_the_cursor_could_explain(disk):
     spool = opened(disk, segment_bytes=500)
     for _ in range(20):
