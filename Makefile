@@ -9,7 +9,7 @@ run: .venv/run                ## start the embedded default: no broker, no root,
 	@$(BIN)/ce-gateway run
 
 # What takes the conformance suite through its paces; `make quick` leaves it to `make suite`.
-SUITE := tests/conformance/checks tests/conformance/mutants tests/conformance/adapters tests/conformance/skeleton tests/docs/test_tutorial.py
+SUITE := tests/conformance tests/docs
 
 test: quick suite e2e         ## everything
 
