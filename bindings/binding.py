@@ -76,6 +76,7 @@ class Binding(Protocol):
             InvalidEventError: it claims to be a CloudEvent and is not; answer REJECTED.
             NotAnEventError: it makes no such claim; wrap it or answer REJECTED.
             UnknownEncodingError: it is in a format we lack; answer REJECTED.
+            TooManyEventsError: a batch of more events than it takes; answer REJECTED.
         """
 
     def encode(self, event: Event, mode: ContentMode) -> Message:
@@ -93,7 +94,11 @@ def claims_structured(content_type: str) -> bool:
 
 
 def decode_structured(
-    message: Message, *, batched: bool = True, json_only: bool = False
+    message: Message,
+    *,
+    batched: bool = True,
+    json_only: bool = False,
+    max_batch_events: int = 0,
 ) -> Sequence[Event]:
     """Decode a message whose content type is of the CloudEvents family.
 
@@ -101,9 +106,11 @@ def decode_structured(
         message: the message.
         batched: whether the protocol has a batched mode.
         json_only: whether the protocol has no other event format.
+        max_batch_events: the most events of a batch; 0 is no limit.
 
     Raises:
         InvalidEventError: the payload breaks the rules of its format.
+        TooManyEventsError: the batch holds more.
         UnknownEncodingError: a format other than JSON and CBOR, or a batch of CBOR, which no
             specification has.
     """
@@ -112,7 +119,7 @@ def decode_structured(
     if media_type == EVENT_MEDIA_TYPE:
         return (decode_event(payload),)
     if media_type == BATCH_MEDIA_TYPE and batched:
-        return decode_batch(payload)
+        return decode_batch(payload, max_events=max_batch_events)
     if media_type == cbor_format.MEDIA_TYPE and not json_only:
         return (cbor_format.decode_event(payload),)
     raise UnknownEncodingError(f"no event format {excerpt(media_type)}; {EVENT_MEDIA_TYPE} is one")
@@ -138,6 +145,7 @@ class HeaderBinding(msgspec.Struct, frozen=True, kw_only=True):
             payload is a JSON object with a `specversion`.
         value_limit: the most bytes a header value can hold; an event with a longer one is sent
             in structured mode. 0 is no limit.
+        max_batch_events: the most events taken in batched mode. 0 is no limit.
     """
 
     name: str
@@ -152,6 +160,7 @@ class HeaderBinding(msgspec.Struct, frozen=True, kw_only=True):
     json_only: bool = False
     bare_json: bool = False
     value_limit: int = 0
+    max_batch_events: int = 0
 
     @property
     def losses(self) -> frozenset[str]:
@@ -162,7 +171,12 @@ class HeaderBinding(msgspec.Struct, frozen=True, kw_only=True):
         """Return the events in `message`; the content type alone decides the mode."""
         content_type = message.content_type
         if claims_structured(content_type):
-            return decode_structured(message, batched=self.batched, json_only=self.json_only)
+            return decode_structured(
+                message,
+                batched=self.batched,
+                json_only=self.json_only,
+                max_batch_events=self.max_batch_events,
+            )
         headers = message.headers
         if self.prefix or any(name == "specversion" for name, _ in headers):
             attributes = self.read_attributes(headers)

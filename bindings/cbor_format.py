@@ -75,14 +75,14 @@ def encode_event(event: Event) -> bytes:
     return cbor.encode(members)
 
 
-def read_item(payload: bytes, *, max_depth: int = cbor.MAX_DEPTH) -> cbor.Value:
+def read_item(payload: bytes) -> cbor.Value:
     """Return the item that a payload is.
 
     Raises:
         InvalidEventError: it is none.
     """
     try:
-        return cbor.decode(payload, max_depth=max_depth)
+        return cbor.decode(payload)
     except cbor.CborError as error:
         raise malformed(error) from None
 

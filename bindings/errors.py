@@ -1,10 +1,11 @@
-"""What is wrong with a message: one root, three kinds, each with the reason that metrics count.
+"""What is wrong with a message: one root, four kinds, each with the reason that metrics count.
 
 CloudEventError
 ├── InvalidEventError       it claims to be a CloudEvent and is not      400, 4.00, REJECTED
 ├── UnknownEncodingError    a format or content type that we lack        415, 4.15, REJECTED
 │   └── NotAnEventError     it makes no claim to be a CloudEvent         wrap it, or as above
-└── TooLargeError           more bytes than the limit                    413, 4.13, REJECTED
+├── TooLargeError           more bytes than the limit                    413, 4.13, REJECTED
+└── TooManyEventsError      a batch of more events than the limit        413, 4.13, REJECTED
 """
 
 from typing import ClassVar
@@ -61,6 +62,20 @@ class TooLargeError(CloudEventError):
 
     def __init__(self, text: str, *, limit: int) -> None:
         super().__init__(text)
+        self.limit = limit
+
+
+class TooManyEventsError(CloudEventError):
+    """The batch holds more events than the limit; metrics count it as too large, too.
+
+    Attributes:
+        limit: the most events of a batch.
+    """
+
+    default_reason = "too_large"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"more than {limit} events in a batch")
         self.limit = limit
 
 

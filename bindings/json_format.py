@@ -21,7 +21,7 @@ from typing import Final
 
 import msgspec
 
-from bindings.errors import InvalidEventError, NotAnEventError, excerpt
+from bindings.errors import InvalidEventError, NotAnEventError, TooManyEventsError, excerpt
 from bindings.event import (
     AttributeValue,
     Event,
@@ -75,17 +75,24 @@ def decode_bare_event(payload: bytes) -> Event:
     raise NotAnEventError("the payload is no JSON object with a specversion")
 
 
-def decode_batch(payload: bytes) -> list[Event]:
+def decode_batch(payload: bytes, *, max_events: int = 0) -> list[Event]:
     """Decode a batch, which may be empty; one invalid event makes the whole batch invalid.
+
+    Args:
+        payload: the batch.
+        max_events: the most that are taken; 0 is no limit.
 
     Raises:
         InvalidEventError: the payload is no JSON array of valid CloudEvents.
+        TooManyEventsError: it holds more than `max_events`, which have not been looked at.
     """
     _check_utf8(payload)
     try:
         elements = _ELEMENTS.decode(payload)
     except (msgspec.DecodeError, RecursionError) as error:
         raise _malformed(error) from None
+    if 0 < max_events < len(elements):
+        raise TooManyEventsError(max_events)
     events: list[Event] = []
     for element in elements:
         try:

@@ -4,7 +4,9 @@ The compact form has integer keys for what every event has, and says id, time an
 fewer bytes. A base record is a map with key -1: no event, but what the following ones start from.
 """
 
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Final
 
 import msgspec
@@ -20,7 +22,7 @@ from bindings.cbor_format import (
 from bindings.coap.content_formats import MEDIA_TYPES
 from bindings.coap.diagnostics import BatchElementError
 from bindings.coap.filling import Filling
-from bindings.errors import InvalidEventError, UnknownEncodingError, excerpt
+from bindings.errors import InvalidEventError, TooManyEventsError, UnknownEncodingError, excerpt
 from bindings.event import AttributeValue, Event, event_from_attributes
 from bindings.wire import cbor
 
@@ -84,34 +86,49 @@ def decode_structured(payload: bytes, filling: Filling) -> Event:
     return _event(record, _Base(), filling)
 
 
-def decode_array(payload: bytes, filling: Filling) -> list[Event]:
+def decode_array(payload: bytes, filling: Filling, max_events: int) -> list[Event]:
     """Decode an array of events, which may be empty.
 
+    Args:
+        payload: the array.
+        filling: what its events are completed with.
+        max_events: the most that are taken, base records included.
+
     Raises:
         InvalidEventError: the payload is none, or one of the events is invalid.
         UnknownEncodingError: as above.
+        TooManyEventsError: it holds more than `max_events`; only so many have been read.
     """
-    items = read_item(payload, max_depth=cbor.MAX_DEPTH + 1)
-    if not isinstance(items, list):
-        raise InvalidEventError("a batch is a CBOR array", reason="cbor")
-    return _batch(items, filling)
+    return _batch(_first(cbor.iter_array(payload), max_events), filling)
 
 
-def decode_sequence(payload: bytes, filling: Filling) -> list[Event]:
+def decode_sequence(payload: bytes, filling: Filling, max_events: int) -> list[Event]:
     """Decode a CBOR sequence (RFC 8742) of events, which may be empty.
 
+    Args:
+        payload: the sequence.
+        filling: as above.
+        max_events: as above.
+
     Raises:
         InvalidEventError: the payload is none, or one of the events is invalid.
         UnknownEncodingError: as above.
+        TooManyEventsError: as above.
     """
+    return _batch(_first(cbor.iter_sequence(payload), max_events), filling)
+
+
+def _first(items: Iterator[cbor.Value], max_events: int) -> Sequence[cbor.Value]:
     try:
-        items = cbor.decode_sequence(payload)
+        found = list(islice(items, max_events + 1))
     except cbor.CborError as error:
         raise malformed(error) from None
-    return _batch(items, filling)
+    if len(found) > max_events:
+        raise TooManyEventsError(max_events)
+    return found
 
 
-def _batch(items: list[cbor.Value], filling: Filling) -> list[Event]:
+def _batch(items: Sequence[cbor.Value], filling: Filling) -> list[Event]:
     base = _Base()
     events = []
     for position, item in enumerate(items):

@@ -36,7 +36,7 @@ _STRUCTURED: Final[Mapping[Content, Callable[[bytes, Filling], Event]]] = {
     "JSON event": json_events.decode_structured,
     "CBOR event": cbor_events.decode_structured,
 }
-_BATCHED: Final[Mapping[Content, Callable[[bytes, Filling], list[Event]]]] = {
+_BATCHED: Final[Mapping[Content, Callable[[bytes, Filling, int], list[Event]]]] = {
     "JSON batch": json_events.decode_batch,
     "CBOR array": cbor_events.decode_array,
     "CBOR sequence": cbor_events.decode_sequence,
@@ -54,6 +54,7 @@ def decode_request(
         RequestError: 4.01, 4.03 or 4.06.
         UnknownEncodingError: 4.15.
         InvalidEventError: 4.00.
+        TooManyEventsError: 4.13.
     """
     if route.needs_identity and not peer.is_authenticated:
         raise RequestError("credentials needed", Code.UNAUTHORIZED, reason="unauthenticated")
@@ -69,7 +70,7 @@ def decode_request(
     else:
         for name in ("id", "time"):  # they differ from event to event (section 3.2.5)
             query.pop(name, None)
-        events = _BATCHED[content](payload, filling)
+        events = _BATCHED[content](payload, filling, route.max_batch_events)
     if not route.any_source:
         default = route.defaults.get("source", peer.source)
         roots = (default, peer.source, *peer.may_speak_for)

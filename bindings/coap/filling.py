@@ -24,6 +24,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
         lab_formats: whether the experimental Content-Formats are understood.
         fill_time: whether an event without time gets the time of its reception.
         max_event_bytes: the largest payload.
+        max_batch_events: the most events of a batch, base records included.
     """
 
     mode: RouteMode = "auto"
@@ -33,6 +34,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     lab_formats: bool = False
     fill_time: bool = True
     max_event_bytes: int = 65536
+    max_batch_events: int = 1000
 
 
 class Peer(msgspec.Struct, frozen=True):

@@ -9,7 +9,7 @@ import msgspec
 
 from bindings.coap.diagnostics import BatchElementError
 from bindings.coap.filling import Filling
-from bindings.errors import InvalidEventError
+from bindings.errors import InvalidEventError, TooManyEventsError
 from bindings.event import Event
 from bindings.json_format import decode_event
 
@@ -29,15 +29,24 @@ def decode_structured(payload: bytes, filling: Filling) -> Event:
     return event
 
 
-def decode_batch(payload: bytes, filling: Filling) -> list[Event]:
+def decode_batch(payload: bytes, filling: Filling, max_events: int) -> list[Event]:
     """Decode an array of events, which may be empty.
+
+    Args:
+        payload: the array.
+        filling: what its events are completed with.
+        max_events: the most that are taken.
 
     Raises:
         InvalidEventError: the payload is none, or one of the events is invalid.
+        TooManyEventsError: it holds more than `max_events`, which have not been looked at.
     """
+    elements = _decode_json(_ELEMENTS, payload)
+    if len(elements) > max_events:
+        raise TooManyEventsError(max_events)
     defaults = filling.defaults()
     events = []
-    for position, element in enumerate(_decode_json(_ELEMENTS, payload)):
+    for position, element in enumerate(elements):
         new_id = partial(filling.new_id, position)
         try:
             event = decode_event(_completed(bytes(element), defaults, new_id))

@@ -10,7 +10,7 @@ What is written is deterministic (section 4.2.1): shortest forms, definite lengt
 """
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
 
 MAX_DEPTH: Final = 16
@@ -61,6 +61,9 @@ Writable: TypeAlias = "Value | Encoded | Mapping[str, Writable]"
 """What can be written."""
 
 _BREAK: Final = b"\xff"
+_ARRAY: Final = 4
+"""The major type."""
+_INDEFINITE: Final = 31
 _FLOATS: Final = {25: struct.Struct(">e"), 26: struct.Struct(">f"), 27: struct.Struct(">d")}
 _CONSTANTS: Final = {20: False, 21: True, 22: None}
 _NAN: Final = b"\xf9\x7e\x00"
@@ -78,17 +81,42 @@ def decode(data: bytes, *, max_depth: int = MAX_DEPTH) -> Value:
     return value
 
 
-def decode_sequence(data: bytes) -> list[Value]:
-    """Return the items of a CBOR sequence (RFC 8742), which may be empty.
+def iter_sequence(data: bytes) -> Iterator[Value]:
+    """Yield the items of a CBOR sequence (RFC 8742), which may be empty, each when it is asked for.
 
     Raises:
         CborError: one of them is none.
     """
-    values, position = [], 0
+    position = 0
     while position < len(data):
         value, position = _read(data, position, MAX_DEPTH)
-        values.append(value)
-    return values
+        yield value
+
+
+def iter_array(data: bytes) -> Iterator[Value]:
+    """Yield the items of the array that `data` is, each when it is asked for.
+
+    Raises:
+        CborError: it is none, one of its items is none, or bytes follow it.
+    """
+    if not data or data[0] >> 5 != _ARRAY:
+        raise CborError("an array is expected")
+    position, count = 1, data[0] & 31
+    if 24 <= count < 28:
+        count, position = _read_argument(data, position, count)
+    elif 28 <= count < _INDEFINITE:
+        raise CborError(f"no item starts with {data[0]:#04x}")
+    if data[0] & 31 == _INDEFINITE:
+        while data[position : position + 1] != _BREAK:
+            value, position = _read(data, position, MAX_DEPTH)
+            yield value
+        position += 1
+    else:
+        for _ in range(count):
+            value, position = _read(data, position, MAX_DEPTH)
+            yield value
+    if position != len(data):
+        raise CborError(f"{len(data) - position} bytes follow the item")
 
 
 def encode(value: Writable) -> bytes:

@@ -174,6 +174,12 @@ class LimitsConfig(Record):
         description="largest message taken; "
         "CloudEvents asks for at least 64 KiB (spec.md, Size Limits)",
     )
+    max_batch_events: int = Field(
+        default=1000,
+        ge=1,
+        description="most events taken in one message, over HTTP and CoAP; while they are decoded "
+        "everything else waits",
+    )
     inflight: int = Field(
         default=1000,
         ge=1,

@@ -26,6 +26,7 @@ from bindings.errors import (
     CloudEventError,
     InvalidEventError,
     NotAnEventError,
+    TooManyEventsError,
     UnknownEncodingError,
 )
 from bindings.event import Event
@@ -279,6 +280,28 @@ def test_one_bad_event_makes_the_batch_invalid_and_the_diagnostic_names_it_witho
     with pytest.raises(InvalidEventError) as error:
         decode([(12, b"\x32")], payload, Route(mode="batch", any_source=True))
     assert diagnostic(error.value) == "event 1: 'subject': attribute type"
+
+
+@pytest.mark.parametrize(
+    ("content_format", "two", "three"),
+    [
+        (50, b"[{},{}]", b"[{},{},0]"),
+        (60, b"\x82\xa0\xa0", b"\x83\xa0\xa0\xa0"),
+        (60, b"\x98\x02\xa0\xa0", b"\x9a\x00\x01\x00\x00" + b"\xa0" * 65536),
+        # What comes after the limit is not looked at.
+        (60, b"\x9f\xa0\xa0\xff", b"\x9f\xa0\xa0\xa0\x1c"),
+        (63, b"\xa0\xa0", b"\xa0\xa0\xa0\x1c"),
+        # A base record is one of them: it costs as much.
+        (63, b"\xa1\x20\xf5\xa0", b"\xa1\x20\xf5\xa1\x20\xf5\xa0"),
+    ],
+)
+def test_a_batch_above_the_limit_is_refused_whatever_is_in_it(content_format, two, three):
+    route = Route(mode="batch", defaults={"type": "t.x"}, any_source=True, max_batch_events=2)
+    options = [(12, bytes((content_format,)))]
+    assert len(decode(options, two, route)) in {1, 2}
+    with pytest.raises(TooManyEventsError) as caught:
+        decode(options, three, route)
+    assert diagnostic(caught.value) == "more than 2 events in a batch"
 
 
 def test_a_diagnostic_is_short_and_ascii():

@@ -7,6 +7,7 @@ from bindings.errors import (
     InvalidEventError,
     NotAnEventError,
     TooLargeError,
+    TooManyEventsError,
     UnknownEncodingError,
     excerpt,
 )
@@ -30,6 +31,12 @@ def test_every_error_has_a_reason_and_the_one_root(error, reason):
 
 def test_a_message_that_is_no_event_is_of_an_unknown_encoding_too():
     assert isinstance(NotAnEventError("x"), UnknownEncodingError)
+
+
+def test_too_many_events_are_counted_as_too_large_and_the_limit_is_named():
+    error = TooManyEventsError(1000)
+    assert (error.reason, error.limit) == ("too_large", 1000)
+    assert str(error) == "more than 1000 events in a batch"
 
 
 def test_an_error_names_the_attribute_or_the_limit():

@@ -7,7 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bindings.errors import CloudEventError, InvalidEventError, NotAnEventError
+from bindings.errors import (
+    CloudEventError,
+    InvalidEventError,
+    NotAnEventError,
+    TooManyEventsError,
+)
 from bindings.event import Event
 from bindings.json_format import (
     decode_bare_event,
@@ -120,6 +125,13 @@ def test_a_broken_event_in_a_batch_is_named_by_its_position():
     with pytest.raises(InvalidEventError, match="event 1 of the batch") as caught:
         decode_batch(b"[" + MINIMAL + b',{"specversion":"1.0","id":"","source":"/s","type":"t"}]')
     assert (caught.value.attribute, caught.value.reason) == ("id", "empty_attribute")
+
+
+def test_a_batch_above_the_limit_is_refused_before_its_events_are_looked_at():
+    assert len(decode_batch(b"[" + MINIMAL + b"," + MINIMAL + b"]", max_events=2)) == 2
+    with pytest.raises(TooManyEventsError, match="more than 2 events") as caught:
+        decode_batch(b"[0,0,0]", max_events=2)
+    assert caught.value.reason == "too_large"
 
 
 def test_a_batch_has_to_be_utf_8():

@@ -9,11 +9,12 @@ from bindings.coap import events as coap_events
 from bindings.coap.cbor_events import BASE_KEY
 from bindings.coap.diagnostics import BatchElementError
 from bindings.coap.filling import Filling
-from bindings.errors import InvalidEventError
+from bindings.errors import InvalidEventError, TooManyEventsError
 from bindings.event import Event
 from bindings.wire import cbor
-from conformance.mutants.coap.gateways import Entry, Gateways, around, entries
+from conformance.mutants.coap.gateways import Entry, Gateways, around, entries, routed
 from conformance.mutants.mutant import Patch
+from gateway.sources.coap import requests
 
 MUTANTS = Gateways()
 
@@ -47,8 +48,8 @@ def batches_in_cbor_have_text_keys(patch: Patch) -> None:
 def one_event_is_a_batch(patch: Patch) -> None:
     """An event is taken for a batch of one."""
 
-    def wrong(right: Any, payload: bytes, filling: Filling) -> list[Event]:
-        return right(b"[" + payload + b"]" if payload[:1] == b"{" else payload, filling)  # type: ignore[no-any-return]
+    def wrong(right: Any, payload: bytes, filling: Filling, most: int) -> list[Event]:
+        return right(b"[" + payload + b"]" if payload[:1] == b"{" else payload, filling, most)  # type: ignore[no-any-return]
 
     _batched(patch, "JSON batch", wrong)
 
@@ -57,13 +58,13 @@ def one_event_is_a_batch(patch: Patch) -> None:
 def takes_what_is_good_of_a_batch(patch: Patch) -> None:
     """The valid events of a batch are taken, and the others dropped."""
 
-    def wrong(right: Any, payload: bytes, filling: Filling) -> list[Event]:
+    def wrong(right: Any, payload: bytes, filling: Filling, most: int) -> list[Event]:
         try:
-            return right(payload, filling)  # type: ignore[no-any-return]
+            return right(payload, filling, most)  # type: ignore[no-any-return]
         except BatchElementError as error:
             elements = json.loads(payload)
             del elements[error.position]
-            return wrong(right, json.dumps(elements).encode(), filling)
+            return wrong(right, json.dumps(elements).encode(), filling, most)
 
     _batched(patch, "JSON batch", wrong)
 
@@ -86,8 +87,8 @@ def nobody_says_which(patch: Patch) -> None:
 def empty_batches_are_refused(patch: Patch) -> None:
     """An empty batch is refused."""
 
-    def wrong(right: Any, payload: bytes, filling: Filling) -> list[Event]:
-        found: list[Event] = right(payload, filling)
+    def wrong(right: Any, payload: bytes, filling: Filling, most: int) -> list[Event]:
+        found: list[Event] = right(payload, filling, most)
         if not found:
             raise InvalidEventError("an empty batch")
         return found
@@ -163,19 +164,19 @@ def base_records_win(patch: Patch) -> None:
     around(patch, cbor_events, "_event", wrong)
 
 
+def _is_base(item: Any) -> bool:
+    return isinstance(item, cbor.Map) and any(key == BASE_KEY for key, _, _ in item)
+
+
 @MUTANTS.wrong("BAT-010")
 def base_records_for_all(patch: Patch) -> None:
     """A base record holds for the events before it too."""
-
-    def is_base(item: Any) -> bool:
-        return isinstance(item, cbor.Map) and any(key == BASE_KEY for key, _, _ in item)
-
     around(
         patch,
         cbor_events,
         "_batch",
         lambda right, items, filling: right(
-            sorted(items, key=lambda item: not is_base(item)), filling
+            sorted(items, key=lambda item: not _is_base(item)), filling
         ),
     )
 
@@ -188,4 +189,52 @@ def base_times_are_defaults(patch: Patch) -> None:
         cbor_events,
         "_since_1970",
         lambda right, seconds, _, filling: right(seconds, None, filling),
+    )
+
+
+# --- how many -------------------------------------------------------------------------------------
+
+
+@MUTANTS.wrong("LIM-007")
+def batches_of_less_than_1000(patch: Patch) -> None:
+    """A batch holds 999 items at most."""
+    routed(patch, max_batch_events=999)
+
+
+@MUTANTS.wrong("LIM-008")
+def batches_without_bound(patch: Patch) -> None:
+    """A batch holds as many items as there is room for in its bytes."""
+    routed(patch, max_batch_events=1 << 30)
+
+
+@MUTANTS.wrong("LIM-008")
+def base_records_are_not_counted(patch: Patch) -> None:
+    """Base records do not count towards the items of a batch."""
+
+    def wrong(right: Any, items: Any, most: int) -> Any:
+        found = list(items)
+        return right(iter(found), most + sum(map(_is_base, found)))
+
+    around(patch, cbor_events, "_first", wrong)
+
+
+@MUTANTS.wrong("LIM-008")
+def bad_request_for_too_many(patch: Patch) -> None:
+    """A batch of too many items is answered 4.00."""
+
+    def wrong(limit: int) -> InvalidEventError:
+        return InvalidEventError("too many", attribute=str(limit))
+
+    for module in (json_events, cbor_events):
+        patch(module, "TooManyEventsError", wrong)
+
+
+@MUTANTS.wrong("LIM-009")
+def nobody_says_how_many(patch: Patch) -> None:
+    """The diagnostic does not say how many items a batch may have."""
+    around(
+        patch,
+        requests,
+        "diagnostic",
+        lambda right, error: "too many" if isinstance(error, TooManyEventsError) else right(error),
     )

@@ -314,7 +314,7 @@ def strings_that_are_cut_off(patch: Patch) -> None:
 @MUTANTS.wrong("CBOR-010")
 def nested_as_deep_as_it_likes(patch: Patch) -> None:
     """Items may be nested 64 deep."""
-    _items(patch, lambda right, payload, **_: right(payload, max_depth=64))
+    around(patch, cbor, "decode", lambda right, data, **_: right(data, max_depth=64))
 
 
 @MUTANTS.wrong("CBOR-012")

@@ -16,7 +16,12 @@ from bindings.coap import (
     read_request,
 )
 from bindings.coap.protected import is_protected, read_outer
-from bindings.errors import CloudEventError, TooLargeError, UnknownEncodingError
+from bindings.errors import (
+    CloudEventError,
+    TooLargeError,
+    TooManyEventsError,
+    UnknownEncodingError,
+)
 from bindings.event import Event
 from bindings.wire.coap import Block, Code, Message, Number, from_uint, to_uint
 from gateway.sources.coap.assembly import Assemblies
@@ -175,6 +180,8 @@ def refusal(exchange: Exchange, error: CloudEventError) -> bytes:
     if isinstance(error, TooLargeError):
         size = (Number.SIZE1, from_uint(error.limit))
         return exchange.answer(Code.REQUEST_ENTITY_TOO_LARGE, (size,))
+    if isinstance(error, TooManyEventsError):  # Size1 would be about bytes
+        return exchange.answer(Code.REQUEST_ENTITY_TOO_LARGE, (), diagnostic(error))
     if isinstance(error, UnknownEncodingError):
         return exchange.answer(Code.UNSUPPORTED_CONTENT_FORMAT, (), diagnostic(error))
     return exchange.answer(Code.BAD_REQUEST, (), diagnostic(error))

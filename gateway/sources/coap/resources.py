@@ -67,6 +67,7 @@ class _Resource:
             lab_formats=config.lab_formats if lab is None else lab,
             fill_time=route.fill_time,
             max_event_bytes=config.limits.max_event_bytes if limit is None else limit,
+            max_batch_events=config.limits.max_batch_events,
         )
         self._templates = route.templates(config.event)
         self.attributes: dict[str, str] = {
@@ -90,6 +91,7 @@ class _Resource:
             lab_formats=self._route.lab_formats,
             fill_time=self._route.fill_time,
             max_event_bytes=self._route.max_event_bytes,
+            max_batch_events=self._route.max_batch_events,
         )
 
 

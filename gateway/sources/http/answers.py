@@ -22,7 +22,12 @@ import math
 import time
 from typing import Final
 
-from bindings.errors import CloudEventError, InvalidEventError, TooLargeError
+from bindings.errors import (
+    CloudEventError,
+    InvalidEventError,
+    TooLargeError,
+    TooManyEventsError,
+)
 from bindings.wire.http1 import format_date, response_head
 from gateway.delivery import Outcome, Reason, Settlement
 
@@ -116,6 +121,8 @@ def answer_error(error: CloudEventError) -> Answer:
         return Answer(400, str(error))
     if isinstance(error, TooLargeError):
         return too_large(error.limit)
+    if isinstance(error, TooManyEventsError):
+        return Answer(413, str(error))
     return Answer(415, str(error))
 
 

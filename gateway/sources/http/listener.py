@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
+import msgspec
+
 from bindings.binding import Message
 from bindings.errors import NotAnEventError
 from bindings.event import Event
@@ -54,6 +56,9 @@ class Listener:
         self.credentials = Credentials.of(config)
         self.handshake = Handshake(config)
         self._rate = None if config.allowed_rate == "*" else RateLimit(config.allowed_rate)
+        self._binding = msgspec.structs.replace(
+            HTTP, max_batch_events=config.limits.max_batch_events
+        )
         self._wrapper = None if config.event is None else config.event.wrapper()
         self.path = None if config.path == "*" else config.path.encode("ascii")
         # Each request looks at these; a record of pydantic takes its time to say them.
@@ -106,7 +111,7 @@ class Listener:
             CloudEventError: it brings none.
         """
         try:
-            return HTTP.decode(message)
+            return self._binding.decode(message)
         except NotAnEventError:
             if self._wrapper is None:
                 raise

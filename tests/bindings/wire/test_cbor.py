@@ -17,8 +17,9 @@ from bindings.wire.cbor import (
     Simple,
     Tagged,
     decode,
-    decode_sequence,
     encode,
+    iter_array,
+    iter_sequence,
 )
 
 
@@ -123,10 +124,40 @@ def test_trailing_bytes_are_refused_and_make_a_sequence(encoded):
 
 
 def test_a_sequence_holds_any_number_of_items():
-    assert decode_sequence(b"") == []
-    assert plain(decode_sequence(bytes.fromhex("01820203a0f6"))) == [1, [2, 3], {"map": []}, None]
+    assert list(iter_sequence(b"")) == []
+    items = list(iter_sequence(bytes.fromhex("01820203a0f6")))
+    assert plain(items) == [1, [2, 3], {"map": []}, None]
     with pytest.raises(CborError):
-        decode_sequence(bytes.fromhex("0118"))
+        list(iter_sequence(bytes.fromhex("0118")))
+
+
+@pytest.mark.parametrize("encoded", ["80", "9fff", "9800", "9b0000000000000000"])
+def test_an_array_may_be_empty(encoded):
+    assert list(iter_array(bytes.fromhex(encoded))) == []
+
+
+@pytest.mark.parametrize("encoded", ["820102", "9f0102ff", "98020102", "9a000000020102"])
+def test_the_items_of_an_array_come_one_by_one(encoded):
+    assert list(iter_array(bytes.fromhex(encoded))) == [1, 2]
+    # What is wrong behind an item does not matter before the next one is asked for.
+    assert next(iter_array(bytes.fromhex(encoded)[:-1] + b"\x1c")) == 1
+
+
+@pytest.mark.parametrize(
+    "encoded",
+    ["", "00", "a0", "d9d9f780", "9c", "9e", "98", "9f", "9f01", "8201", "8100ff", "9fff00",
+     "9bffffffffffffffff00"],
+)  # fmt: skip
+def test_what_is_not_one_array_has_no_items(encoded):
+    with pytest.raises(CborError):
+        list(iter_array(bytes.fromhex(encoded)))
+
+
+def test_the_items_of_an_array_may_be_nested_as_deep_as_any_item():
+    deepest = b"\x81" * 15 + b"\x80"
+    assert list(iter_array(b"\x81" + deepest)) == [decode(deepest)]
+    with pytest.raises(CborError, match="nested too deep"):
+        list(iter_array(b"\x82" + deepest + b"\x81" + deepest))
 
 
 @pytest.mark.parametrize(
@@ -260,7 +291,7 @@ def read_by_cbor2(encoded):
 @given(st.binary(max_size=40) | trees.map(cbor2.dumps).flatmap(changed))
 def test_any_bytes_raise_only_the_named_error_and_are_read_as_cbor2_reads_them(encoded):
     try:
-        values = decode_sequence(encoded)
+        values = list(iter_sequence(encoded))
     except CborError as error:
         values = None
         if error.is_duplicate or "nested" in str(error):

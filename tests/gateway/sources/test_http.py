@@ -453,6 +453,19 @@ class TestLimits:
         client = await connect(source)
         assert (await client.ask(structured())).status == 202
 
+    async def test_batch_of_more_events_than_the_limit_is_refused(self, start, connect):
+        source, intake = await start(limits=LimitsConfig(max_batch_events=2))
+        client = await connect(source)
+        media_type = b"application/cloudevents-batch+json"
+        for count, status in ((3, 413), (2, 202)):
+            batch = b"[" + b",".join([STRUCTURED] * count) + b"]"
+            answer = await client.ask(post(batch, content_type=media_type))
+            assert answer.status == status
+            if status == 413:
+                assert answer.body == b"more than 2 events in a batch\n"
+        assert intake.rejections == [("too_large", "more than 2 events in a batch")]
+        assert len(intake.events) == 2
+
     @pytest.mark.parametrize("chunk", [1_000_000, 1000])
     async def test_head_above_64_kib_is_refused(self, start, connect, chunk):
         source, _ = await start()

@@ -154,3 +154,18 @@ async def test_blocks_that_together_are_too_large_are_refused_and_forgotten():
             again = post(3, options=b"\xb1t\xd1\x03\x10", payload=bytes(4))
             assert fields(await device.ask(again))["code"] == "4.08"
     assert intake.events == []
+
+
+async def test_a_batch_of_too_many_events_is_refused_with_the_limit_and_no_size():
+    intake = RecordingIntake()
+    routes = {"/b": {"mode": "batch", "type": "t"}}
+    async with running(intake, routes=routes, limits={"max_batch_events": 3}) as source:
+        with Device(source) as device:
+            request = post(1, options=b"\xb1b\x11\x3f", payload=b"\xa0" * 4)
+            answer = fields(await device.ask(request))
+            assert (answer["code"], answer["payload"]) == ("4.13", b"more than 3 events in a batch")
+            assert 60 not in answer["options"]  # fewer bytes would not do
+            request = post(2, options=b"\xb1b\x11\x3f", payload=b"\xa0" * 3)
+            assert fields(await device.ask(request))["code"] == "2.04"
+    assert intake.rejections == [("too_large", "more than 3 events in a batch")]
+    assert len(intake.events) == 3
