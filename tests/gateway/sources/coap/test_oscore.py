@@ -175,6 +175,8 @@ async def test_a_flood_of_requests_that_may_be_old_is_not_challenged_without_end
     assert codes.count("2.04") >= 64
     assert codes.count("5.03") == 200 - codes.count("2.04") > 0
     assert len({answer["options"].get(9) for answer in answers}) == codes.count("2.04") + 1
+    refused = [answer["options"] for answer in answers if answer["code"] == "5.03"]
+    assert all(options == {14: b"\x01"} for options in refused)  # Max-Age, and nothing protects it
     assert intake.events == []
 
 
@@ -276,7 +278,7 @@ async def test_malformed_options_are_refused(option, code):
     async with secured(intake) as source:
         with Device(source) as device:
             answer = fields(await device.ask(post(1, options=bytes.fromhex(option))))
-    assert answer["code"] == code
+    assert (answer["code"], answer["options"].get(9)) == (code, None)  # nothing protects it
     assert len(intake.rejections) == 1
 
 
