@@ -129,7 +129,8 @@ class CoapSourceConfig(SourceConfig):
     max_sessions: int = Field(
         4096,
         ge=1,
-        description="DTLS sessions at once, up to 100 KB each; one more ends the least used",
+        description="DTLS sessions at once, up to 100 KB each; one more ends the least used of the "
+        "identity that has the most",
     )
     session_timeout: Duration = Field(
         86400.0,

@@ -4,7 +4,8 @@ mbedtls has the protocol; here are the socket, the sessions and the time. A peer
 it has returned the cookie of HelloVerifyRequest (RFC 6347 4.2.1): every new ClientHello goes to one
 buffer, the greeter, that keeps nothing of it. One with its cookie makes the greeter the buffer of
 a new session: under way until the handshake is done, and established until it is closed, idle, or
-the least used of too many.
+one of too many. Then the identity that has the most sessions loses its least used one, so that
+nobody ends those of others by beginning many.
 
 One timer serves all sessions. What is malformed, repeated or forged is dropped by mbedtls without
 a word (RFC 6347 4.1.2.7).
@@ -12,7 +13,7 @@ a word (RFC 6347 4.1.2.7).
 
 import asyncio
 import secrets
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
@@ -239,7 +240,14 @@ class DtlsListener:
         self._drop(self._sessions.get(session.address))  # the peer has lost it
         self._sessions[session.address] = session
         if len(self._sessions) > self._config.max_sessions:
-            self._end(next(iter(self._sessions.values())))
+            self._end(self._least_needed())
+
+    def _least_needed(self) -> Session:
+        """Return the least used session of an identity that has the most of them."""
+        sessions = self._sessions.values()
+        counts = Counter(session.identity for session in sessions)
+        most = max(counts.values())
+        return next(session for session in sessions if counts[session.identity] == most)
 
     def _end(self, session: Session) -> None:
         session.close()

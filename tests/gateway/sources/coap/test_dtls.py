@@ -367,6 +367,21 @@ async def test_one_session_more_ends_the_one_that_was_used_least():
                 assert fields(await device.ask(POST_T))["code"] == "2.04"
 
 
+async def test_no_identity_ends_the_sessions_of_others_by_beginning_too_many():
+    async with (
+        listening(RecordingIntake(), max_sessions=3) as gateway,
+        connected(gateway, "dev2") as quiet,
+        connected(gateway) as first,
+        connected(gateway) as second,
+        connected(gateway) as third,
+    ):
+        await first.expect_end()
+        async with connected(gateway) as fourth:
+            await second.expect_end()
+            for device in (quiet, third, fourth):
+                assert fields(await device.ask(POST_T))["code"] == "2.04"
+
+
 async def test_a_silent_session_is_ended():
     async with (
         listening(RecordingIntake(), session_timeout=0.1) as gateway,
