@@ -4,7 +4,7 @@ Nothing can be switched there, so checks that need other settings are skipped.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -13,6 +13,7 @@ from uuid import uuid4
 from conformance.check import CheckFailed, Unsupported
 from conformance.forms import WireEvent
 from conformance.peers.dialogue import dialogue
+from conformance.peers.dialogue.answer import Dialogue
 from conformance.peers.http_server import HttpServer
 from conformance.reference.carrier import Carrier
 from conformance.reference.delivered import Misread, read_delivery
@@ -20,6 +21,7 @@ from conformance.target import Request, Response, SinkAnswer
 
 PROBE_SECONDS: Final = 5.0
 _REPLY_SECONDS: Final = 2.0
+_LATE_SECONDS: Final = 0.2
 
 _ANSWERS: Final[Mapping[SinkAnswer, Response]] = {
     "accept": Response(),
@@ -113,7 +115,7 @@ class ForeignTarget:
         try:
             async with dialogue(way, self.url) as talk:
                 talk.send(Carrier(talk.binding, "binary").write(event))
-                await self._await_probe(source, observe)
+                await self._await_probe(source, observe, talk)
                 if way == "nats":
                     await talk.answer(_REPLY_SECONDS)
         except CheckFailed as failed:
@@ -123,7 +125,7 @@ class ForeignTarget:
             self.is_broker = True
         self.forget()
 
-    async def _await_probe(self, source: str, observe: str) -> None:
+    async def _await_probe(self, source: str, observe: str, talk: Dialogue) -> None:
         seen = 1
         try:
             async with asyncio.timeout(PROBE_SECONDS):
@@ -135,7 +137,7 @@ class ForeignTarget:
         except TimeoutError:
             raise NothingArrives(
                 f"no event came out at {observe} within {PROBE_SECONDS:.0f} s after one was sent "
-                f"to {self.url}; is the gateway set up to deliver there?"
+                f"to {self.url} ({await _answer_on(talk)}); is the gateway set up to deliver there?"
             ) from None
 
     async def drain(self) -> None:
@@ -143,6 +145,14 @@ class ForeignTarget:
 
     def variant(self, **settings: Any) -> AbstractAsyncContextManager["ForeignTarget"]:
         raise Unsupported(f"a foreign gateway can't be started with {settings}")
+
+
+async def _answer_on(talk: Dialogue) -> str:
+    """Return what was answered by now, in words."""
+    try:
+        return f"answered {(await talk.answer(_LATE_SECONDS)).text}"
+    except (CheckFailed, Unsupported):
+        return "no answer"
 
 
 def _events_of(request: Request) -> Sequence[WireEvent]:
@@ -159,35 +169,8 @@ def _events_of(request: Request) -> Sequence[WireEvent]:
         raise CheckFailed("what came out is no CloudEvent", got=str(error)) from error
 
 
-class ForeignDelivering:
-    """A gateway that takes events over HTTP and delivers to our server (a `Delivering`)."""
-
-    def __init__(self, url: str, server: HttpServer, stack: AsyncExitStack) -> None:
-        self.title = f"delivery of {url}"
-        self._url = url
-        self._server = server
-        self._stack = stack
-
-    async def send(self, *events: WireEvent) -> None:
-        for event in events:  # a connection each: the answers come when the sink's do
-            talk = await self._stack.enter_async_context(dialogue("http", self._url))
-            talk.send(Carrier("http", "structured").write(event))
-
-    def answer(self, script: Callable[[Request], Response]) -> None:
-        self._server.script = script
-
-    def forget(self) -> None:
-        self._server.forget()
-
-    async def requests(self, count: int, seconds: float = 5.0) -> Sequence[Request]:
-        return await self._server.requests(count, seconds)
-
-    def variant(self, **settings: Any) -> AbstractAsyncContextManager["ForeignDelivering"]:
-        raise Unsupported(f"a foreign gateway can't be started with {settings}")
-
-
 @asynccontextmanager
-async def _listening(observe: str) -> AsyncIterator[HttpServer]:
+async def listening(observe: str) -> AsyncIterator[HttpServer]:
     """Listen where the gateway delivers to, while the context lasts.
 
     Raises:
@@ -204,13 +187,6 @@ async def _listening(observe: str) -> AsyncIterator[HttpServer]:
 
 
 @asynccontextmanager
-async def foreign_delivering(url: str, observe: str) -> AsyncIterator[ForeignDelivering]:
-    """Listen at `observe`, where the gateway at `url` delivers to, while the context lasts."""
-    async with _listening(observe) as server, AsyncExitStack() as stack:
-        yield ForeignDelivering(url, server, stack)
-
-
-@asynccontextmanager
 async def foreign_target(
     urls: Sequence[str], observe: str, *, is_broker: bool = False
 ) -> AsyncIterator[ForeignTarget]:
@@ -224,7 +200,7 @@ async def foreign_target(
     Raises:
         NothingArrives: no event came out, or nobody can listen at `observe`.
     """
-    async with _listening(observe) as server:
+    async with listening(observe) as server:
         target = ForeignTarget(urls, server, is_broker=is_broker)
         await target.probe(observe)
         yield target

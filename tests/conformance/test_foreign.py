@@ -7,7 +7,7 @@ import pytest
 
 from bindings.binding import Message
 from conformance.check import CheckFailed, Unsupported
-from conformance.foreign import NothingArrives, foreign_delivering, foreign_target, protocol_of
+from conformance.foreign import NothingArrives, foreign_target, protocol_of
 from conformance.forms import WireEvent
 from conformance.peers.http_client import HttpClient, post
 from conformance.peers.http_server import HttpServer
@@ -96,7 +96,13 @@ async def test_what_is_no_event_is_the_gateway_s_failure(observe):
 async def test_nothing_that_comes_out_is_told(observe, monkeypatch):
     monkeypatch.setattr("conformance.foreign.PROBE_SECONDS", 0.05)
     async with HttpServer() as elsewhere:
-        with pytest.raises(NothingArrives, match=r"is the gateway set up to deliver there\?"):
+        elsewhere.script = lambda _: Response(status=404)
+        text = r"\(answered HTTP/1.1 404 .*\); is the gateway set up to deliver there\?"
+        with pytest.raises(NothingArrives, match=text):
+            async with foreign_target([elsewhere.url], observe):
+                pass
+        elsewhere.script = lambda _: Response(delay=60.0)
+        with pytest.raises(NothingArrives, match=r"\(no answer\); is the gateway"):
             async with foreign_target([elsewhere.url], observe):
                 pass
 
@@ -106,15 +112,3 @@ async def test_an_address_that_is_taken_is_told():
         with pytest.raises(NothingArrives, match="can't listen at"):
             async with foreign_target(["http://127.0.0.1:1"], server.url):
                 pass
-
-
-async def test_its_deliveries_are_answered_by_a_script(observe):
-    async with relay(observe) as url, foreign_delivering(url, observe) as delivering:
-        delivering.answer(lambda _: Response(status=503))
-        await delivering.send(WireEvent({k[3:]: v for k, v in EVENT}))
-        (request,) = await delivering.requests(1)
-        assert request.header("content-type") == "application/cloudevents+json"
-        delivering.forget()
-        assert await delivering.requests(0) == []
-        with pytest.raises(Unsupported):
-            delivering.variant(sink={})
