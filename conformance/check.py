@@ -110,6 +110,11 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     should_failed: int
     skipped: int
 
+    @property
+    def may_failed(self) -> int:
+        """Failures that break neither a MUST nor a SHOULD."""
+        return self.failed - self.must_failed - self.should_failed
+
     @classmethod
     def of(cls, results: Sequence[Result]) -> "Summary":
         """Count `results`."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from importlib.resources import files
 from importlib.util import find_spec
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from bindings import cbor_format
 from bindings.binding import Binding, ContentMode, Message
@@ -91,6 +91,10 @@ class CborFormat:
         return Message(cbor_format.encode_event(event), cbor_format.MEDIA_TYPE)
 
 
+_EXTRAS: Final = {"can-dbc": "cantools is missing: pip install 'cloudevents-gateway[can]'"}
+"""Why a binding is not there that could be."""
+
+
 class BindingCodec:
     """Codec of objects that are a `bindings.binding.Binding`."""
 
@@ -132,7 +136,7 @@ class BindingCodec:
     def _named(self, binding: str) -> Binding:
         found = self._bindings.get(binding)
         if found is None:
-            raise Unsupported(f"there is no binding {binding!r}")
+            raise Unsupported(_EXTRAS.get(binding, f"there is no binding {binding!r}"))
         return found
 
 

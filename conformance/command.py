@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from conformance.adapter import AdapterCodec, AdapterError
-from conformance.adapters import command_of
+from conformance.adapters import NEEDS, command_of
 from conformance.check import Check, Profile, Result, Role
 from conformance.codec import own_codec
 from conformance.coverage import coverage
@@ -185,7 +185,10 @@ def _adapter_plan(name: str, choice: Choice) -> list[Part]:
     try:
         codec = AdapterCodec(command_of(name))
     except AdapterError as error:
-        raise typer.BadParameter(str(error), param_hint="--adapter") from None
+        text = (
+            f"{name}: is the SDK there? {NEEDS[name]}\n\n{error}" if name in NEEDS else str(error)
+        )
+        raise typer.BadParameter(text, param_hint="--adapter") from None
     unknown = ", ".join(sorted(set(choice.bindings) - set(codec.bindings)))
     if unknown:
         codec.close()

@@ -3,9 +3,11 @@
 import asyncio
 import inspect
 import time
+import traceback
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Final
 
 from conformance.check import Check, CheckFailed, Profile, Result, Status, Unsupported
@@ -85,8 +87,15 @@ async def run_one(check: Check, subject: Any) -> Result:
     except TimeoutError:
         return _result(check, "failed", started, f"no result within {_SECONDS:.0f} s")
     except Exception as error:  # noqa: BLE001 - what is judged may raise anything: that fails it
-        return _result(check, "failed", started, f"{type(error).__name__}: {error}")
+        text = f"{type(error).__name__}: {error}"
+        return _result(check, "failed", started, text, got=_raised_at(error))
     return _result(check, "passed", started)
+
+
+def _raised_at(error: Exception) -> str:
+    """Return where an error was raised, for those who mend what is judged."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{'/'.join(Path(frame.filename).parts[-2:])}, line {frame.lineno}: {frame.line}"
 
 
 def _result(check: Check, status: Status, started: float, text: str = "", **more: str) -> Result:

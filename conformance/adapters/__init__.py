@@ -14,6 +14,12 @@ SHIPPED: Final[Mapping[str, Callable[[], list[str]]]] = {
 }
 """The command line of each adapter that comes along, by name."""
 
+NEEDS: Final[Mapping[str, str]] = {
+    "python-sdk": "pip install 'cloudevents-gateway[sdk]'",
+    "javascript-sdk": shlex.join(["npm", "ci", "--prefix", str(_HERE / "javascript_sdk")]),
+}
+"""How the SDK of each is installed."""
+
 
 def command_of(name: str) -> str:
     """Return the command line of a shipped adapter; any other name is one already."""

@@ -66,3 +66,12 @@ def test_a_place_where_nothing_is_says_so():
         binding_at("no_such_module:X")
     with pytest.raises(AttributeError):
         binding_at("bindings.http:NOTHING")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("can-dbc", r"pip install 'cloudevents-gateway\[can\]'"), ("x", "no binding")],
+)
+def test_a_binding_that_is_not_there_is_told_and_how_to_get_it(name, text):
+    with pytest.raises(Unsupported, match=text):
+        BindingCodec("c", {}).decode(name, Message(b""))

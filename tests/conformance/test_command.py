@@ -98,6 +98,15 @@ def test_what_can_not_be_run_is_told_in_a_sentence(arguments, text):
     assert isinstance(result.exception, SystemExit)
 
 
+def test_a_shipped_adapter_that_can_not_start_says_what_it_needs(monkeypatch):
+    monkeypatch.setattr("conformance.command.command_of", lambda _: "false")
+    result = run("run", "--adapter", "python-sdk")
+    assert result.exit_code == 2
+    text = " ".join(result.output.replace("│", " ").split())
+    assert "is the SDK there? pip install 'cloudevents-gateway[sdk]'" in text
+    assert "the adapter has ended" in text
+
+
 def test_a_run_in_which_every_check_is_skipped_shows_nothing_and_fails(tmp_path):
     adapter = tmp_path / "adapter.py"
     adapter.write_text(

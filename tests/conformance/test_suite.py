@@ -1,6 +1,7 @@
 """All checks, and how they are run: whatever a check raises becomes a result."""
 
 import asyncio
+import re
 import time
 from collections import Counter
 
@@ -40,6 +41,11 @@ async def test_what_a_check_raises_becomes_its_result(run, status, text):
     result = await suite.run_one(check(run), None)
     assert (result.status, result.text) == (status, text)
     assert result.seconds >= 0
+
+
+async def test_an_error_of_what_is_judged_is_told_with_its_place():
+    result = await suite.run_one(check(raising(KeyError("x"))), None)
+    assert re.fullmatch(r"conformance/test_suite\.py, line \d+: raise error", result.got)
 
 
 async def test_a_check_may_wait_and_may_not_wait_for_ever(monkeypatch):

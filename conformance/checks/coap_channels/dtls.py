@@ -40,12 +40,15 @@ def checks() -> Iterator[Check]:
         ("/devices/dev2", "4.03", "An identity does not speak for another"),
         ("/devices/dev12", "4.03", "A source that begins like the own one is another"),
         ("coap://127.0.0.1", "4.03", "The address is no source of who has an identity"),
+        ("/devices/dev1/../dev2", "4.03", "Dot segments lead away from the own source"),
         ("/devices/dev1", "2.04", "An identity may name its own source"),
         ("/devices/dev1/sensor3", "2.04", "An identity may use what is below its source"),
         ("/devices/dev1#a", "2.04", "An identity may use a part of its source"),
     ):
         rule = "SEC-015" if code == "4.03" else "SEC-016"
-        name = claimed.strip("/").replace("/", "-").replace(":", "").replace("#", "-")
+        rule = "SEC-022" if ".." in claimed else rule
+        name = claimed.strip("/").replace("..", "dots").replace("/", "-")
+        name = name.replace(":", "").replace("#", "-")
         run = partial(_claim, claimed, code)
         yield check(f"dtls-claim-{name}", title, rule, code, run)
     yield check("dtls-auth", "A session is enough where credentials are needed", "SEC-001", "2.04",

@@ -37,6 +37,7 @@ IDENTITY: Final[Mapping[str, str]] = {
     "ORD-65": "a route that needs authentication is open to it",
     "SEC-102": "its own source is another",
     "SEC-103": "its own source is another",
+    "SEC-106": "its own source is another",
 }
 """Cases with another answer for a device that has shown who it is; see `dtls`."""
 

@@ -56,3 +56,9 @@ def test_the_table_fits_80_columns():
 def test_the_last_line_counts():
     last = printed(REPORT).splitlines()[-1]
     assert last == "3 cases in 1.5 s: 1 passed, 2 failed (1 MUST, 1 SHOULD), 1 skipped"
+
+
+def test_the_failures_of_the_last_line_add_up():
+    failed = [result("a", "failed", level="SHOULD"), result("b", "failed", level="MAY")]
+    last = printed(Report(subject="s", profile="main", results=failed, seconds=1)).splitlines()[-1]
+    assert "2 failed (0 MUST, 1 SHOULD, 1 MAY)" in last
