@@ -189,7 +189,9 @@ async def test_a_large_payload_goes_in_blocks_that_aiocoap_puts_together():
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
         probe.bind(("::1", 0))
         port = probe.getsockname()[1]
-    server = await aiocoap.Context.create_server_context(site, bind=("::1", port))
+    server = await aiocoap.Context.create_server_context(
+        site, bind=("::1", port), transports=["udp6"]
+    )
     try:
         sender = CoapSender(f"coap://[::1]:{port}/ce", SendOptions())
         await sender.open()
