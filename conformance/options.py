@@ -23,7 +23,8 @@ ProfileOption = Annotated[
 ]
 Family = Annotated[list[str] | None, typer.Option(help="Checks of this family only. Repeatable.")]
 Only = Annotated[
-    list[str] | None, typer.Option(help="Checks with this in their id only. Repeatable.")
+    list[str] | None,
+    typer.Option(help="Checks with this in their id, or of this requirement, only. Repeatable."),
 ]
 Adapter = Annotated[
     str | None,

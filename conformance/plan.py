@@ -49,7 +49,7 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
         bindings: rows of the table; empty means all.
         families: empty means all.
         levels: empty means all.
-        only: parts of ids; empty means all.
+        only: parts of ids, or whole ids of requirements; empty means all.
     """
 
     profile: Profile = "main"
@@ -66,8 +66,12 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
             if (not self.bindings or check.binding in self.bindings)
             and (not self.families or check.family in self.families)
             and (not self.levels or check.level in self.levels)
-            and (not self.only or any(part in check.id for part in self.only))
+            and (not self.only or any(_is_about(check, part) for part in self.only))
         ]
+
+
+def _is_about(check: Check, part: str) -> bool:
+    return part in check.id or part in check.requirements
 
 
 def own_plan(choice: Choice) -> list[Part]:

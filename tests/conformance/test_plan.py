@@ -25,6 +25,9 @@ def test_a_choice_narrows_by_binding_family_level_and_id():
     assert [check.id for check in ids(only=["kafka-binary-"], families=["vectors"])] == [
         "kafka-binary-integer"
     ]
+    of_a_rule = ids(only=["COAP-MSG-006"])
+    assert of_a_rule
+    assert all("COAP-MSG-006" in check.requirements for check in of_a_rule)
 
 
 def test_each_profile_has_its_own_verdicts():
