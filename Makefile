@@ -3,15 +3,15 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test quick lint fmt types unit suite conformance conformance-mutants e2e bench lock clean
+.PHONY: run test quick lint fmt types unit more conformance conformance-mutants e2e bench lock clean
 
 run: .venv/run                ## start the embedded default: no broker, no root, no configuration
 	@$(BIN)/ce-gateway run
 
-# What takes the conformance suite through its paces; `make quick` leaves it to `make suite`.
-SUITE := tests/conformance tests/docs
+# Tests that start processes, or take the conformance suite through its paces. `make quick` leaves them to `make more`.
+MORE := tests/conformance tests/docs tests/gateway/cli tests/gateway/test_service.py tests/gateway/sinks/kafka
 
-test: quick suite e2e         ## everything
+test: quick more e2e          ## everything
 
 quick: lint types unit        ## lint, types, unit tests
 
@@ -24,10 +24,10 @@ types: .venv/dev              ## strict types
 	$(BIN)/mypy
 
 unit: .venv/dev               ## tests that need no other program
-	$(BIN)/pytest -q -n 4 --ignore=tests/e2e $(SUITE:%=--ignore=%)
+	$(BIN)/pytest -q -n 4 --ignore=tests/e2e $(MORE:%=--ignore=%)
 
-suite: .venv/dev              ## tests of the conformance suite, and that it finds every deliberate mistake
-	$(BIN)/pytest -q -n 4 $(SUITE)
+more: .venv/dev               ## slower tests without other programs, and that the suite finds every deliberate mistake
+	$(BIN)/pytest -q -n 4 $(MORE)
 	$(BIN)/python -m conformance.mutants
 
 conformance: .venv/dev        ## the conformance suite on our own bindings, sources and delivery

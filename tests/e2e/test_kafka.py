@@ -244,7 +244,7 @@ def test_gateway_acknowledges_only_what_kafka_has(gateway):
                             "spool": "off",
                             "dead_letters": "off",
                             "retry": 0,
-                            "timeout": "PT1S",
+                            "timeout": "PT5S",
                         },
                     }
                 ],
