@@ -6,9 +6,7 @@ import socket
 import ssl
 import subprocess
 import sys
-from contextlib import asynccontextmanager
 
-import aiocoap
 import pytest
 from aiocoap.numbers import Code
 
@@ -18,6 +16,7 @@ from gateway.errors import GatewayError
 from gateway.sources.coap import CoapSource
 from tests.gateway.sources.coap.device import POST_T as DATAGRAM_T
 from tests.gateway.sources.coap.device import Device, config, fields, post, routes, running
+from tests.gateway.sources.coap.foreign_client import aiocoap_client, ask
 from tests.gateway.sources.coap.stream_device import (
     CHANGED,
     LOOPBACK,
@@ -51,29 +50,16 @@ def client_context(certificates, *, with_certificate=True):
     return context
 
 
-@asynccontextmanager
-async def aiocoap_client(certificates=None):
-    client = await aiocoap.Context.create_client_context(transports=["tcpclient", "tlsclient"])
-    if certificates is not None:
-        context = client_context(certificates)
-        client.client_credentials.ssl_client_context = lambda *_: context
-    try:
-        yield client
-    finally:
-        await client.shutdown()
-
-
-async def ask(client, url, *, code=Code.POST, payload=b"1", **options):
-    request = aiocoap.Message(code=code, uri=url, payload=payload, **options)
-    async with asyncio.timeout(10):
-        return await client.request(request).response
+def client_with(certificates=None):
+    tls = client_context(certificates) if certificates is not None else None
+    return aiocoap_client(["tcpclient", "tlsclient"], tls)
 
 
 @pytest.mark.parametrize("scheme", ["coap+tcp", "coaps+tcp"])
 async def test_aiocoap_sends_binary_structured_batched_and_large_events(scheme, certificates):
     intake = RecordingIntake()
     changes = tls(certificates) if scheme == "coaps+tcp" else {}
-    async with listening(intake, **changes) as source, aiocoap_client(certificates) as client:
+    async with listening(intake, **changes) as source, client_with(certificates) as client:
         at = f"{scheme}://localhost:{source.stream_addresses[scheme].port}"
         answer = await ask(client, f"{at}/ce?t=t.x&i=1&s=/s", content_format=42)
         assert (answer.code, answer.payload) == (Code.CHANGED, b"")
@@ -96,11 +82,11 @@ async def test_aiocoap_sends_binary_structured_batched_and_large_events(scheme, 
 async def test_aiocoap_sends_in_bert_blocks_what_one_message_does_not_hold():
     intake = RecordingIntake()
     routes = {"/t": {"type": "t", "max_event_bytes": 200_000}, "/small": {"type": "t"}}
-    async with listening(intake, routes=routes) as source, aiocoap_client() as client:
+    async with listening(intake, routes=routes) as source, client_with() as client:
         at = f"coap+tcp://{source.stream_addresses['coap+tcp']}"
         assert (await ask(client, f"{at}/t", payload=bytes(200_000))).code == Code.CHANGED
         assert (await ask(client, f"{at}/t", payload=bytes(200_001))).code.dotted == "4.13"
-    async with listening(intake) as source, aiocoap_client() as client:
+    async with listening(intake) as source, client_with() as client:
         at = f"coap+tcp://{source.stream_addresses['coap+tcp']}"
         # Beyond Max-Message-Size, so that aiocoap sends it in blocks.
         assert (await ask(client, f"{at}/t", payload=bytes(100_000))).code.dotted == "4.13"
@@ -182,7 +168,7 @@ async def test_datagrams_and_connections_are_served_side_by_side(certificates):
 @pytest.mark.parametrize(("host", "claimed"), [("::1", "[::1]"), ("127.0.0.1", "127.0.0.1")])
 async def test_an_ipv6_socket_takes_both(host, claimed):
     intake = RecordingIntake()
-    async with listening(intake, listen_tcp=Address("::", 0)) as source, aiocoap_client() as client:
+    async with listening(intake, listen_tcp=Address("::", 0)) as source, client_with() as client:
         url_host = f"[{host}]" if ":" in host else host
         port = source.stream_addresses["coap+tcp"].port
         assert (await ask(client, f"coap+tcp://{url_host}:{port}/t")).code == Code.CHANGED

@@ -5,9 +5,7 @@ import logging
 import random
 import socket
 import ssl
-from contextlib import asynccontextmanager
 
-import aiocoap
 import pytest
 import websockets.asyncio.client
 from aiocoap.numbers import Code
@@ -16,6 +14,7 @@ from gateway.config.records import TlsConfig
 from gateway.delivery import ACCEPTED
 from gateway.sources.coap import CoapSource
 from tests.gateway.sources.coap.device import CountingIntake, config
+from tests.gateway.sources.coap.foreign_client import aiocoap_client, ask
 from tests.gateway.sources.coap.stream_device import LOOPBACK
 from tests.gateway.sources.coap.websocket_device import (
     BINARY,
@@ -438,31 +437,16 @@ async def test_one_connection_too_many_is_closed():
 # --- foreign clients --------------------------------------------------------------------------
 
 
-@asynccontextmanager
-async def aiocoap_client(certificates=None):
-    client = await aiocoap.Context.create_client_context(transports=["ws"])
-    if certificates is not None:
-        context = client_context(certificates)
-        client.client_credentials.ssl_client_context = lambda scheme, _: (
-            context if scheme == "coaps+ws" else None
-        )
-    try:
-        yield client
-    finally:
-        await client.shutdown()
-
-
-async def ask(client, url, *, code=Code.POST, payload=b"1", **options):
-    request = aiocoap.Message(code=code, uri=url, payload=payload, **options)
-    async with asyncio.timeout(10):
-        return await client.request(request).response
+def client_with(certificates=None):
+    tls = client_context(certificates) if certificates is not None else None
+    return aiocoap_client(["ws"], tls)
 
 
 @pytest.mark.parametrize("scheme", ["coap+ws", "coaps+ws"])
 async def test_aiocoap_sends_events_and_reads_the_resources(scheme, certificates):
     intake = RecordingIntake()
     changes = over_tls(certificates) if scheme == "coaps+ws" else {}
-    async with listening_ws(intake, **changes) as source, aiocoap_client(certificates) as client:
+    async with listening_ws(intake, **changes) as source, client_with(certificates) as client:
         at = f"{scheme}://localhost:{source.stream_addresses[scheme].port}"
         answer = await ask(client, f"{at}/ce?t=t.x&i=1&s=/s", content_format=42)
         assert (answer.code, answer.payload) == (Code.CHANGED, b"")
@@ -482,7 +466,7 @@ async def test_a_client_certificate_says_which_source_is_its_own(certificates):
     routes = {"/t": {"type": "t.x"}}
     async with (
         listening_ws(intake, routes=routes, **changes) as source,
-        aiocoap_client(certificates) as client,
+        client_with(certificates) as client,
     ):
         at = f"coaps+ws://localhost:{source.stream_addresses['coaps+ws'].port}"
         assert (await ask(client, f"{at}/t")).code == Code.CHANGED
