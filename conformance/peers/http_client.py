@@ -3,14 +3,13 @@
 import asyncio
 import ssl
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Self
 from urllib.parse import urlsplit
 
 import msgspec
 
 from bindings.binding import Message
 from conformance.check import CheckFailed
+from conformance.peers.connection import Connection
 
 
 class Response(msgspec.Struct, frozen=True):
@@ -47,7 +46,7 @@ def post(message: Message, target: str = "/", host: str = "conformance") -> byte
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + payload
 
 
-class HttpClient:
+class HttpClient(Connection):
     """One connection, as an asynchronous context manager.
 
     Args:
@@ -57,33 +56,12 @@ class HttpClient:
 
     def __init__(self, url: str, tls: ssl.SSLContext | None = None) -> None:
         at = urlsplit(url)
-        self._host = at.hostname or "127.0.0.1"
-        self._tls = tls or (ssl.create_default_context() if at.scheme == "https" else None)
-        self._port = at.port or (443 if self._tls else 80)
+        tls = tls or (ssl.create_default_context() if at.scheme == "https" else None)
+        port = at.port or (443 if tls else 80)
+        super().__init__(at.hostname or "127.0.0.1", port, tls, limit=1 << 20)
         self.target = at.path or "/"
         if at.query:
             self.target += f"?{at.query}"
-
-    async def __aenter__(self) -> Self:
-        try:
-            self._reader, self._writer = await asyncio.open_connection(
-                self._host, self._port, ssl=self._tls, limit=1 << 20
-            )
-        except OSError as error:
-            raise CheckFailed("nobody listens there", got=str(error)) from error
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        self._writer.transport.abort()
-
-    def send(self, data: bytes) -> None:
-        """Send bytes."""
-        self._writer.write(data)
 
     async def receive(self, seconds: float = 5.0) -> Response:
         """Wait for the next answer; interim ones (1xx) are passed over.

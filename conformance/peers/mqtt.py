@@ -7,14 +7,14 @@ takes answers apart.
 import asyncio
 import ssl
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 from urllib.parse import unquote, urlsplit
 
 import msgspec
 
 from bindings.binding import Message
 from conformance.check import CheckFailed
+from conformance.peers.connection import Connection
 
 PINGREQ: Final = b"\xc0\x00"
 DISCONNECT: Final = b"\xe0\x00"
@@ -115,7 +115,7 @@ def pubrel(packet_id: int) -> bytes:
     return b"\x62\x02" + packet_id.to_bytes(2, "big")
 
 
-class MqttClient:
+class MqttClient(Connection):
     """One connection, as an asynchronous context manager that sends no CONNECT by itself.
 
     Args:
@@ -126,36 +126,12 @@ class MqttClient:
 
     def __init__(self, url: str, version: int = 5, tls: ssl.SSLContext | None = None) -> None:
         at = urlsplit(url)
-        self._tls = tls or (ssl.create_default_context() if at.scheme == "mqtts" else None)
+        tls = tls or (ssl.create_default_context() if at.scheme == "mqtts" else None)
+        super().__init__(at.hostname or "127.0.0.1", at.port or (8883 if tls else 1883), tls)
         self._login: tuple[str, ...] = ()
         if at.username is not None:
             self._login = (unquote(at.username), unquote(at.password or ""))
-        self._host, self._port = (
-            at.hostname or "127.0.0.1",
-            at.port or (8883 if self._tls else 1883),
-        )
         self.version = version
-
-    async def __aenter__(self) -> Self:
-        try:
-            self._reader, self._writer = await asyncio.open_connection(
-                self._host, self._port, ssl=self._tls
-            )
-        except OSError as error:
-            raise CheckFailed("nobody listens there", got=str(error)) from error
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        self._writer.transport.abort()
-
-    def send(self, data: bytes) -> None:
-        """Send bytes."""
-        self._writer.write(data)
 
     async def open(self, client_id: str, *, clean: bool = True, expiry: int = 0) -> Packet:
         """Send CONNECT and return the CONNACK.
