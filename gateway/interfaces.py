@@ -8,6 +8,7 @@ the entry-point groups `cloudevents_gateway.sources` and `cloudevents_gateway.si
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+from bindings.binding import Message
 from bindings.event import Event
 from gateway.config.records import SinkConfig, SourceConfig
 from gateway.delivery import Delivery, Failure
@@ -33,6 +34,22 @@ class Intake(Protocol):
             reason: `CloudEventError.reason` or another word of a small set.
             detail: what was wrong, for the log line; never event data beyond an excerpt.
             count: how many messages.
+        """
+
+    def undecodable(
+        self, message: Message, reason: str, detail: str, on_kept: Callable[[bool], None]
+    ) -> None:
+        """Count a broker's message that brought no event, and keep it with the dead letters.
+
+        For messages that nobody is told of otherwise: a broker would forget them.
+
+        Args:
+            message: as it came.
+            reason: as of `rejected`.
+            detail: as of `rejected`.
+            on_kept: called once in the event loop's thread, maybe before this returns. True: it is
+                durable, or no route of this source keeps dead letters; acknowledge it. False: it
+                could not be stored; it must stay unacknowledged, and may be handed in again later.
         """
 
 

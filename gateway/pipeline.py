@@ -10,9 +10,10 @@ no, and the source passes that on in its protocol's words.
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+from bindings.binding import Message
 from bindings.event import Event
 from gateway.delivery import ACCEPTED, DRAINING, Delivery, Outcome, Reason, Settlement
 from gateway.lane import Lane, Target
@@ -246,6 +247,12 @@ class _SourceIntake:
             more,
             extra={"source": self._source, "reason": reason},
         )
+
+    def undecodable(
+        self, message: Message, reason: str, detail: str, on_kept: Callable[[bool], None]
+    ) -> None:
+        self.rejected(reason, detail)
+        on_kept(True)  # until routes keep dead letters
 
     def _stamp(self, deliveries: Sequence[Delivery]) -> None:
         now, observer = time.monotonic(), self._settled

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from bindings.binding import Message
 from bindings.event import Event
 from gateway.delivery import ACCEPTED, Delivery, Failure, Outcome, Reason, Settlement
 
@@ -25,6 +26,8 @@ class RecordingIntake:
         self.answer = answer
         self.deliveries: list[Delivery] = []
         self.rejections: list[tuple[str, str]] = []
+        self.kept: list[Message] = []
+        self.keeps = True  # what `undecodable` answers
         self.room = asyncio.Event()
         self.room.set()
         self._changed = asyncio.Condition()
@@ -46,6 +49,14 @@ class RecordingIntake:
     def rejected(self, reason: str, detail: str, count: int = 1) -> None:
         self.rejections.extend([(reason, detail)] * count)
         self._wake()
+
+    def undecodable(
+        self, message: Message, reason: str, detail: str, on_kept: Callable[[bool], None]
+    ) -> None:
+        if self.keeps:
+            self.kept.append(message)
+        self.rejected(reason, detail)
+        on_kept(self.keeps)
 
     def _take(self, deliveries: Sequence[Delivery]) -> None:
         self.deliveries.extend(deliveries)

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from bindings.binding import Message
 from conformance.check import CheckFailed
 from conformance.forms import Refused, WireEvent
 from conformance.peers import credentials
@@ -195,6 +196,12 @@ class ScriptedIntake:
 
     def rejected(self, reason: str, detail: str, count: int = 1) -> None:
         self.rejections.extend([(reason, detail)] * count)
+
+    def undecodable(
+        self, message: Message, reason: str, detail: str, on_kept: Callable[[bool], None]
+    ) -> None:
+        self.rejected(reason, detail)
+        on_kept(True)
 
     async def wait(self, count: int, seconds: float) -> Sequence[WireEvent]:
         """Wait for at least `count` events; return all.

@@ -1,12 +1,13 @@
 """An HTTP sink that prints: `ce-gateway listen --serve`."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import typer
 import uvloop
 
+from bindings.binding import Message
 from bindings.json_format import encode_event
 from gateway import registry
 from gateway.cli import FAILED, USAGE
@@ -39,6 +40,12 @@ class PrintingIntake:
 
     def rejected(self, reason: str, detail: str, count: int = 1) -> None:
         typer.echo(f"rejected {count} ({reason}): {detail}", err=True)
+
+    def undecodable(
+        self, message: Message, reason: str, detail: str, on_kept: Callable[[bool], None]
+    ) -> None:
+        self.rejected(reason, detail)
+        on_kept(True)
 
 
 def run_http_sink(listen: str, out: "Printer") -> None:
