@@ -12,6 +12,9 @@ from bindings.binding import Message
 from bindings.event import Event
 from gateway.config.records import SinkConfig, SourceConfig
 from gateway.delivery import Delivery, Failure
+from gateway.spool.room import StoreError
+
+OnKept = Callable[[StoreError | None], None]
 
 
 class Intake(Protocol):
@@ -36,9 +39,7 @@ class Intake(Protocol):
             count: how many messages.
         """
 
-    def undecodable(
-        self, message: Message, reason: str, detail: str, on_kept: Callable[[bool], None]
-    ) -> None:
+    def undecodable(self, message: Message, reason: str, detail: str, on_kept: OnKept) -> None:
         """Count a broker's message that brought no event, and keep it with the dead letters.
 
         For messages that nobody is told of otherwise: a broker would forget them.
@@ -47,9 +48,9 @@ class Intake(Protocol):
             message: as it came.
             reason: as of `rejected`.
             detail: as of `rejected`.
-            on_kept: called once in the event loop's thread, maybe before this returns. True: it is
-                durable, or no route of this source keeps dead letters; acknowledge it. False: it
-                could not be stored; it must stay unacknowledged, and may be handed in again later.
+            on_kept: called once in the event loop's thread, maybe before this returns. None: it is
+                durable, or no route of this source keeps dead letters; acknowledge it. An error:
+                it must stay unacknowledged, and may be handed in again later.
         """
 
 

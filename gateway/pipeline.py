@@ -10,12 +10,13 @@ no, and the source passes that on in its protocol's words.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from bindings.binding import Message
 from bindings.event import Event
 from gateway.delivery import ACCEPTED, DRAINING, Delivery, Outcome, Reason, Settlement
+from gateway.interfaces import OnKept
 from gateway.lane import Lane, Target
 from gateway.metrics import Metrics, SourceMetrics
 from gateway.router import Route, routes_from
@@ -248,11 +249,9 @@ class _SourceIntake:
             extra={"source": self._source, "reason": reason},
         )
 
-    def undecodable(
-        self, message: Message, reason: str, detail: str, on_kept: Callable[[bool], None]
-    ) -> None:
+    def undecodable(self, _message: Message, reason: str, detail: str, on_kept: OnKept) -> None:
         self.rejected(reason, detail)
-        on_kept(True)  # until routes keep dead letters
+        on_kept(None)  # until routes keep dead letters
 
     def _stamp(self, deliveries: Sequence[Delivery]) -> None:
         now, observer = time.monotonic(), self._settled

@@ -12,6 +12,8 @@ import msgspec
 from bindings.binding import Message
 from bindings.event import Event
 from gateway.delivery import ACCEPTED, Delivery, Failure, Outcome, Reason, Settlement
+from gateway.interfaces import OnKept
+from gateway.spool import StoreError
 
 
 class RecordingIntake:
@@ -27,7 +29,7 @@ class RecordingIntake:
         self.deliveries: list[Delivery] = []
         self.rejections: list[tuple[str, str]] = []
         self.kept: list[Message] = []
-        self.keeps = True  # what `undecodable` answers
+        self.keep_error: StoreError | None = None  # what `undecodable` answers
         self.room = asyncio.Event()
         self.room.set()
         self._changed = asyncio.Condition()
@@ -50,13 +52,11 @@ class RecordingIntake:
         self.rejections.extend([(reason, detail)] * count)
         self._wake()
 
-    def undecodable(
-        self, message: Message, reason: str, detail: str, on_kept: Callable[[bool], None]
-    ) -> None:
-        if self.keeps:
+    def undecodable(self, message: Message, reason: str, detail: str, on_kept: OnKept) -> None:
+        if self.keep_error is None:
             self.kept.append(message)
         self.rejected(reason, detail)
-        on_kept(self.keeps)
+        on_kept(self.keep_error)
 
     def _take(self, deliveries: Sequence[Delivery]) -> None:
         self.deliveries.extend(deliveries)

@@ -14,7 +14,7 @@ from conformance.peers import credentials
 from conformance.target import SinkAnswer
 from gateway.delivery import ACCEPTED, Delivery, Outcome, Reason, Settlement
 from gateway.embedded_nats import EmbeddedNats
-from gateway.interfaces import Source
+from gateway.interfaces import OnKept, Source
 from gateway.registry import load
 
 _SETTLEMENTS: Final[Mapping[SinkAnswer, Settlement | None]] = {
@@ -197,11 +197,9 @@ class ScriptedIntake:
     def rejected(self, reason: str, detail: str, count: int = 1) -> None:
         self.rejections.extend([(reason, detail)] * count)
 
-    def undecodable(
-        self, message: Message, reason: str, detail: str, on_kept: Callable[[bool], None]
-    ) -> None:
+    def undecodable(self, _message: Message, reason: str, detail: str, on_kept: OnKept) -> None:
         self.rejected(reason, detail)
-        on_kept(True)
+        on_kept(None)
 
     async def wait(self, count: int, seconds: float) -> Sequence[WireEvent]:
         """Wait for at least `count` events; return all.

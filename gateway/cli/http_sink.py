@@ -1,7 +1,7 @@
 """An HTTP sink that prints: `ce-gateway listen --serve`."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import typer
@@ -14,6 +14,7 @@ from gateway.cli import FAILED, USAGE
 from gateway.config.records import parse_address
 from gateway.delivery import ACCEPTED, Delivery
 from gateway.errors import GatewayError
+from gateway.interfaces import OnKept
 
 if TYPE_CHECKING:
     from gateway.cli.listen import Printer
@@ -41,11 +42,9 @@ class PrintingIntake:
     def rejected(self, reason: str, detail: str, count: int = 1) -> None:
         typer.echo(f"rejected {count} ({reason}): {detail}", err=True)
 
-    def undecodable(
-        self, message: Message, reason: str, detail: str, on_kept: Callable[[bool], None]
-    ) -> None:
+    def undecodable(self, _message: Message, reason: str, detail: str, on_kept: OnKept) -> None:
         self.rejected(reason, detail)
-        on_kept(True)
+        on_kept(None)
 
 
 def run_http_sink(listen: str, out: "Printer") -> None:
