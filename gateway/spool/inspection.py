@@ -7,7 +7,7 @@ from gateway.errors import GatewayError
 from gateway.spool import cursor, files
 from gateway.spool.disk import REAL_DISK
 from gateway.spool.ranges import Ranges
-from gateway.spool.segment import CHUNK, SegmentFile
+from gateway.spool.segment import CHUNK, Mark, SegmentFile
 
 _NO_END = 1 << 63
 
@@ -42,7 +42,7 @@ def describe(folder: Path) -> Iterator[str]:
 
 def _describe_segment(path: Path, done: Ranges) -> Iterator[str]:
     size = REAL_DISK.size(path)
-    file = SegmentFile(REAL_DISK, path, files.first_of(path.name) or 0)
+    file = SegmentFile(REAL_DISK, path, Mark(files.first_of(path.name) or 0, files.HEAD_BYTES))
     places = []
     records = pending = 0
     try:

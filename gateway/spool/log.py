@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from gateway.spool.ranges import Ranges, runs_of
-from gateway.spool.segment import Gap, Segment
+from gateway.spool.segment import Gap, Mark, Segment
 
 
 class Located(NamedTuple):
@@ -63,6 +63,11 @@ class Log:
             segment = self._segments[at]
             return Located(segment, segment.end, segment.size)
 
+    def mark_before(self, segment: Segment, sequence: int) -> Mark:
+        """Return where a reader of the segment begins that wants this record."""
+        with self.lock:
+            return segment.mark_before(sequence)
+
     def without_done(self, records: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
         """Return the records that are not done, of some that follow one another."""
         with self.lock:
@@ -110,8 +115,7 @@ class Log:
     def stored(self, segment: Segment, count: int, size: int) -> None:
         """Count records that are durable in the segment, and how many bytes they take."""
         with self.lock:
-            segment.size += size
-            segment.end += count
+            segment.grow(count, size)
             self.next_sequence = segment.end
             self.bytes += size
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gateway.spool.disk import Disk
 from gateway.spool.log import Located, Log
-from gateway.spool.segment import UNREADABLE, Gap, Part, Segment, SegmentFile
+from gateway.spool.segment import UNREADABLE, Gap, Segment, SegmentFile
 
 _log = logging.getLogger(__name__)
 
@@ -16,7 +16,7 @@ class Reader:
     """A place in the log, kept as a sequence number: what is trimmed elsewhere can't move it.
 
     Attributes:
-        position: every record before it was read, or was done when it was its turn.
+        position: every record before it was read, skipped, or was done when it was its turn.
         damaged: how many records were lost to damage.
     """
 
@@ -55,9 +55,17 @@ class Reader:
             if not self._failing:
                 _log.warning("%s can't be read at the moment: %s", self._folder, error)
             self._failing = True
+            self.close()  # a part may have been read and not returned
         else:
             self._failing = False
         return found
+
+    def skip(self, end: int) -> None:
+        """Go on at a later record; an earlier one is nothing to go back to."""
+        if end > self.position:
+            self.position = end
+            if self._file is not None:  # which may be trimmed any time now
+                self.close()
 
     def close(self) -> None:
         """Close the file that is open."""
@@ -81,15 +89,19 @@ class Reader:
         segment, end, size = located
         file = self._open(segment)
         if file is None:
-            self.lose(segment, Gap(0, size, segment.first, end))
+            self.lose(segment, Gap(0, size, max(segment.first, self.position), end))
             self.position = end
             return []
-        part: Part = file.read(limit, max_bytes, end, size)
+        missing = file.pass_over(self.position, end, size)
+        if missing is not None:
+            self.lose(segment, missing._replace(first=self.position))
+        part = file.read(limit, max_bytes, end, size)
         for gap in part.gaps:
             self.lose(segment, gap)
         if file.offset >= size and file.expected < end:
             # The log says that there were more.
-            self.lose(segment, Gap(file.good_until, size - file.good_until, file.expected, end))
+            first = max(file.expected, self.position)
+            self.lose(segment, Gap(file.good_until, size - file.good_until, first, end))
             file.expected = end
         self.position = file.expected
         return self._records.without_done(part.records)
@@ -100,7 +112,8 @@ class Reader:
             return self._file
         self.close()
         try:
-            self._file = SegmentFile(self._disk, self._folder / segment.name, segment.first)
+            mark = self._records.mark_before(segment, self.position)
+            self._file = SegmentFile(self._disk, self._folder / segment.name, mark)
         except OSError as error:
             if error.errno not in UNREADABLE and error.errno != errno.ENOENT:
                 raise

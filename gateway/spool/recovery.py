@@ -92,7 +92,7 @@ def _make_durable(disk: Disk, folder: Path, newest: Segment) -> None:
 def _find_end(disk: Disk, folder: Path, segment: Segment) -> list[Gap]:
     """Set the end of the newest segment, of which no other tells it; return the damage in it."""
     path = folder / segment.name
-    file = SegmentFile(disk, path, segment.first)
+    file = SegmentFile(disk, path, segment.mark_before(segment.first))
     gaps: list[Gap] = []
     try:
         while True:

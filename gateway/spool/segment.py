@@ -1,30 +1,56 @@
 """One segment file: what the log knows of it, and how it is read past all damage."""
 
 import errno
+from bisect import bisect_right
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from gateway.spool import files, record
 from gateway.spool.disk import Disk
-from gateway.spool.record import Stop
+from gateway.spool.record import Parsed, Stop
 
 CHUNK: Final = 256 * 1024
+MARK_BYTES: Final = 512 * 1024
 _PAGE: Final = 4096
 
 UNREADABLE: Final = frozenset({errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.ENODATA})
 """What a disk says of a place that it can't read. Other errors (EMFILE, ENOMEM) will pass."""
 
 
-class Segment:
-    """The records from `first` to before `end`, in the first `size` bytes of a file."""
+class Mark(NamedTuple):
+    """Where in a segment a record begins."""
 
-    __slots__ = ("end", "first", "name", "size")
+    sequence: int
+    offset: int
+
+
+class Segment:
+    """The records from `first` to before `end`, in the first `size` bytes of a file.
+
+    It keeps a mark for every `MARK_BYTES` or so that were stored in this life, so that a reader
+    that begins in the middle passes over little.
+    """
+
+    __slots__ = ("_marks", "end", "first", "name", "size")
 
     def __init__(self, first: int, end: int, size: int) -> None:
         self.name = files.segment_name(first)
         self.first = first
         self.end = end
         self.size = size
+        self._marks = [Mark(first, files.HEAD_BYTES)]
+
+    def grow(self, count: int, size: int) -> None:
+        """Have more records, and the bytes that they take."""
+        if self.size - self._marks[-1].offset >= MARK_BYTES:
+            self._marks.append(Mark(self.end, self.size))
+        self.end += count
+        self.size += size
+
+    def mark_before(self, sequence: int) -> Mark:
+        """Return the last mark at or before a record; the first one when none is."""
+        at = bisect_right(self._marks, sequence, key=lambda mark: mark.sequence)
+        return self._marks[max(at - 1, 0)]
 
 
 class Gap(NamedTuple):
@@ -44,7 +70,7 @@ class Part(NamedTuple):
 
 
 class SegmentFile:
-    """Reads a segment from its beginning, each record once.
+    """Reads a segment from a mark on, each record once.
 
     Attributes:
         offset: where it goes on reading.
@@ -52,14 +78,14 @@ class SegmentFile:
         good_until: where the last whole record ends.
     """
 
-    def __init__(self, disk: Disk, path: Path, first: int) -> None:
+    def __init__(self, disk: Disk, path: Path, mark: Mark) -> None:
         self._disk = disk
         self._fd = disk.open(path)
         self._buffer = b""
-        self._begin = files.HEAD_BYTES  # of the buffer in the file
-        self.offset = files.HEAD_BYTES
-        self.expected = first
-        self.good_until = files.HEAD_BYTES
+        self._begin = mark.offset  # of the buffer in the file
+        self.offset = mark.offset
+        self.expected = mark.sequence
+        self.good_until = mark.offset
 
     def close(self) -> None:
         self._disk.close(self._fd)
@@ -83,23 +109,49 @@ class SegmentFile:
             room = min(limit - len(records), end - self.expected)
             if room <= 0:
                 break
-            at = self.offset - self._begin
-            parsed = record.parse(self._buffer, at, self.expected, room, max_bytes - taken)
-            if parsed.records:
-                records += parsed.records
-                taken += parsed.size
-                self.offset = self.good_until = self._begin + parsed.offset
-                self.expected += len(parsed.records)
-            if parsed.stop is Stop.ENOUGH:
-                continue
-            if parsed.stop is Stop.SHORT and self._begin + len(self._buffer) < size:
-                self._fill(max(parsed.needed, CHUNK), size)
-                continue
-            gap = self._skip(end, size)
-            if gap is None:
-                break
-            gaps.append(gap)
+            parsed = self._parse(room, max_bytes - taken, size)
+            records += parsed.records
+            taken += parsed.size
+            if parsed.stop is Stop.DAMAGED:
+                gap = self._skip(end, size)
+                if gap is None:
+                    break
+                gaps.append(gap)
         return Part(records, gaps)
+
+    def pass_over(self, to: int, end: int, size: int) -> Gap | None:
+        """Go on to a record without returning those before it.
+
+        Args:
+            to: its sequence number; where `read` goes on, unless there is damage.
+            end: as in `read`.
+            size: as in `read`.
+
+        Returns:
+            The gap that the record is in, if it is in one and a whole record follows.
+
+        Raises:
+            OSError: an error that will pass.
+        """
+        gap: Gap | None = None
+        while self.offset < size and self.expected < to:
+            gap = None
+            if self._parse(to - self.expected, CHUNK, size).stop is Stop.DAMAGED:
+                gap = self._skip(end, size)
+        return gap if self.expected > to else None
+
+    def _parse(self, limit: int, max_bytes: int, size: int) -> Parsed:
+        """Go over whole records that follow one another, and return them; some, or none yet."""
+        at = self.offset - self._begin
+        parsed = record.parse(self._buffer, at, self.expected, limit, max_bytes)
+        if parsed.records:
+            self.offset = self.good_until = self._begin + parsed.offset
+            self.expected += len(parsed.records)
+        if parsed.stop is Stop.SHORT:
+            if self._begin + len(self._buffer) >= size:
+                return parsed._replace(stop=Stop.DAMAGED)
+            self._fill(max(parsed.needed, CHUNK), size)
+        return parsed
 
     def _skip(self, end: int, size: int) -> Gap | None:
         """Go to the next whole record behind a damaged place; None, and to the end, without one."""

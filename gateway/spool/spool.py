@@ -95,8 +95,13 @@ class Spool:
 
     @property
     def unread(self) -> int:
-        """How many of the pending ones `read` has not returned."""
+        """How many of the pending ones were neither read nor skipped."""
         return self._log.pending_from(self._reader.position)
+
+    @property
+    def position(self) -> int:
+        """The sequence number that `read` goes on from."""
+        return self._reader.position
 
     @property
     def damaged(self) -> int:
@@ -160,6 +165,20 @@ class Spool:
             max_bytes: no more once they have this many bytes together; so there is always one.
         """
         return self._reader.read(limit, max_bytes)
+
+    def skip(self, end: int) -> None:
+        """Have `read` go on at `end`: those before it were handed over from memory.
+
+        They are pending until they are done. Nothing happens when `read` is there already. It costs
+        next to nothing, and the next `read` passes over a MiB or so at most, in records that this
+        life has stored.
+
+        Raises:
+            ValueError: a record before `end` was never stored.
+        """
+        if end > self._log.next_sequence:
+            raise ValueError(f"record {end - 1} was never stored")
+        self._reader.skip(end)
 
     def done(self, sequences: Iterable[int]) -> None:
         """Say what is delivered, in any order; it never comes back once that is on the disk.

@@ -3,10 +3,12 @@
 import errno
 import random
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from gateway.spool import segment
 from tests.gateway.spool.simulated import Cut, SimulatedDisk, SteppedSpool
 
 TROUBLE = [
@@ -21,6 +23,7 @@ TROUBLE = [
     ("unlink", errno.EIO),
     ("free", errno.EIO),
     ("open", errno.EMFILE),
+    ("read", errno.ENOMEM),
 ]
 
 
@@ -44,6 +47,10 @@ class SpoolMachine(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
+        # So small that a reader loads and passes over in several steps.
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(segment, "CHUNK", 150)
+        self.patch.setattr(segment, "MARK_BYTES", 100)
         self.disk = SimulatedDisk()
         self.number = 0
         self.appended = []  # of this life
@@ -158,6 +165,22 @@ class SpoolMachine(RuleBasedStateMachine):
         self.last_read = sequence
         self.in_flight.append(sequence)
 
+    @rule(share=st.floats(0, 1))
+    def skip(self, share):
+        stored, position, unread = (
+            self.spool._log.next_sequence,
+            self.spool.position,
+            self.spool.unread,
+        )
+        end = round(share * stored)
+        self.spool.skip(end)
+        assert self.spool.position == max(position, end)
+        if end > position:
+            self.in_flight += range(position, end)
+            self.last_read = end - 1
+            assert unread - (end - position) <= self.spool.unread <= unread
+            assert self.spool.unread <= stored - end
+
     def check_nothing_missing(self, after, before):
         missing = {number for number in self.acked - self.said_done if after < number < before}
         assert not missing, f"lost {sorted(missing)}"
@@ -258,8 +281,13 @@ class SpoolMachine(RuleBasedStateMachine):
             assert 0 <= self.spool.unread <= self.spool.pending
 
     def teardown(self):
-        if self.spool is None:
-            return
+        try:
+            if self.spool is not None:
+                self.check_the_end()
+        finally:
+            self.patch.undo()
+
+    def check_the_end(self):
         self.restart()
         for sequence, record in self.spool.rest():
             self.check_read(sequence, record)
