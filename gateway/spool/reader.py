@@ -92,9 +92,9 @@ class Reader:
             self.lose(segment, Gap(0, size, max(segment.first, self.position), end))
             self.position = end
             return []
-        missing = file.pass_over(self.position, end, size)
-        if missing is not None:
-            self.lose(segment, missing._replace(first=self.position))
+        gap = file.pass_over(self.position, end, size)
+        if gap is not None:  # what it has taken from before the position is nobody's loss
+            self.lose(segment, gap._replace(first=self.position))
         part = file.read(limit, max_bytes, end, size)
         for gap in part.gaps:
             self.lose(segment, gap)

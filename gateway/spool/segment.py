@@ -128,17 +128,16 @@ class SegmentFile:
             size: as in `read`.
 
         Returns:
-            The gap that the record is in, if it is in one and a whole record follows.
+            The last damaged place behind which a whole record stands; the record may be in it.
 
         Raises:
             OSError: an error that will pass.
         """
         gap: Gap | None = None
         while self.offset < size and self.expected < to:
-            gap = None
             if self._parse(to - self.expected, CHUNK, size).stop is Stop.DAMAGED:
                 gap = self._skip(end, size)
-        return gap if self.expected > to else None
+        return gap
 
     def _parse(self, limit: int, max_bytes: int, size: int) -> Parsed:
         """Go over whole records that follow one another, and return them; some, or none yet."""

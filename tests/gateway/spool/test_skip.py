@@ -108,6 +108,17 @@ def test_skipping_goes_over_segments_that_have_gone(disk):
     assert spool.damaged == 0
 
 
+def test_a_reader_behind_segments_that_have_gone_begins_at_the_next_ones_beginning(
+    disk, monkeypatch
+):
+    monkeypatch.setattr(segment, "MARK_BYTES", 60)
+    spool = filled(disk, segment_bytes=200)
+    spool.done([1, 2, 3])
+    spool.work()
+    assert files.segment_name(1) not in disk.listdir(FOLDER)
+    assert numbers_of(spool.rest()) == [4, 5, 6, 7, 8, 9, 10]
+
+
 def test_skipping_lets_go_of_the_file_so_that_its_room_can_come_back(disk):
     spool = filled(disk)
     open_before = len(disk.fds)
