@@ -98,7 +98,10 @@ class Sink(Protocol):
 
         Events of one `Event.key` arrive in the order of the list. When one of them fails RELEASED,
         the later ones of its key are not attempted and reported with reason HELD; the JetStream
-        sink, which writes a list at once, may have stored them already and says so. It may be
+        sink, which writes a list at once, may have stored them already and says so. HELD with a
+        `retry_after`, for an event whose key has not failed before it in the list, means that the
+        sink itself holds it back (a rate, a pause that the receiver asked for, missing consent): it
+        was not attempted, is to come again after that time, and has used up no retry. It may be
         called again while an earlier call runs; a route never does that with a key that is still
         under way. Routes that share a sink know nothing of each other, nor does a route's dead
         letter.
