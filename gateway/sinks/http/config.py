@@ -72,7 +72,9 @@ class HttpSinkConfig(SinkConfig):
     )
     headers: dict[str, str] = Field({}, description="further headers of each request")
     timeout: Duration = Field(
-        30.0, description="for one attempt, connecting included; a route's delivery.timeout wins"
+        30.0,
+        gt=0,
+        description="for one attempt, connecting included; a route's delivery.timeout wins",
     )
     idle_timeout: Duration = Field(
         60.0, description="an unused connection is closed after this time"
@@ -98,6 +100,8 @@ class HttpSinkConfig(SinkConfig):
                 raise ValueError(f"{name!r} is no header, or its value holds a control character")
             if name.lower() in _OURS or name.lower().startswith("ce-"):
                 raise ValueError(f"{name!r} is set by the gateway")
+            if name.lower() == "prefer" and "reply" in value.lower():
+                raise ValueError("'Prefer: reply' asks for replies, which nobody here reads")
         return headers
 
     @model_validator(mode="after")

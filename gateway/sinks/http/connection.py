@@ -53,18 +53,24 @@ class Request:
 
     Attributes:
         data: the bytes to send.
-        timeout: seconds from sending to the end of the answer.
+        timeout: seconds from its beginning to the end of the answer.
         on_answer: called once.
+        deadline: the loop's time when `timeout` is over; infinite until it begins.
         repeated: it was sent before, on a connection that turned out to be dead.
     """
 
-    __slots__ = ("data", "on_answer", "repeated", "timeout")
+    __slots__ = ("data", "deadline", "on_answer", "repeated", "timeout")
 
     def __init__(self, data: bytes, timeout: float, on_answer: Callable[[Answer], None]) -> None:
         self.data = data
         self.timeout = timeout
         self.on_answer = on_answer
+        self.deadline = float("inf")
         self.repeated = False
+
+    def begin(self, now: float) -> None:
+        """Let its time run, unless it does already: connecting and a repetition are part of it."""
+        self.deadline = min(self.deadline, now + self.timeout)
 
 
 class Owner(Protocol):
@@ -98,7 +104,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._request: Request | None = None
-        self._served = 0
+        self._was_idle = False
         self._upgraded = False
         self.deadline = float("inf")
         self._begin()
@@ -114,8 +120,14 @@ class Connection(asyncio.Protocol):
         self._keep = False
         self._surplus = False
 
-    def start(self, request: Request) -> None:
-        """Send a request."""
+    def start(self, request: Request, *, was_idle: bool) -> None:
+        """Send a request.
+
+        Args:
+            request: what to send.
+            was_idle: nothing was under way here for a while, so that the receiver may have closed
+                the connection, or be about to, without knowing of the request.
+        """
         transport = self._transport
         if transport is None or transport.is_closing():
             # It was lost between becoming free and now; nothing has been sent.
@@ -125,7 +137,9 @@ class Connection(asyncio.Protocol):
                 self._pool.repeat(request)
             return
         self._request = request
-        self.deadline = self._loop.time() + request.timeout
+        self._was_idle = was_idle
+        request.begin(self._loop.time())
+        self.deadline = request.deadline
         self._pool.watch(request.timeout)
         transport.write(request.data)
 
@@ -155,9 +169,9 @@ class Connection(asyncio.Protocol):
         self._transport = None
         self._pool.lost(self)
         request = self._request
-        if request is not None and self._served and not self._received:
+        if request is not None and self._was_idle and not self._received:
             # A keep-alive connection closed under our feet: the receiver never read the request,
-            # or at worst gets it twice, which at-least-once allows.
+            # or at worst gets it twice, which at-least-once allows. That is no attempt.
             self._request = None
             self._pool.repeat(request)
         else:
@@ -241,7 +255,6 @@ class Connection(asyncio.Protocol):
         )
         answer = self._answer(self._status_code)
         self._request = None
-        self._served += 1
         self._begin()
         if not keep:
             self.close()

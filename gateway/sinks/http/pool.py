@@ -17,6 +17,7 @@ from gateway.sinks.http.connection import Answer, Connection, Request
 from gateway.tasks import Tasks
 
 _SWEEP_SECONDS: Final = 0.5
+_LEAST_SWEEP_SECONDS: Final = 0.005
 _CLOSED: Final = Answer(None, error="the sink was closed")
 
 
@@ -54,7 +55,7 @@ class Pool:
         endpoint: where they go.
         work: where requests come from.
         size: most connections.
-        timeout: seconds for connecting, TLS included.
+        timeout: seconds for connecting, TLS included, which is the beginning of an attempt.
         idle_timeout: seconds after which an unused connection is closed.
 
     Attributes:
@@ -75,7 +76,9 @@ class Pool:
         self.idle_timeout = idle_timeout
         self._size = size
         self.timeout = timeout
-        self._interval = min(_SWEEP_SECONDS, timeout / 10, idle_timeout / 4)
+        self._interval = max(
+            min(_SWEEP_SECONDS, timeout / 10, idle_timeout / 4), _LEAST_SWEEP_SECONDS
+        )
         self._loop = asyncio.get_running_loop()
         self._tasks = Tasks("http pool")
         self._connections: set[Connection] = set()
@@ -92,7 +95,7 @@ class Pool:
             request = self.work.next()
             if request is None:
                 return
-            self._idle.pop().start(request)
+            self._idle.pop().start(request, was_idle=True)
         wanted = 0 if self._closing else self.work.ready() - self._connecting
         room = self._size - len(self._connections) - self._connecting
         for _ in range(min(wanted, room)):
@@ -101,6 +104,7 @@ class Pool:
     def repeat(self, request: Request) -> None:
         """Send a request again on a new connection."""
         request.repeated = True
+        request.begin(self._loop.time())
         if self._closing:
             request.on_answer(_CLOSED)
             return
@@ -129,9 +133,10 @@ class Pool:
         self._tasks.start(self._open(request), "connect")
 
     async def _open(self, request: Request | None) -> None:
-        endpoint = self.endpoint
+        endpoint, began = self.endpoint, self._loop.time()
+        deadline = began + self.timeout if request is None else request.deadline
         try:
-            async with asyncio.timeout(self.timeout):
+            async with asyncio.timeout_at(deadline):
                 context = endpoint.tls() if endpoint.tls is not None else None
                 _, connection = await self._loop.create_connection(
                     lambda: Connection(self),
@@ -147,9 +152,9 @@ class Pool:
         else:
             self._connecting -= 1
             if request is not None:
-                connection.start(request)
+                connection.start(request, was_idle=False)
             else:
-                self.release(connection)
+                self.release(connection, began)
             return
         self._connecting -= 1
         self._not_opened(answer, request)
@@ -180,18 +185,25 @@ class Pool:
         if not self._connections:
             self._empty.set()
 
-    def release(self, connection: Connection) -> None:
-        """Give a free connection its next request."""
+    def release(self, connection: Connection, began: float | None = None) -> None:
+        """Give a free connection its next request.
+
+        Args:
+            connection: a free one.
+            began: the loop's time when connecting began, if it has just been made for this.
+        """
         request = None if self._closing else self.work.next()
         if request is None:
             connection.deadline = self._loop.time() + self.idle_timeout
             self._idle.append(connection)
         else:
-            connection.start(request)
+            if began is not None:
+                request.begin(began)
+            connection.start(request, was_idle=False)
 
     def watch(self, seconds: float) -> None:
         """Look at deadlines often enough for a timeout of so many seconds."""
-        interval = max(seconds / 10, 0.005)
+        interval = max(seconds / 10, _LEAST_SWEEP_SECONDS)
         if interval < self._interval:
             self._interval = interval
             if self._timer is not None:

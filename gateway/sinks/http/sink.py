@@ -124,7 +124,8 @@ class HttpSink:
         job = Job(events, seconds, self._chains(events))
         self._jobs.append(job)
         self._ready += len(job.ready)
-        self._pool.timeout = seconds
+        # Routes may differ: who waits least long may not wait longer for a connection.
+        self._pool.timeout = min(job.timeout for job in self._jobs)
         self._pool.wake()
         try:
             await job.done

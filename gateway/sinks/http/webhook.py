@@ -3,11 +3,14 @@
 | the receiver                                     | events                                      |
 |--------------------------------------------------|---------------------------------------------|
 | consents in its answer to OPTIONS, or by callback| are sent, no faster than it allows          |
-| answers otherwise                                | RELEASED; it is asked again in `ask_again`  |
+| answers otherwise                                | HELD; it is asked again in `ask_again`      |
 | does not answer, or 408, 429, 5xx                | RELEASED; it is asked again with the next   |
 | 410 Gone                                         | REJECTED; it is asked again in `valid_for`  |
-| 429 + Retry-After                                | RELEASED, none is sent before that time     |
-| allows so few that an attempt's time is over     | RELEASED, until the rate has room again     |
+| 429 + Retry-After                                | RELEASED, those after it HELD until then    |
+| allows so few that an attempt's time is over     | HELD, until the rate has room again         |
+
+HELD is RELEASED with that reason and `retry_after`: the event was not sent, and has used up none of
+its retries.
 
 Consent is a 2xx answer with `WebHook-Allowed-Origin`, equal to our origin or `*`, and with
 `WebHook-Allowed-Rate`; the latter may be missing if no rate was asked for.
@@ -119,7 +122,9 @@ class Webhook:
             return None
         if refusal.outcome is Outcome.REJECTED:
             return refusal
-        return msgspec.structs.replace(refusal, retry_after=self._refused_until - now)
+        return msgspec.structs.replace(
+            refusal, reason=Reason.HELD, retry_after=self._refused_until - now
+        )
 
     def room(self, wanted: int) -> int:
         """Return how many of `wanted` requests may go now."""
@@ -138,7 +143,7 @@ class Webhook:
         """Return what becomes of an event whose turn does not come in time."""
         wait = max(0.0, self._pace.due - self._loop.time())
         detail = "the webhook's rate is used up"
-        return Failure(0, Outcome.RELEASED, Reason.SINK_BUSY, retry_after=wait, detail=detail)
+        return Failure(0, Outcome.RELEASED, Reason.HELD, retry_after=wait, detail=detail)
 
     def take(self, timeout: float) -> Request | None:
         """Return the request that has to go first, or None and count a delivery.

@@ -292,7 +292,7 @@ async def test_a_late_callback_does_not_shorten_retry_after(receiver, start):
     url = await asked(sink, receiver, request=0)
     await call(sink, request(url))
     (failure,) = await sink.send([event(2)])
-    assert failure.reason is Reason.SINK_BUSY
+    assert failure.reason is Reason.HELD
     assert failure.retry_after > 90
     assert len(receiver.requests) == 2
 

@@ -190,13 +190,15 @@ class TestValidation:
         sink = await start(receiver, webhook={"rate": 60})
         failures = await sink.send([event(1), event(2), event(3, "/other")])
         assert [(f.position, f.outcome, f.reason) for f in failures] == [
-            (0, Outcome.RELEASED, Reason.SINK_DOWN),
+            (0, Outcome.RELEASED, Reason.HELD),
             (1, Outcome.RELEASED, Reason.HELD),
-            (2, Outcome.RELEASED, Reason.SINK_DOWN),
+            (2, Outcome.RELEASED, Reason.HELD),
         ]
         assert failures[0].detail.startswith("no consent: ")
         assert why in failures[0].detail
         assert 50 < failures[0].retry_after <= 60
+        assert failures[1].retry_after is None  # it waits for the first of its key
+        assert 50 < failures[2].retry_after <= 60
         assert await sink.send([event(4)]) != []
         assert [request.line[:7] for request in receiver.requests] == ["OPTIONS"]
         (line,) = [record.getMessage() for record in caplog.records]
@@ -400,10 +402,13 @@ class TestDelivery:
         receiver.delivery = answer(429, b"Retry-After: " + text.encode())
         sink = await start(receiver, connections=1)
         failures = await sink.send([event(1), event(2), event(3, "/other")])
-        assert [f.reason for f in failures] == [Reason.SINK_BUSY, Reason.HELD, Reason.SINK_BUSY]
+        # Only the first was sent: the others have used up none of their retries.
+        assert [f.reason for f in failures] == [Reason.SINK_BUSY, Reason.HELD, Reason.HELD]
+        assert 90 < failures[2].retry_after <= 100
         receiver.delivery = OK
         (failure,) = await sink.send([event(4, "/else")])
-        assert (failure.outcome, failure.reason) == (Outcome.RELEASED, Reason.SINK_BUSY)
+        assert (failure.outcome, failure.reason) == (Outcome.RELEASED, Reason.HELD)
+        assert failure.detail == "429 Too Many Requests"
         assert 90 < failure.retry_after <= 100
         assert len(receiver.deliveries) == 1
 
@@ -447,8 +452,9 @@ class TestDelivery:
         await asyncio.sleep(0.06)
         receiver.delivery, receiver.validation = answer(403), NO_CONSENT
         failures = await sink.send([event(2), event(3)])
-        assert [f.reason for f in failures] == [Reason.SINK_DOWN, Reason.HELD]
+        assert [f.reason for f in failures] == [Reason.HELD, Reason.HELD]
         assert failures[0].outcome is Outcome.RELEASED
+        assert failures[0].retry_after is not None
         assert [request.line[:4] for request in receiver.requests] == [
             *("OPTI", "POST"),
             *("POST", "OPTI"),
@@ -512,9 +518,9 @@ class TestRate:
         sink = await start(receiver)
         failures = await sink.send([event(1), event(2), event(3), event(4, "/other")], timeout=0.1)
         assert [(f.position, f.reason) for f in failures] == [
-            (1, Reason.SINK_BUSY),
+            (1, Reason.HELD),
             (2, Reason.HELD),
-            (3, Reason.SINK_BUSY),
+            (3, Reason.HELD),
         ]
         assert failures[0].outcome is Outcome.RELEASED
         assert 55 < failures[0].retry_after <= 61
@@ -527,7 +533,7 @@ class TestRate:
             patient = group.create_task(sink.send(events(3)))
             hasty = group.create_task(sink.send([event(8, "/8"), event(9, "/9")], timeout=0.1))
         assert patient.result() == []
-        assert [f.reason for f in hasty.result()] == [Reason.SINK_BUSY] * 2
+        assert [f.reason for f in hasty.result()] == [Reason.HELD] * 2
         assert len(receiver.deliveries) == 3
 
     async def test_closing_releases_what_waits_for_its_turn(self, receiver, start):
