@@ -6,7 +6,6 @@ timer here: `expire` is called by the listener's sweep.
 """
 
 import asyncio
-from enum import IntEnum
 from typing import Final, cast
 
 import httptools
@@ -17,7 +16,7 @@ from gateway.delivery import BUSY, DRAINING, Delivery
 from gateway.sources.http import admission, answers
 from gateway.sources.http.admission import KNOWN_FIELDS, SINGLE_FIELDS, Head, Refusal
 from gateway.sources.http.exchange import AnswerQueue, Exchange
-from gateway.sources.http.listener import Listener
+from gateway.sources.http.listener import Listener, Phase
 
 # The head of a request in bytes. nginx takes 32 KiB, Node 16 KiB, uvicorn 64 KiB; nine attributes
 # of some kilobytes, percent-encoded, need more than the smaller ones.
@@ -32,16 +31,6 @@ _MAX_PIPELINED: Final = 256
 # After a refusal the rest of the request is read and dropped, so that the answer is not lost to a
 # reset (RFC 9112 9.6); no longer than this.
 _LINGER_SECONDS: Final = 2.0
-
-
-class Phase(IntEnum):
-    """What the connection is reading; the first three index `Listener.timeouts`."""
-
-    IDLE = 0
-    HEAD = 1
-    BODY = 2
-    LINGER = 3
-    """Nothing more is taken: the last answer is under way or has left."""
 
 
 class Connection(asyncio.Protocol):
@@ -99,7 +88,7 @@ class Connection(asyncio.Protocol):
         if transport is None or not self._answers.pending or not transport.can_write_eof():
             return False
         self._answers.pending[-1].close = True
-        self._last_exchange()
+        self.take_no_more()
         return True
 
     def pause_writing(self) -> None:
@@ -142,6 +131,13 @@ class Connection(asyncio.Protocol):
             self._refuse_now(Refusal(answers.TOO_SLOW, "timeout"))
         elif not self._answers.pending:
             self._transport.close()
+            # Whoever reads no answers keeps it open as long as some are left to be written.
+            self._phase, self._deadline = Phase.LINGER, now + _LINGER_SECONDS
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is under way and no answer has to be read."""
+        return self._phase is Phase.IDLE and not self._answers.pending
 
     @property
     def _lingers(self) -> bool:
@@ -210,10 +206,9 @@ class Connection(asyncio.Protocol):
             self._refuse_now(Refusal(answers.too_large(self._limit), "too_large"))
 
     def _submit(self, arrived: list[Delivery]) -> None:
-        refusal = DRAINING if self._listener.draining else BUSY
-        if self._listener.draining or not self._listener.intake.try_submit(arrived):
+        if not self._listener.intake.try_submit(arrived):
             for delivery in arrived:
-                delivery.settle(refusal)
+                delivery.settle(BUSY)
 
     # What httptools calls.
 
@@ -222,6 +217,8 @@ class Connection(asyncio.Protocol):
             self._begin()
             self._phase = Phase.HEAD
             self._deadline = None
+            if self._listener.draining:
+                self._refuse_now(_draining())
 
     def on_url(self, url: bytes) -> None:
         if not self._replaying:
@@ -313,7 +310,7 @@ class Connection(asyncio.Protocol):
         else:
             self._take(exchange)
         if exchange.close:
-            self._last_exchange()
+            self.take_no_more()
 
     def _body_comes_later(self) -> bool:
         """Whether httptools called this message complete only because of its Upgrade."""
@@ -324,7 +321,7 @@ class Connection(asyncio.Protocol):
 
     def _open_exchange(self) -> Exchange:
         exchange = self._answers.open(self._loop.time() + self._listener.ack_timeout)
-        if not self._parser.should_keep_alive() or self._listener.draining:
+        if not self._parser.should_keep_alive():
             exchange.close = True
         elif b"connection" in self._fields and self._parser.get_http_version() == "1.0":
             exchange.fields = (answers.KEEP_ALIVE,)
@@ -351,11 +348,10 @@ class Connection(asyncio.Protocol):
     # Answering.
 
     def drain(self) -> None:
-        """Take nothing new; the last answer that is under way says so."""
-        pending = self._answers.pending
-        if self._phase is Phase.IDLE and pending and pending[-1].response is None:
-            pending[-1].close = True
-            self._last_exchange()
+        """Refuse what has begun to arrive; the last answer that is under way says the end."""
+        self._answers.draining = True
+        if self._phase in {Phase.HEAD, Phase.BODY}:
+            self._refuse_now(_draining())
 
     def _count(self, refusal: Refusal) -> None:
         detail = refusal.detail or refusal.answer.body.decode().rstrip()
@@ -368,10 +364,11 @@ class Connection(asyncio.Protocol):
         self._count(refusal)
         exchange = self._answers.open(self._loop.time())
         exchange.close = True
-        self._last_exchange()
+        self.take_no_more()
         exchange.answer(refusal.answer)
 
-    def _last_exchange(self) -> None:
+    def take_no_more(self) -> None:
+        """Read on, but take nothing: the last answer is known or will be."""
         self._phase = Phase.LINGER
         self._deadline = None
 
@@ -393,3 +390,9 @@ class Connection(asyncio.Protocol):
             transport.write(answers.CONTINUE)
         if not self._reading:
             self._update_reading()
+        if self._listener.draining:
+            self._listener.changed()
+
+
+def _draining() -> Refusal:
+    return Refusal(answers.answer_settlement(DRAINING), "draining")

@@ -15,6 +15,9 @@ class Owner(Protocol):
     def all_answered(self) -> None:
         """Called when the last answer that was waited for has left."""
 
+    def take_no_more(self) -> None:
+        """Called when an answer says that the connection closes after it."""
+
 
 class Exchange:
     """One request under way, and the bytes of its answer once they are known.
@@ -47,13 +50,16 @@ class Exchange:
 
     def answer(self, answer: Answer) -> None:
         """Set the answer; it leaves after those before it."""
-        clock = self._queue.clock
+        queue = self._queue
+        if queue.draining:
+            queue.end_with(self)
+        clock = queue.clock
         if answer is answers.ACCEPTED and not self.fields and not self.close:
             self.response = clock.accepted()
         else:
             fields = (answers.CLOSE,) if self.close else self.fields
             self.response = answer.encode(clock, fields, bodyless=self.bodyless)
-        self._queue.answered(self)
+        queue.answered(self)
 
 
 class AnswerQueue:
@@ -63,6 +69,7 @@ class AnswerQueue:
         transport: where answers go; None before the connection stands and after it is lost.
         pending: the exchanges whose answer has not left.
         held: answers wait for `flush`, as more are about to come.
+        draining: the last answer says that the connection closes.
     """
 
     def __init__(self, clock: Clock, owner: Owner) -> None:
@@ -70,6 +77,7 @@ class AnswerQueue:
         self.transport: asyncio.Transport | None = None
         self.pending: deque[Exchange] = deque()
         self.held = False
+        self.draining = False
         self._owner = owner
         self._planned = False
         self._loop = asyncio.get_running_loop()
@@ -79,6 +87,12 @@ class AnswerQueue:
         exchange = Exchange(self, deadline)
         self.pending.append(exchange)
         return exchange
+
+    def end_with(self, exchange: Exchange) -> None:
+        """Close the connection after the answer, if none is to come after it."""
+        if self.pending and self.pending[-1] is exchange and not exchange.close:
+            exchange.close = True
+            self._owner.take_no_more()
 
     def drop(self) -> None:
         """Forget everything: the connection is lost."""

@@ -4,6 +4,7 @@ import asyncio
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from enum import IntEnum
 from typing import Final, Protocol
 
 import msgspec
@@ -20,12 +21,28 @@ from gateway.sources.http.handshake import Handshake
 from gateway.sources.http.rate import RateLimit
 
 _SWEEP_SECONDS: Final = 1.0
+# Connections too many that are told so at one time; further ones are closed without a word.
+_MAX_REFUSED: Final = 256
+
+
+class Phase(IntEnum):
+    """What a connection is reading; the first three index `Listener.timeouts`."""
+
+    IDLE = 0
+    HEAD = 1
+    BODY = 2
+    LINGER = 3
+    """Nothing more is taken: the last answer is under way or has left."""
 
 
 class Sender(Protocol):
     """A connection, as the listener sees it."""
 
     peer: str
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is under way and no answer has to be read."""
 
     def expire(self, now: float) -> None:
         """Act on deadlines that have passed."""
@@ -67,42 +84,62 @@ class Listener:
         self.timeouts = (config.keep_alive_timeout, config.header_timeout, config.body_timeout)
         self.draining = False
         self._connections: set[Sender] = set()
+        self._refused: set[Sender] = set()  # of these, those that are one too many
         self._from_address: dict[str, int] = {}
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._interval = min(_SWEEP_SECONDS, min(*self.timeouts, config.ack_timeout) / 4)
-        self._empty = asyncio.Event()
-        self._empty.set()
+        self._changed = asyncio.Event()
 
     def connected(self, sender: Sender) -> bool:
-        """Add a connection; returns whether there is room for it."""
-        self._connections.add(sender)
-        count = self._from_address.get(sender.peer, 0) + 1
-        self._from_address[sender.peer] = count
-        self._empty.clear()
+        """Add a connection; returns whether there is room for it.
+
+        One without room is to be told so; it takes nobody else's room while it is.
+        """
         if self._timer is None:
             self._timer = self._loop.call_later(self._interval, self._sweep)
+        count = self._from_address.get(sender.peer, 0)
         most = self.config.max_connections_per_address
-        return len(self._connections) <= self.config.max_connections and (
-            most is None or count <= most
+        has_room = len(self._connections) - len(self._refused) < self.config.max_connections and (
+            most is None or count < most
         )
+        self._connections.add(sender)
+        if has_room:
+            self._from_address[sender.peer] = count + 1
+            return True
+        if len(self._refused) >= _MAX_REFUSED:
+            sender.abort()
+        self._refused.add(sender)
+        return False
 
     def disconnected(self, sender: Sender) -> None:
         """Forget a connection."""
         self._connections.discard(sender)
+        self.changed()
+        if sender in self._refused:
+            self._refused.discard(sender)
+            return
         count = self._from_address.get(sender.peer, 0) - 1
         if count > 0:
             self._from_address[sender.peer] = count
         else:
             self._from_address.pop(sender.peer, None)
-        if not self._connections:
-            self._empty.set()
+
+    def changed(self) -> None:
+        """Take note that a connection has ended or become idle."""
+        self._changed.set()
 
     def drain(self) -> None:
         """Take nothing new, on any connection."""
         self.draining = True
         for sender in tuple(self._connections):
             sender.drain()
+
+    async def drained(self) -> None:
+        """Return when every request has its answer, and every sender of a last one has read it."""
+        while not all(sender.is_idle for sender in self._connections):
+            self._changed.clear()
+            await self._changed.wait()
 
     def decode(self, message: Message) -> Sequence[Event]:
         """Return the events of a request; wraps what is no CloudEvent if it is told how.
@@ -134,7 +171,9 @@ class Listener:
         await self.handshake.close()
         for sender in tuple(self._connections):
             sender.abort()
-        await self._empty.wait()
+        while self._connections:
+            self._changed.clear()
+            await self._changed.wait()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

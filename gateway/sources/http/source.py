@@ -52,14 +52,18 @@ class HttpSource:
 
     async def drain(self) -> None:
         if self._listener is not None:
-            self._listener.drain()
-        if self._server is not None:
-            self._server.close()
+            self._stop_taking(self._listener)
+            await self._listener.drained()
 
     async def close(self) -> None:
-        await self.drain()
         if self._listener is not None:
+            self._stop_taking(self._listener)
             await self._listener.close()
         if self._server is not None:
             await self._server.wait_closed()
             self._server = None
+
+    def _stop_taking(self, listener: Listener) -> None:
+        if self._server is not None:
+            self._server.close()
+        listener.drain()

@@ -658,7 +658,8 @@ class TestDrain:
         intake.deliveries[2].settle(ACCEPTED)
         assert (await idle.read())[0].status == 202
         port = source.address.port
-        await source.drain()
+        draining = asyncio.ensure_future(source.drain())
+        await asyncio.sleep(0)
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection("127.0.0.1", port)
         refused = await idle.ask(BINARY % b"4")
@@ -671,6 +672,9 @@ class TestDrain:
         assert "connection" not in first.fields
         assert second.fields["connection"] == "close"
         assert await waiting.closed() == b""
+        idle.writer.close()
+        waiting.writer.close()
+        await draining
 
     async def test_close_drops_connections_and_later_settlements_do_no_harm(self, start, connect):
         source, intake = await start(RecordingIntake(lambda _: None))
