@@ -7,7 +7,8 @@ everything: empty ACKs, sink timeouts, repetitions of separate answers and what 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _HOUSEKEEPING_SECONDS: Final = 30.0
+_LAST_WORDS_SECONDS: Final = 4.0
+"""How long the end waits for acknowledgements of answers: long enough to repeat one once."""
 
 
 class CoapSource:
@@ -67,6 +70,8 @@ class CoapSource:
         self._dtls: DtlsListener | None = None
         self._streams: Streams | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._in_flight = 0
+        self._changed = asyncio.Event()
         self._draining = False
         self._closed = False
 
@@ -126,6 +131,16 @@ class CoapSource:
         self._draining = True
         if self._streams is not None:
             self._streams.drain()
+        await self._until(lambda: not self._in_flight)
+        # Who has had an empty ACK asks no more; an answer that is lost now is lost for good.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WORDS_SECONDS):
+                await self._until(lambda: not len(self._separate))
+
+    async def _until(self, holds: Callable[[], bool]) -> None:
+        while not holds():
+            self._changed.clear()
+            await self._changed.wait()
 
     async def close(self) -> None:
         self._closed = True
@@ -202,6 +217,7 @@ class CoapSource:
             self._refuse_for_now(exchange)
         else:
             endpoint.in_flight += 1
+            self._in_flight += 1
             exchange.is_in_flight = True
             batch.append((Delivery(found, partial(self._settled, exchange)), exchange))
 
@@ -211,6 +227,7 @@ class CoapSource:
             _send(reset(message.mid), endpoint)
         elif message.type == Type.RST or (message.type == Type.ACK and message.code == 0):
             self._separate.acknowledged(endpoint.address, message.mid)
+            self._changed.set()
 
     def _repeat(self, known: Exchange | bytes, message: Message, endpoint: Endpoint) -> None:
         """Answer a repeated request as before; while it is under way, ask for patience (4.1)."""
@@ -243,6 +260,8 @@ class CoapSource:
         endpoint = exchange.endpoint
         if exchange.is_in_flight:
             endpoint.in_flight -= 1
+            self._in_flight -= 1
+            self._changed.set()
         suppressed = not answer or exchange.suppresses(answer[0])
         if not suppressed:
             answer = exchange.protected(answer)

@@ -1,5 +1,6 @@
 """Answers, repetitions, room, time and the end of the CoAP source."""
 
+import asyncio
 import base64
 import time
 
@@ -167,12 +168,14 @@ async def test_while_draining_new_requests_are_refused_and_old_ones_answered():
         with Device(source) as device:
             device.send(post(1))
             await device.expect_silence()
-            await source.drain()
+            draining = asyncio.ensure_future(source.drain())
+            await asyncio.sleep(0)
             refused = fields(await device.ask(post(2)))
             assert refused["code"] == "5.03"
             assert 30 <= int.from_bytes(refused["options"][14], "big") <= 90
             intake.deliveries[0].settle(ACCEPTED)
             assert await device.receive() == bytes.fromhex("6144000107")
+            await draining
 
 
 async def test_the_outcome_after_the_end_is_nobody_s():
