@@ -30,6 +30,7 @@ class RecordingIntake:
         self.rejections: list[tuple[str, str]] = []
         self.kept: list[Message] = []
         self.keep_error: StoreError | None = None  # what `undecodable` answers
+        self.keeping: list[OnKept] | None = None  # a list: it answers nothing, and puts them there
         self.room = asyncio.Event()
         self.room.set()
         self._changed = asyncio.Condition()
@@ -56,7 +57,10 @@ class RecordingIntake:
         if self.keep_error is None:
             self.kept.append(message)
         self.rejected(reason, detail)
-        on_kept(self.keep_error)
+        if self.keeping is None:
+            on_kept(self.keep_error)
+        else:
+            self.keeping.append(on_kept)
 
     def _take(self, deliveries: Sequence[Delivery]) -> None:
         self.deliveries.extend(deliveries)

@@ -17,6 +17,7 @@ from typing import Final
 
 from gateway.delivery import Delivery
 from gateway.interfaces import Intake
+from gateway.sources.keeper import Keeper
 from gateway.tasks import Tasks
 
 FIRST_DELAY: Final = 0.5
@@ -48,6 +49,9 @@ class Backlog:
     Args:
         tasks: the source's.
         limit: messages; `is_full` from there on. None if the source counts in its own way.
+
+    Attributes:
+        keeper: what brought no event and is not kept yet; it counts as well.
     """
 
     def __init__(self, tasks: Tasks, limit: int | None) -> None:
@@ -62,6 +66,7 @@ class Backlog:
         self._timer: asyncio.TimerHandle | None = None
         self._flushing = False
         self._room = asyncio.Event()
+        self.keeper = Keeper(self._taken)
 
     def __len__(self) -> int:
         return self._count
@@ -74,15 +79,17 @@ class Backlog:
     @property
     def is_full(self) -> bool:
         """Whether the source should read no more; what is held already stays."""
-        return self._count >= self._limit
+        return self._count + self.keeper.weight >= self._limit
 
     def open(self, intake: Intake) -> None:
         """Begin."""
         self._intake = intake
+        self.keeper.open(intake)
 
     def close(self) -> None:
         """Submit nothing any more; what is held stays unacknowledged."""
         self._intake = None
+        self.keeper.close()
         self._room.set()
         if self._timer is not None:
             self._timer.cancel()
@@ -196,7 +203,7 @@ class Backlog:
         self._taken(len(messages))
         return [delivery for _, again in messages if (delivery := again()) is not None]
 
-    def _taken(self, count: int) -> None:
+    def _taken(self, count: int = 0) -> None:
         self._count -= count
         if not self.is_full:
             self._room.set()
@@ -240,9 +247,11 @@ class Gate:
     def submit(self, deliveries: Sequence[Delivery], on_room: Callable[[], None]) -> None:
         """Submit at once, or be shut until there was room; then `on_room` is called."""
         if not self.is_shut:
-            if not deliveries:
+            if not deliveries and not self._backlog.keeper.weight:
                 return
-            if not self._backlog.is_full and self._intake.try_submit(deliveries):
+            if not self._backlog.is_full and (
+                not deliveries or self._intake.try_submit(deliveries)
+            ):
                 return
             self._open.clear()
             self._tasks.start(self._wait(), "wait for room")
@@ -250,10 +259,12 @@ class Gate:
         self._callbacks.append(on_room)
 
     async def _wait(self) -> None:
-        while self._waiting:
+        while True:
             await self._backlog.room()
             waiting, self._waiting = self._waiting, []
             await self._intake.submit(waiting)
+            if not self._waiting:
+                break
         self._open.set()
         callbacks, self._callbacks = self._callbacks, []
         for on_room in callbacks:

@@ -10,6 +10,8 @@ that is repeated while its first copy is still under way joins that copy.
 
     PUBLISH -> submitted -> settled ACCEPTED or REJECTED -> PUBACK, or PUBREC until PUBREL
                          -> settled RELEASED -> Backlog -> submitted again
+            -> no event  -> PUBACK or PUBREC that says so, if it can and anybody hears it
+                         -> Keeper -> kept -> PUBACK or PUBREC
 """
 
 import asyncio
@@ -18,6 +20,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
+from bindings.binding import Message
 from bindings.errors import CloudEventError
 from bindings.event import Event
 from bindings.wire.mqtt import (
@@ -34,6 +37,7 @@ from bindings.wire.mqtt import (
 from gateway.delivery import Delivery, Outcome, Settlement
 from gateway.interfaces import Intake
 from gateway.sources.backlog import Again, Backlog
+from gateway.sources.keeper import Undecodable
 from gateway.sources.mqtt_message import refusal_code
 
 _REASON_STRING_CHARACTERS: Final = 200
@@ -50,11 +54,13 @@ class Exchange:
         code: the answer's reason code; None until settled.
         detail: the answer's reason string.
         number: its place among all messages of the source.
+        content: what its repetitions have in common, and another message has not.
     """
 
-    __slots__ = ("code", "detail", "epoch", "number", "packet_id", "qos", "queued")
+    __slots__ = ("code", "content", "detail", "epoch", "number", "packet_id", "qos", "queued")
 
-    def __init__(self, packet_id: int, qos: int, epoch: int, number: int) -> None:
+    def __init__(self, packet_id: int, qos: int, epoch: int, number: int, content: int = 0) -> None:
+        self.content = content
         self.packet_id = packet_id
         self.qos = qos
         self.epoch = epoch
@@ -70,10 +76,11 @@ class Receiver:
     Args:
         decode: makes events of a PUBLISH; raises CloudEventError.
         intake: counts what brings no event.
-        backlog: takes what is released.
+        backlog: takes what is released, and what brought no event and has yet to be kept.
         on_progress: called when answers have left, or the last delivery was settled.
-        keep_lost: hold and repeat released messages also when the session is lost. A client of a
-            broker should: nobody else has them.
+        of_broker: whether a broker sends, and nobody hears a refusal: it is never told one, since
+            it would forget the message all the same. Released messages are repeated also when the
+            session is lost, as nobody else has them.
     """
 
     def __init__(
@@ -83,13 +90,13 @@ class Receiver:
         backlog: Backlog,
         on_progress: Callable[[], None],
         *,
-        keep_lost: bool = False,
+        of_broker: bool = False,
     ) -> None:
         self._decode = decode
         self._intake = intake
         self._backlog = backlog
         self._on_progress = on_progress
-        self._keep_lost = keep_lost
+        self._of_broker = of_broker
         self._open: dict[int, Exchange] = {}
         self._order: deque[Exchange] = deque()
         self._out: list[bytes] = []
@@ -154,7 +161,8 @@ class Receiver:
                 self._repeat(known)
                 continue
             number = self._backlog.next_number()
-            exchange = Exchange(packet.packet_id, packet.qos, self._epoch, number)
+            content = _content(packet)
+            exchange = Exchange(packet.packet_id, packet.qos, self._epoch, number, content)
             self._open[packet.packet_id] = exchange
             self._order.append(exchange)
             self.used_quota += 1
@@ -196,16 +204,44 @@ class Receiver:
         try:
             return self._decode(packet)
         except CloudEventError as error:
+            if self._is_deaf:
+                self._keep(packet, error, exchange)
+                return None
             self._intake.rejected(error.reason, str(error))
             if exchange is not None:
                 exchange.code, exchange.detail = refusal_code(error), str(error)
             return None
 
+    @property
+    def _is_deaf(self) -> bool:
+        """Whether the sender can't be told that its message was refused."""
+        return self._of_broker or self._version == V311
+
+    def _keep(self, packet: Publish, error: CloudEventError, exchange: Exchange | None) -> None:
+        message = Message(packet.payload, packet.content_type, packet.user_properties, packet.topic)
+
+        def on_asked() -> bool:
+            if exchange is not None and self._is_unwanted(exchange):
+                return False
+            self.submitted += 1
+            return True
+
+        def on_answered(is_kept: bool) -> None:  # noqa: FBT001 - a callback
+            self.submitted -= 1
+            if is_kept and exchange is not None:
+                exchange.code = ReasonCode.SUCCESS
+            self._flush_soon()
+
+        item = Undecodable(message, error.reason, str(error), on_asked, on_answered)
+        self._backlog.keeper.keep(item)
+
     def _is_repetition(self, packet: Publish, known: Exchange) -> bool:
         # A device that lost its memory may begin again with identifiers that are open here. Only
         # DUP tells such a new message from a repetition; within one connection QoS 2 forbids both
-        # (section 4.3.3).
-        return packet.dup or (packet.qos == known.qos == 2 and known.epoch == self._epoch)
+        # (section 4.3.3). A broker that was restored from an older state, or another client that
+        # had the session meanwhile, gives them to other messages even with DUP.
+        is_again = packet.dup or (packet.qos == known.qos == 2 and known.epoch == self._epoch)
+        return is_again and known.content == _content(packet)
 
     def _repeat(self, exchange: Exchange) -> None:
         if exchange.queued:
@@ -227,11 +263,16 @@ class Receiver:
             deliveries.append(delivery)
 
     def _again(self, exchange: Exchange, events: Sequence[Event]) -> Delivery | None:
-        is_lost = exchange.packet_id and self._open.get(exchange.packet_id) is not exchange
-        if is_lost and not self._keep_lost:
+        if self._is_unwanted(exchange):
             return None
         self.submitted += 1
         return Delivery(events, partial(self._settled, exchange, events))
+
+    def _is_unwanted(self, exchange: Exchange) -> bool:
+        """Whether its sender has forgotten that it sent it, and so will send it again."""
+        if self._of_broker or not exchange.packet_id:
+            return False
+        return self._open.get(exchange.packet_id) is not exchange
 
     def _forget(self, events: Sequence[Event], number: int, _settlement: Settlement) -> None:
         """QoS 0 has no answer; the pipeline has counted the outcome."""
@@ -249,14 +290,14 @@ class Receiver:
             return
         if backlog.holds_any:
             backlog.passed(_key(events), exchange.number)
-        if settlement.outcome == Outcome.ACCEPTED:
-            exchange.code = ReasonCode.SUCCESS
-        else:
-            exchange.code = ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR
-            exchange.detail = settlement.detail or settlement.reason.value
-            if self._version == V311:
-                # Its PUBACK can only say yes, so this is the only trace.
-                self._intake.rejected(settlement.reason.value, exchange.detail)
+        exchange.code = ReasonCode.SUCCESS
+        if settlement.outcome != Outcome.ACCEPTED:
+            detail = settlement.detail or settlement.reason.value
+            if self._is_deaf:  # so this is the only trace
+                self._intake.rejected(settlement.reason.value, detail)
+            else:
+                exchange.code = ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR
+                exchange.detail = detail
         self._flush_soon()
 
     def _complete(self, packet_id: int) -> None:
@@ -297,3 +338,7 @@ class Receiver:
 
 def _key(events: Sequence[Event]) -> str:
     return events[0].key if events else ""
+
+
+def _content(packet: Publish) -> int:
+    return hash((packet.topic, packet.payload))

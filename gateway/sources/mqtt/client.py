@@ -30,6 +30,7 @@ from bindings.wire.mqtt import (
     Peer,
     Publish,
     RawPacket,
+    ReasonCode,
     Version,
     encode,
 )
@@ -113,6 +114,7 @@ class BrokerClient(paho.Client):
     Attributes:
         granted: the reason codes of SUBACK, when it has come.
         lost: the reason, when the connection has ended.
+        is_taken_over: whether it has ended since another client took the session (MQTT 5).
     """
 
     def __init__(
@@ -145,6 +147,7 @@ class BrokerClient(paho.Client):
         self._timer: asyncio.TimerHandle | None = None
         self.granted: asyncio.Future[Sequence[int]] = self._loop_.create_future()
         self.lost: asyncio.Future[str] = self._loop_.create_future()
+        self.is_taken_over = False
         self.suppress_exceptions = False
         if config.username is not None or config.password is not None:
             password = config.password.get_secret_value() if config.password else None
@@ -359,8 +362,11 @@ class BrokerClient(paho.Client):
             self.granted.set_result([code.value for code in codes])
 
     def _disconnected(self, _c: Any, _u: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+        self.is_taken_over = reason == ReasonCode.SESSION_TAKEN_OVER
         # paho's word for an end without DISCONNECT tells a person nothing.
         text = str(reason)
+        if self.is_taken_over:
+            text = f"{text}: another client has the client_id {self._config.client_id!r}"
         self._end("the connection ended" if text == "Unspecified error" else text)
 
     def _opened(self, _c: Any, _u: Any, _sock: Any) -> None:

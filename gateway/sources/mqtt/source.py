@@ -63,7 +63,7 @@ class MqttSource:
         self._backlog.open(intake)
         self._gate = Gate(intake, self._backlog, self._tasks)
         self._receiver = Receiver(
-            self._decode, intake, self._backlog, self._on_progress, keep_lost=True
+            self._decode, intake, self._backlog, self._on_progress, of_broker=True
         )
         self._tasks.start(self._run(), "connection")
         await self._ready.wait()
@@ -189,9 +189,12 @@ class MqttSource:
             _log.warning("source %s: %s %s: %s", self._config.name, what, self._config.url, text)
 
     def _disconnected(self) -> None:
-        self._client = None
+        client, self._client = self._client, None
         if self._receiver is not None:
             self._receiver.disconnect()
+            if client is not None and client.is_taken_over:
+                # Who has the session acknowledges there, and the identifiers go to new messages.
+                self._receiver.lose()
 
     def _on_session(self, session_present: bool) -> None:  # noqa: FBT001 - paho's callback
         assert self._receiver is not None  # noqa: S101 - set by `open`

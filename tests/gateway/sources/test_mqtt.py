@@ -11,8 +11,10 @@ import pytest
 from pydantic import ValidationError
 
 from gateway.delivery import ACCEPTED, BUSY, Outcome, Reason, Settlement
+from gateway.sources import keeper
 from gateway.sources.mqtt import MqttSource, MqttSourceConfig
 from gateway.sources.mqtt.client import BrokerClient
+from gateway.spool import StoreError
 from tests.helpers import RecordingIntake
 
 REFUSED = Settlement(Outcome.REJECTED, Reason.SINK_REFUSED)
@@ -20,10 +22,10 @@ WRAP = {"type": "t", "source": "/s", "subject": "{topic}"}
 PINGREQ, PINGRESP, DISCONNECT = b"\xc0\x00", b"\xd0\x00", b"\xe0\x00"
 
 
-def publish(topic, *, qos=1, mid=1, dup=False, level=5, payload=b"hi"):
+def publish(topic, *, qos=1, mid=1, dup=False, level=5, payload=b"hi", properties=b""):
     name = topic.encode()
     body = struct.pack("!H", len(name)) + name + (struct.pack("!H", mid) if qos else b"")
-    body += (b"\0" if level == 5 else b"") + payload
+    body += (bytes([len(properties)]) + properties if level == 5 else b"") + payload
     length, size = len(body), b""
     while True:
         length, digit = divmod(length, 128)
@@ -31,6 +33,14 @@ def publish(topic, *, qos=1, mid=1, dup=False, level=5, payload=b"hi"):
         if not length:
             break
     return bytes([0x30 | qos << 1 | dup << 3]) + size + body
+
+
+def json_event(event_id, **fields):
+    """An event of the specification's section 3.2 of the MQTT binding: the content type tells."""
+    payload = b'{"specversion":"1.0","id":"%b","source":"/s","type":"t"}' % event_id.encode()
+    content_type = b"application/cloudevents+json"
+    properties = b"\x03" + struct.pack("!H", len(content_type)) + content_type
+    return publish("a", payload=payload, properties=properties, **fields)
 
 
 class Connection:
@@ -201,29 +211,93 @@ async def test_qos_2_is_received_when_accepted_and_delivered_once():
     assert len(intake.deliveries) == 1
 
 
-@pytest.mark.parametrize(("level", "answer"), [(5, "40 11 0001 83 0d 1f 000a"), (4, "40 02 0001")])
-async def test_a_refused_event_is_refused_where_the_version_can_say_so(level, answer):
+@pytest.mark.parametrize("level", [5, 4])
+@pytest.mark.parametrize(("qos", "answer"), [(1, b"\x40\x02\x00\x01"), (2, b"\x50\x02\x00\x01")])
+async def test_a_broker_is_never_told_a_refusal(level, qos, answer):
+    """It would forget the message all the same, once the pipeline has said that nobody wants it."""
     settlement = Settlement(Outcome.REJECTED, Reason.SINK_REFUSED, detail="status 400")
-    intake = RecordingIntake(lambda _: settlement)
+    intake = RecordingIntake(lambda _: None)
     async with running(intake, level=level) as (_, _, connection):
-        connection.send(publish("a", level=level))
-        packet = await connection.read()
-    assert packet == bytes.fromhex(answer) + (b"status 400" if level == 5 else b"")
-    assert intake.rejections == ([] if level == 5 else [("sink_refused", "status 400")])
+        connection.send(publish("a", qos=qos, level=level))
+        await intake.wait_for(lambda i: i.deliveries)
+        intake.deliveries[0].settle(settlement)
+        assert await connection.read() == answer
+    assert intake.rejections == [("sink_refused", "status 400")]
 
 
-async def test_what_is_no_event_is_answered_0x99_and_its_neighbour_lives():
+@pytest.mark.parametrize("level", [5, 4])
+async def test_what_is_no_event_is_acknowledged_when_it_is_kept_in_its_turn(level):
     intake = RecordingIntake()
-    async with running(intake, event=None) as (_, _, connection):
-        event = b'{"specversion":"1.0","id":"1","source":"/s","type":"t"}'
-        good = bytes.fromhex("03 0020") + b"application/cloudevents+json;v=1"
-        body = b"\0\1a\0\2" + bytes([len(good)]) + good + event
-        connection.send(publish("a", mid=1), bytes([0x32, len(body)]) + body)
-        refusal = await connection.read()
-        assert (refusal[0], refusal[2:5]) == (0x40, b"\0\1\x99")
+    intake.keeping = []
+    async with running(intake, level=level, event=None, keep_alive=1) as (_, _, connection):
+        connection.send(
+            publish("a/b", mid=1, level=level, payload=b"no event"),
+            publish("a", mid=2, level=level, payload=b"nor this", qos=2),
+            json_event("good", mid=3, level=level),
+            publish("a", qos=0, level=level, payload=b"most of all this"),
+        )
+        await intake.wait_for(lambda i: i.events)
+        assert [event.id for event in intake.events] == ["good"]
+        assert [message.address for message in intake.kept] == ["a/b", "a", "a"]
+        assert intake.kept[0].payload == b"no event"
+        intake.keeping[2](None)
+        intake.keeping[1](None)
+        assert await connection.read(pings=True) == PINGREQ  # the first thing that it says
+        intake.keeping[0](None)
+        assert await connection.read() == b"\x40\x02\x00\x01"
+        assert await connection.read() == b"\x50\x02\x00\x02"
+        assert await connection.read() == b"\x40\x02\x00\x03"
+        connection.send(b"\x62\x02\x00\x02")
+        assert await connection.read() == b"\x70\x02\x00\x02"
+    assert {reason for reason, _ in intake.rejections} == {"not_an_event"}
+
+
+async def test_what_can_not_be_kept_stays_unacknowledged_until_it_can(monkeypatch):
+    monkeypatch.setattr(keeper, "FIRST_DELAY", 0.01)
+    intake = RecordingIntake()
+    intake.keep_error = StoreError("no room", full=True)
+    async with running(intake, event=None, keep_alive=1) as (_, _, connection):
+        connection.send(publish("a", mid=1, payload=b"1"), json_event("2", mid=2))
+        await intake.wait_for(lambda i: len(i.rejections) == 3)
+        assert await connection.read(pings=True) == PINGREQ
+        intake.keep_error = None
+        assert await connection.read() == b"\x40\x02\x00\x01"
         assert await connection.read() == b"\x40\x02\x00\x02"
-    assert [reason for reason, _ in intake.rejections] == ["not_an_event"]
-    assert [event.id for event in intake.events] == ["1"]
+    assert [message.payload for message in intake.kept] == [b"1"]
+
+
+async def test_reading_stops_when_too_much_waits_to_be_kept(monkeypatch):
+    monkeypatch.setattr(keeper, "FIRST_DELAY", 0.01)
+    intake = RecordingIntake()
+    intake.keep_error = StoreError("no room", full=True)
+    async with running(intake, event=None, limits={"inflight": 5}) as (_, source, connection):
+        first = b"".join(publish("a", qos=0, payload=bytes(60000)) for _ in range(100))
+        connection.send(first, json_event("last"))
+        async with asyncio.timeout(10):
+            while not source._client.paused:
+                await asyncio.sleep(0)
+        # What one read brought beyond the limit, and no more.
+        assert 5 <= source._backlog.keeper.weight <= 5 + 256 * 1024 // 60000
+        intake.keep_error = None
+        assert await connection.read() == b"\x40\x02\x00\x01"
+    assert len(intake.kept) == 100
+    assert source._backlog.keeper.weight == 0
+
+
+async def test_what_is_not_kept_when_the_gateway_ends_stays_with_the_broker():
+    intake = RecordingIntake()
+    intake.keeping = []
+    async with running(intake, event=None) as (_, source, connection):
+        connection.send(*(publish("a", mid=mid, payload=b"%d" % mid) for mid in (1, 2)))
+        await intake.wait_for(lambda i: len(i.keeping) == 2)
+        draining = asyncio.ensure_future(source.drain())
+        await asyncio.sleep(0)
+        intake.keeping[0](None)
+        assert await connection.read() == b"\x40\x02\x00\x01"
+        intake.keeping[1](StoreError("no room", full=True))
+        assert await connection.read() == DISCONNECT
+        await draining
+    assert len(intake.rejections) == 2
 
 
 async def test_a_released_event_is_held_and_submitted_again_and_never_refused():
@@ -259,6 +333,94 @@ async def test_a_stale_answer_is_not_sent_on_a_new_connection():
         intake.deliveries[1].settle(ACCEPTED)
         assert await second.read() == b"\x40\x02\x00\x01"
         assert await second.read() == b"\x50\x02\x00\x02"
+
+
+async def test_every_connect_is_like_the_first():
+    async with Broker() as broker:
+        source = MqttSource(config(broker, receive_maximum=7))
+        opening = asyncio.ensure_future(source.open(RecordingIntake()))
+        said = []
+        for present in (False, True, False):
+            connection = await broker.connection()
+            said.append(await connection.accept(present=present))
+            await opening
+            connection.drop()
+        await source.close()
+    # 5.0 section 3.1.2.4: never a clean start; the session is kept a day
+    connect = bytes.fromhex("10 19 0004 4d515454 05 00 001e 08 11 00015180 21 0007 0004 67772d31")
+    assert [each[0] for each in said] == [connect] * 3
+    assert [each[1][4:] for each in said] == [b"\0\0\x03a/#\x11"] * 3
+
+
+async def test_what_is_settled_while_it_connects_again_is_no_packet_before_connect():
+    """Section 3.1: the first packet has to be CONNECT; and without CONNACK there is no session."""
+    intake = RecordingIntake(lambda _: None)
+    async with running(intake) as (broker, _, connection):
+        connection.send(*(publish(f"a/{mid}", mid=mid) for mid in (1, 2, 3)))
+        await intake.wait_for(lambda i: len(i.deliveries) == 3)
+        connection.drop()
+        second = await broker.connection()
+        intake.deliveries[0].settle(ACCEPTED)
+        assert (await second.read())[0] == 0x10
+        intake.deliveries[1].settle(ACCEPTED)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        second.send(b"\x20\x03\x01\x00\x00")
+        subscribe = await second.read()
+        assert subscribe[0] == 0x82  # and no PUBACK before it
+        intake.deliveries[2].settle(ACCEPTED)
+        await asyncio.sleep(0)
+        second.send(b"\x90\x04" + subscribe[2:4] + b"\x00\x01")
+        # Each is answered when it has come on this connection, in that order.
+        second.send(*(publish(f"a/{mid}", mid=mid, dup=True) for mid in (2, 3, 1)))
+        assert [(await second.read())[2:] for _ in range(3)] == [b"\0\2", b"\0\3", b"\0\1"]
+    assert len(intake.deliveries) == 3
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+async def test_another_message_with_a_known_identifier_is_no_repetition_though_it_says_dup(qos):
+    """A broker that was restored from an older state gives identifiers to other messages."""
+    intake = RecordingIntake(lambda _: None)
+    async with running(intake) as (broker, _, connection):
+        connection.send(publish("a/1", qos=qos), publish("a/2", qos=qos, mid=2))
+        await intake.wait_for(lambda i: len(i.deliveries) == 2)
+        connection.drop()
+        second = await broker.connection()
+        await second.accept(present=True)
+        second.send(publish("a/other", qos=qos, dup=True), publish("a/2", qos=qos, mid=2, dup=True))
+        await intake.wait_for(lambda i: len(i.deliveries) == 3)
+        for delivery in intake.deliveries[:2]:
+            delivery.settle(ACCEPTED)
+        await asyncio.sleep(0)
+        intake.deliveries[2].settle(ACCEPTED)
+        answer = b"\x40" if qos == 1 else b"\x50"
+        assert await second.read() == answer + b"\x02\x00\x01"
+        assert await second.read() == answer + b"\x02\x00\x02"
+    assert [event.subject for event in intake.events] == ["a/1", "a/2", "a/other"]
+
+
+async def test_who_is_taken_over_forgets_the_identifiers(caplog):
+    """Who has the session meanwhile acknowledges there: the same bytes may be another message."""
+    intake = RecordingIntake(lambda _: None)
+    async with running(intake) as (broker, _, connection):
+        connection.send(publish("a"))
+        await intake.wait_for(lambda i: i.deliveries)
+        connection.send(b"\xe0\x01\x8e")
+        await connection.ended()
+        second = await broker.connection()
+        await second.accept(present=True)
+        second.send(publish("a", dup=True))
+        await intake.wait_for(lambda i: len(i.deliveries) == 2)
+        intake.deliveries[0].settle(ACCEPTED)
+        await asyncio.sleep(0)
+        second.send(publish("a", mid=2))
+        await intake.wait_for(lambda i: len(i.deliveries) == 3)
+        intake.deliveries[2].settle(ACCEPTED)
+        await asyncio.sleep(0)
+        intake.deliveries[1].settle(ACCEPTED)
+        assert await second.read() == b"\x40\x02\x00\x01"
+        assert await second.read() == b"\x40\x02\x00\x02"
+    assert "another client has the client_id 'gw-1'" in caplog.text
 
 
 async def test_a_redelivery_joins_what_is_under_way():

@@ -4,12 +4,15 @@ import asyncio
 
 import pytest
 
+from bindings.binding import Message
 from bindings.errors import InvalidEventError
 from bindings.event import Event
 from bindings.wire.mqtt import V5, V311, Ack, PacketType, Publish
 from gateway.delivery import ACCEPTED, BUSY, Outcome, Reason, Settlement
+from gateway.sources import keeper
 from gateway.sources.backlog import Backlog
 from gateway.sources.mqtt_exchange import Receiver
+from gateway.spool import StoreError
 from gateway.tasks import Tasks
 from tests.helpers import RecordingIntake
 
@@ -104,7 +107,7 @@ async def test_a_lost_session_drops_what_its_sender_will_send_again(bench):
 
 
 async def test_a_lost_session_at_a_broker_keeps_what_nobody_else_has():
-    bench = Bench(keep_lost=True)
+    bench = Bench(of_broker=True)
     (delivery,) = bench.take(publish(1))
     delivery.settle(BUSY)
     bench.connect()
@@ -219,3 +222,66 @@ async def test_one_released_behind_the_first_is_held_in_its_place(bench):
     second.settle(BUSY)
     await bench.intake.wait_for(lambda i: len(i.deliveries) == 3)
     assert [event.id for event in bench.intake.events] == ["1", "2", "3"]
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(keeper, "FIRST_DELAY", 0.01)
+
+
+@pytest.mark.parametrize(("of_broker", "version"), [(True, V5), (True, V311), (False, V311)])
+async def test_what_is_no_event_is_kept_where_nobody_can_be_told(of_broker, version):
+    bench = Bench(of_broker=of_broker)
+    bench.connect(version)
+    bench.intake.keeping = []
+    assert (
+        bench.take(publish(1, b"bad"), publish(0, b"bad", qos=0), publish(2, b"bad", qos=2)) == []
+    )
+    await turn()
+    assert bench.written == []
+    assert not bench.receiver.is_idle
+    for on_kept in bench.intake.keeping:
+        on_kept(None)
+    await turn()
+    assert bench.written == [bytes.fromhex("40020001 50020002")]
+    assert bench.receiver.is_idle
+    assert bench.intake.kept == [Message(b"bad", address="t")] * 3
+
+
+async def test_a_repetition_joins_what_is_not_kept_yet(quick):
+    bench = Bench(of_broker=True)
+    bench.intake.keep_error = StoreError("no room", full=True)
+    bench.take(publish(1, b"bad"), publish(2, b"bad"))
+    await turn()
+    assert bench.receiver.is_idle  # who drains need not wait for that
+    bench.connect()
+    bench.take(publish(1, b"bad", dup=True), publish(2, b"bad", dup=True))
+    bench.intake.keep_error = None
+    await bench.intake.wait_for(lambda i: len(i.kept) == 2)
+    await turn()
+    assert b"".join(bench.written) == bytes.fromhex("40020001 40020002")
+
+
+@pytest.mark.parametrize(("of_broker", "kept"), [(True, [b"bad"]), (False, [])])
+async def test_a_lost_session_leaves_what_its_sender_has_too(quick, of_broker, kept):
+    bench = Bench(of_broker=of_broker)
+    bench.connect(V311)
+    bench.intake.keep_error = StoreError("no room", full=True)
+    bench.take(publish(1, b"bad"))
+    bench.connect(V311)
+    bench.receiver.lose()
+    bench.intake.keep_error = None
+    async with asyncio.timeout(5):
+        while bench.backlog.keeper.weight:
+            await asyncio.sleep(0.001)
+    await turn()
+    assert [message.payload for message in bench.intake.kept] == kept
+    assert bench.written == []
+
+
+async def test_a_repetition_has_the_same_topic_and_payload(bench):
+    (first,) = bench.take(publish(1, qos=2))
+    assert bench.take(publish(1, qos=2, dup=True)) == []
+    (other,) = bench.take(publish(1, b"y", qos=2, dup=True))
+    (another,) = bench.take(Publish("other", b"y", 2, 1, True))
+    assert [d.events[0].id for d in (first, other, another)] == ["x", "y", "y"]
