@@ -70,6 +70,12 @@ class Device:
         """A ping overtakes nothing: if its reset comes first, there was no answer before."""
         assert await self.ask(PING) == RESET
 
+    async def expect_silence_but(self, answers):
+        """Wait for the reset of a ping; what comes before it is appended."""
+        self.send(PING)
+        while (datagram := await self.receive()) != RESET:
+            answers.append(datagram)
+
     def __enter__(self):
         return self
 
