@@ -1,0 +1,108 @@
+"""What all senders have in common: keys, numbers, pace."""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from typing import Final
+
+from tests.faults.ledger import Ledger
+from tests.faults.sample import Sample
+
+RECONNECT_SECONDS: Final = 0.05
+"""Devices wait longer; here a kill should meet load as often as possible."""
+
+
+class Pace:
+    """Turns at an even rate, for all keys of a sender together.
+
+    Args:
+        rate: turns per second.
+    """
+
+    def __init__(self, rate: float) -> None:
+        self._interval = 1 / rate
+        self._next = 0.0
+
+    async def turn(self) -> None:
+        """Return when it is one's turn; turns that were missed are not made up for."""
+        now = asyncio.get_running_loop().time()
+        self._next = max(self._next + self._interval, now - 0.05)
+        if self._next > now:
+            await asyncio.sleep(self._next - now)
+
+
+class Producer:
+    """A sender of events, which repeats each until it knows what became of it.
+
+    Subclasses implement `_run`, which ends soon after `stopping` is set.
+
+    Args:
+        name: of the input; its keys begin with it.
+        sample: what is sent.
+        ledger: where it is written, before it is sent.
+        rate: events per second, of all keys together.
+        keys: how many.
+    """
+
+    def __init__(
+        self, name: str, sample: Sample, ledger: Ledger, *, rate: float, keys: int = 20
+    ) -> None:
+        self.name = name
+        self.sample = sample
+        self.ledger = ledger
+        self.pace = Pace(rate)
+        self.keys: Sequence[str] = [f"{name}-{number:02}" for number in range(keys)]
+        self.stopping = False
+        self._numbers = dict.fromkeys(self.keys, 0)
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.ensure_future(self._run())
+
+    async def stop(self, seconds: float = 20) -> None:
+        """Send nothing new; wait for what is under way, but no longer than `seconds`."""
+        self.stopping = True
+        if self._task is not None:
+            task, self._task = self._task, None
+            done, _ = await asyncio.wait((task,), timeout=seconds)
+            if not done:
+                task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    def gateway_gone(self) -> None:
+        """The gateway was killed; for protocols where only a long silence would tell."""
+
+    def next_number(self, key: str) -> int:
+        number = self._numbers[key]
+        self._numbers[key] = number + 1
+        return number
+
+    async def _run(self) -> None:
+        raise NotImplementedError
+
+
+class OneAtATime(Producer):
+    """A sender whose keys each wait for the answer before they send the next event."""
+
+    async def _run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for key in self.keys:
+                group.create_task(self._run_key(key))
+
+    async def _run_key(self, key: str) -> None:
+        while not self.stopping:
+            await self.pace.turn()
+            if self.stopping:
+                return
+            number = self.next_number(key)
+            while True:
+                self.ledger.intent(key, number)
+                wait = await self._send(key, number)
+                if wait is None:
+                    break
+                await asyncio.sleep(wait)
+
+    async def _send(self, key: str, number: int) -> float | None:
+        """Send an event once; returns seconds until it is to be repeated, None when it is done."""
+        raise NotImplementedError

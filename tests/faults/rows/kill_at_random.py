@@ -1,0 +1,51 @@
+"""Row 1: kill -9 at random moments, load on every input, a sink that fails now and then."""
+
+import asyncio
+
+from tests.faults.bench import WINDOW, bench
+from tests.faults.figures import Figures
+from tests.faults.row import Context
+from tests.faults.sink import RandomFaults
+
+NUMBER = 1
+NAME = "kill -9 at random, all inputs, both acknowledgement modes"
+BOUND = "200 kills, 0.2 to 1.2 s apart"
+SHORT_BOUND = "6 kills"
+SECONDS = 900.0
+SHORT_SECONDS = 60.0
+
+READY_SECONDS = 2.0
+SHARES = {"503": 0.05, "stall": 0.0025, "stored stall": 0.0025, "drop": 0.005}
+MODES = {
+    "sink": {"ack": "sink"},
+}
+
+
+async def run(context: Context) -> Figures:
+    figures = Figures(window=WINDOW)
+    kills = (6 if context.short else 200) // len(MODES)
+    for number, (mode, options) in enumerate(MODES.items()):
+        delivery = {"timeout": "PT1S", "backoffDelay": "PT0.05S", "backoffCap": "PT0.5S"} | options
+        async with bench(context.folder / mode, context.seed + number, delivery=delivery) as made:
+            made.sink.choose = RandomFaults(made.chance, SHARES)
+            made.start_load()
+            for _ in range(kills):
+                await asyncio.sleep(made.chance.uniform(0.2, 1.2))
+                await made.kill()
+                await made.restart()
+            await asyncio.sleep(1)
+            await made.finish(figures)
+        account = made.ledger.account
+        figures.notes.append(
+            f"ack: {mode}: {account.acked} acknowledged, {account.unacknowledged()} delivered "
+            f"unacknowledged, own duplicates per kill {account.own[1:]}"
+        )
+        figures.require(not account.own[0], f"{account.own[0]} own duplicates before any kill")
+    figures.require(
+        figures.own_duplicates_max <= WINDOW,
+        f"{figures.own_duplicates_max} own duplicates after one kill, window {WINDOW}",
+    )
+    figures.require(
+        max(figures.ready) <= READY_SECONDS, f"ready again after {max(figures.ready):.2f} s"
+    )
+    return figures
