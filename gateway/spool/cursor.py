@@ -2,7 +2,9 @@
 
     head 16 | crc32 of the rest 4 | next sequence number 8 | first and end of each done range, 8 + 8
 
-It is replaced, not changed, and not synced: what a power cut takes away is delivered twice.
+It is replaced, not changed, and not synced: what a power cut takes away is delivered twice. When
+everything in another segment is done, a second file of the same form is written and synced instead.
+Its name is another one, so that no later cursor takes away with it why a segment isn't there.
 """
 
 import logging
@@ -13,6 +15,7 @@ from zlib import crc32
 
 from gateway.spool import files
 from gateway.spool.disk import Disk
+from gateway.spool.ranges import Ranges
 
 _SUM: Final = struct.Struct("<I")
 _NUMBER: Final = struct.Struct("<Q")
@@ -60,12 +63,24 @@ def decode(path: Path, data: bytes) -> Cursor | None:
 
 
 def read(disk: Disk, folder: Path) -> Cursor | None:
-    """Return what the folder's cursor says; None when there is none that can be read.
+    """Return what the folder's cursors say together; None when there is none that can be read.
 
     Raises:
-        GatewayError: a newer gateway wrote it.
+        GatewayError: a newer gateway wrote one of them.
     """
-    path = folder / files.CURSOR
+    cursors = [_read(disk, folder / name) for name in (files.CURSOR, files.CURSOR_SYNCED)]
+    found = [cursor for cursor in cursors if cursor is not None]
+    if not found:
+        return None
+    done = Ranges(0)
+    for cursor in found:
+        for start, end in cursor.done:
+            done.add(start, end)
+    next_sequence = max(cursor.next_sequence for cursor in found)
+    return Cursor(next_sequence, done.pairs(), min(cursor.version for cursor in found))
+
+
+def _read(disk: Disk, path: Path) -> Cursor | None:
     try:
         fd = disk.open(path)
     except FileNotFoundError:
@@ -83,19 +98,19 @@ def read(disk: Disk, folder: Path) -> Cursor | None:
     return cursor
 
 
-def write(disk: Disk, folder: Path, cursor: Cursor, *, durable: bool) -> None:
-    """Replace the folder's cursor.
+def write(disk: Disk, path: Path, cursor: Cursor, *, durable: bool) -> None:
+    """Replace a cursor.
 
     Args:
         disk: where.
-        folder: the spool's.
+        path: the file.
         cursor: what it shall say.
         durable: survive a power cut, too.
 
     Raises:
         OSError: the old one is still there.
     """
-    new = folder / files.CURSOR_NEW
+    new = path.with_name(files.CURSOR_NEW)
     fd = disk.create(new)
     try:
         write_all(disk, fd, encode(cursor))
@@ -103,9 +118,9 @@ def write(disk: Disk, folder: Path, cursor: Cursor, *, durable: bool) -> None:
             disk.fdatasync(fd)
     finally:
         disk.close(fd)
-    disk.rename(new, folder / files.CURSOR)
+    disk.rename(new, path)
     if durable:
-        disk.fsync_dir(folder)
+        disk.fsync_dir(path.parent)
 
 
 def write_all(disk: Disk, fd: int, data: bytes) -> None:

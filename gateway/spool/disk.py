@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import time
 from pathlib import Path
 from typing import Final
 
@@ -58,6 +59,14 @@ class Disk:
 
     def size(self, path: Path) -> int:
         return path.stat().st_size
+
+    def age(self, path: Path) -> float:
+        """Return how many seconds ago a file was written; 0 when the clock has gone back since."""
+        return max(time.time() - path.stat().st_mtime, 0.0)
+
+    def clock(self) -> float:
+        """Return seconds that go on whatever becomes of the time of day."""
+        return time.monotonic()
 
     def truncate(self, fd: int, size: int) -> None:
         os.ftruncate(fd, size)

@@ -2,6 +2,7 @@
 
     lock                        flock, with the process's id
     cursor                      what is done (gateway/spool/cursor.py)
+    cursor.synced               the same when a segment was last finished
     00000000000000000001.seg    records from this sequence number on (gateway/spool/record.py)
 
 The first 16 bytes of cursor and segments are the same in every version there will ever be: magic 8,
@@ -22,6 +23,7 @@ CURSOR_MAGIC: Final = b"CEcursr\n"
 
 LOCK: Final = "lock"
 CURSOR: Final = "cursor"
+CURSOR_SYNCED: Final = "cursor.synced"
 CURSOR_NEW: Final = "cursor.new"
 
 _HEAD: Final = struct.Struct("<8sII")

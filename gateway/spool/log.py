@@ -3,6 +3,7 @@
 import threading
 from bisect import bisect_right
 from collections.abc import Iterable
+from itertools import takewhile
 from typing import NamedTuple
 
 from gateway.spool.ranges import Ranges, runs_of
@@ -112,10 +113,10 @@ class Log:
             self._segments.append(segment)
             self.bytes += segment.size
 
-    def stored(self, segment: Segment, count: int, size: int) -> None:
+    def stored(self, segment: Segment, count: int, size: int, now: float) -> None:
         """Count records that are durable in the segment, and how many bytes they take."""
         with self.lock:
-            segment.grow(count, size)
+            segment.grow(count, size, now)
             self.next_sequence = segment.end
             self.bytes += size
 
@@ -127,15 +128,36 @@ class Log:
                 return None
             return segment
 
-    def trimmable(self) -> list[Segment]:
-        """Return the segments without a record that is not done.
+    def finished(self) -> list[Segment]:
+        """Return the segments without a record that is not done, oldest first.
 
         The newest is never among them: its name is what keeps sequence numbers from starting again.
         """
         with self.lock:
+            return self._finished()
+
+    def finished_bytes(self) -> int:
+        """Return how many bytes those take; the caller holds the lock."""
+        return sum(segment.size for segment in self._finished())
+
+    def _finished(self) -> list[Segment]:
+        covers, end = self._done.covers, self._done.end
+        older = takewhile(lambda segment: segment.first < end, self._segments[:-1])
+        return [segment for segment in older if covers(segment.first, segment.end)]
+
+    def holds(self, segment: Segment) -> bool:
+        """Whether a segment has not been removed."""
+        with self.lock:
+            return segment in self._segments
+
+    def kept(self, since: float) -> list[Located]:
+        """Return the segments with a record that is not done, or one stored after a moment."""
+        with self.lock:
             covers = self._done.covers
             return [
-                segment for segment in self._segments[:-1] if covers(segment.first, segment.end)
+                Located(segment, segment.end, segment.size)
+                for segment in self._segments
+                if segment.stored_at > since or not covers(segment.first, segment.end)
             ]
 
     def is_oldest(self, segment: Segment) -> bool:

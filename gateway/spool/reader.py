@@ -67,6 +67,11 @@ class Reader:
             if self._file is not None:  # which may be trimmed any time now
                 self.close()
 
+    def let_go(self) -> None:
+        """Close the file if it was removed: its room comes back only then."""
+        if self._segment is not None and not self._records.holds(self._segment):
+            self.close()
+
     def close(self) -> None:
         """Close the file that is open."""
         if self._file is not None:

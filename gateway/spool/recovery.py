@@ -44,7 +44,7 @@ def recover(disk: Disk, folder: Path) -> Recovered:
         versions.append(found.version)
     ends = [*firsts, _NO_END][1:]
     segments = [
-        Segment(first, end, disk.size(folder / files.segment_name(first)))
+        _segment(disk, folder / files.segment_name(first), first, end)
         for first, end in zip(firsts, ends, strict=True)
     ]
     gaps: list[Gap] = []
@@ -62,6 +62,10 @@ def recover(disk: Disk, folder: Path) -> Recovered:
     log = Log(segments, done, next_sequence)
     upgraded = any(version is not None and version < files.VERSION for version in versions)
     return Recovered(log, [(segments[-1], gap) for gap in gaps], upgraded)
+
+
+def _segment(disk: Disk, path: Path, first: int, end: int) -> Segment:
+    return Segment(first, end, disk.size(path), disk.clock() - disk.age(path))
 
 
 def _version_of(disk: Disk, path: Path) -> int | None:

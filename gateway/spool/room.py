@@ -58,29 +58,41 @@ class Room:
         self.is_full = used + self._margin > self._max_bytes
         return StoreError(f"the spool is full: max_bytes is {self._max_bytes}", full=True)
 
-    def check_disk(self, size: int) -> None:
-        """Check that the disk keeps enough free when so many bytes are written.
+    def is_beyond(self, size: int, used: int) -> bool:
+        """Whether so many bytes beside the used ones are more than the cap."""
+        return used + size > self._max_bytes
+
+    def check(self, size: int, used: int) -> None:
+        """Check that what was taken in can be written.
 
         Raises:
-            StoreError: it would not.
+            StoreError: it would be more than the cap, or the disk would not keep enough free.
             OSError: the disk doesn't say.
         """
+        if self.is_beyond(size, used + files.HEAD_BYTES):
+            raise StoreError(f"the spool is full: max_bytes is {self._max_bytes}", full=True)
         free, total = self._disk.free(self._folder)
         if free - size < total * self._min_free_share:
-            self._needed = size
-            self.is_full = True
             raise StoreError(
                 f"the spool is full: the disk has only {free} bytes free",
                 full=True,
             )
 
-    def failed(self, error: OSError, size: int) -> StoreError:
+    @staticmethod
+    def meaning_of(error: OSError) -> StoreError:
         """Return what a failed write means."""
         full = error.errno in _NO_ROOM
-        if full:
+        return StoreError(f"the spool can't store: {error.strerror or error}", full=full)
+
+    def refused(self, error: StoreError, size: int) -> None:
+        """Take nothing for a while when it was for want of room that so much was not written."""
+        if error.full:
             self._needed = size
             self.is_full = True
-        return StoreError(f"the spool can't store: {error.strerror or error}", full=full)
+
+    def wanted(self, used: int) -> int:
+        """Return how many of the used bytes should be given back, if that can be done."""
+        return max(used + self._margin - self._max_bytes, self._needed)
 
     def look(self, used: int) -> bool:
         """Look whether a full spool has room again; return whether it has only now."""

@@ -29,19 +29,25 @@ class Segment:
 
     It keeps a mark for every `MARK_BYTES` or so that were stored in this life, so that a reader
     that begins in the middle passes over little.
+
+    Attributes:
+        begun_at: when it was begun, by `Disk.clock`; of an earlier life, when it was left.
+        stored_at: when the last of its records was stored.
     """
 
-    __slots__ = ("_marks", "end", "first", "name", "size")
+    __slots__ = ("_marks", "begun_at", "end", "first", "name", "size", "stored_at")
 
-    def __init__(self, first: int, end: int, size: int) -> None:
+    def __init__(self, first: int, end: int, size: int, now: float) -> None:
         self.name = files.segment_name(first)
         self.first = first
         self.end = end
         self.size = size
+        self.begun_at = self.stored_at = now
         self._marks = [Mark(first, files.HEAD_BYTES)]
 
-    def grow(self, count: int, size: int) -> None:
+    def grow(self, count: int, size: int, now: float) -> None:
         """Have more records, and the bytes that they take."""
+        self.stored_at = now
         if self.size - self._marks[-1].offset >= MARK_BYTES:
             self._marks.append(Mark(self.end, self.size))
         self.end += count

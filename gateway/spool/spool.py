@@ -2,12 +2,12 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 
 from gateway.errors import GatewayError
-from gateway.spool import files
+from gateway.spool import files, history
 from gateway.spool.checkpoint import Checkpoint
 from gateway.spool.disk import REAL_DISK, Disk
 from gateway.spool.log import Log
@@ -61,6 +61,7 @@ class Spool:
         max_bytes: int,
         segment_bytes: int = SEGMENT_BYTES,
         min_free_share: float = 0.05,
+        keep_seconds: float = 0.0,
         disk: Disk = REAL_DISK,
     ) -> None:
         """Say where and how much; nothing is touched before `open`.
@@ -71,6 +72,8 @@ class Spool:
             segment_bytes: size of one file, at most a quarter of `max_bytes`. Room is given back
                 by whole segments.
             min_free_share: the share of the disk that stays free, 0 to 1.
+            keep_seconds: for how long segments stay in which everything is done, counted from their
+                last record. They go before that rather than that anything is refused.
             disk: the system's calls.
         """
         self.folder = folder
@@ -78,6 +81,7 @@ class Spool:
         self.on_damage: Callable[[str, int, int], None] | None = None
         self._disk = disk
         self._segment_bytes = min(segment_bytes, max_bytes // _SEGMENTS_IN_CAP)
+        self._keep_seconds = keep_seconds
         self._room = Room(
             disk,
             folder,
@@ -117,6 +121,12 @@ class Spool:
     def bytes(self) -> int:
         """What the segments take on the disk."""
         return self._log.bytes
+
+    @property
+    def retained_bytes(self) -> int:
+        """How many of them are kept though everything there is done, and go when room is wanted."""
+        with self._log.lock:
+            return self._log.finished_bytes()
 
     def open(self) -> Found:
         """Lock the folder, find out what is in it, and start the writer's thread.
@@ -166,6 +176,16 @@ class Spool:
         """
         return self._reader.read(limit, max_bytes)
 
+    def retained(self) -> Iterator[list[Record]]:
+        """Yield what `keep_seconds` has kept and what is pending, oldest first, list by list.
+
+        It is there to be called after `open`, and waits for the disk. What was stored earlier than
+        `keep_seconds` ago may be among it, for segments go as a whole. Damaged records are left out
+        and not counted: that is for `read`.
+        """
+        since = self._disk.clock() - self._keep_seconds
+        return history.read(self._disk, self.folder, self._log.kept(since))
+
     def skip(self, end: int) -> None:
         """Have `read` go on at `end`: those before it were handed over from memory.
 
@@ -208,9 +228,10 @@ class Spool:
         self._writer = Writer(
             self.folder,
             log,
-            Tail(self._disk, self.folder, log, self._segment_bytes),
-            Checkpoint(self._disk, self.folder, log),
+            Tail(self._disk, self.folder, log, self._segment_bytes, self._keep_seconds),
+            Checkpoint(self._disk, self.folder, log, self._keep_seconds),
             self._room,
+            self._reader.let_go,
         )
 
     def _start(self) -> None:

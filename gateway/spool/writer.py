@@ -40,13 +40,30 @@ class Writer:
     """Natural group commit: while one commit runs the next one gathers, and nothing lingers."""
 
     def __init__(
-        self, folder: Path, log: Log, tail: Tail, checkpoint: Checkpoint, room: Room
+        self,
+        folder: Path,
+        log: Log,
+        tail: Tail,
+        checkpoint: Checkpoint,
+        room: Room,
+        on_trimmed: Callable[[], None],
     ) -> None:
+        """Tie them together.
+
+        Args:
+            folder: the spool's.
+            log: what is stored and done.
+            tail: stores.
+            checkpoint: writes down what is done, and trims.
+            room: says when it is enough.
+            on_trimmed: called in the event loop's thread when segments have gone.
+        """
         self._folder = folder
         self._log = log
         self._tail = tail
         self._checkpoint = checkpoint
         self._room = room
+        self._on_trimmed = on_trimmed
         self._signal = threading.Condition(log.lock)
         self._queue: deque[_Entry] = deque()
         self._queued_bytes = 0
@@ -81,7 +98,10 @@ class Writer:
             if self._is_stopped or self._is_closing:
                 error: StoreError | None = StoreError("the spool is closed")
             else:
-                error = self._room.refusal(size, self._log.bytes + self._queued_bytes)
+                used = self._log.bytes + self._queued_bytes
+                if self._checkpoint.keep_seconds > 0 and self._room.is_beyond(size, used):
+                    used -= self._log.finished_bytes()  # which go first
+                error = self._room.refusal(size, used)
             if error is None:
                 self._queue.append(_Entry(records, size, on_stored))
                 self._queued_bytes += size
@@ -124,7 +144,9 @@ class Writer:
         group = self._take()
         if group:
             self._commit(group)
-        if now >= self._checkpoint_due and (self._log.changed or self._room.is_full):
+        if now >= self._checkpoint_due and (
+            self._is_waiting() or self._checkpoint.keep_seconds > 0
+        ):
             self._checkpoint_due = now + CHECKPOINT_SECONDS
             self._keep()
 
@@ -145,11 +167,14 @@ class Writer:
 
     def _wait(self) -> bool:
         """Wait until there is something to do; return False when the spool is being closed."""
+        keep_seconds = self._checkpoint.keep_seconds
+        patience = max(keep_seconds / 4, CHECKPOINT_SECONDS) if keep_seconds > 0 else None
         with self._signal:
             while not self._queue and not self._is_closing:
-                if not self._log.changed and not self._room.is_full:
-                    self._signal.wait()
-                    continue
+                if not self._is_waiting():
+                    if self._signal.wait(patience):
+                        continue
+                    break  # what is kept may be old enough to go
                 left = self._checkpoint_due - time.monotonic()
                 if left <= 0:
                     break
@@ -173,14 +198,7 @@ class Writer:
     def _commit(self, group: list[_Entry]) -> None:
         first = self._log.next_sequence
         data = record.encode((r for entry in group for r in entry.records), first)
-        error: StoreError | None = None
-        try:
-            self._room.check_disk(len(data))
-            self._tail.append(data, sum(len(entry.records) for entry in group))
-        except StoreError as refusal:
-            error = refusal
-        except OSError as failure:
-            error = self._room.failed(failure, len(data))
+        error = self._store(data, sum(len(entry.records) for entry in group))
         self._tell(error)
         answers = []
         for entry in group:
@@ -191,12 +209,40 @@ class Writer:
             self._group = []
         self._answer(answers)
 
+    def _store(self, data: bytes, count: int) -> StoreError | None:
+        """Store encoded records; what is kept goes before they are refused for want of room."""
+        while True:
+            try:
+                self._room.check(len(data), self._log.bytes)
+                self._tail.append(data, count)
+            except StoreError as refusal:
+                error = refusal
+            except OSError as failure:
+                error = self._room.meaning_of(failure)
+            else:
+                return None
+            is_keeping = self._checkpoint.keep_seconds > 0 and error.full
+            if not is_keeping or not self._give_back(len(data), is_urgent=True):
+                self._room.refused(error, len(data))
+                return error
+
+    def _give_back(self, wanted: int, *, is_urgent: bool) -> bool:
+        """Write down what is done, and trim; return whether a segment has gone."""
+        with contextlib.suppress(OSError):  # the old one only stays a while longer
+            self._tail.renew(is_urgent=is_urgent)
+        has_trimmed = self._checkpoint.run(wanted=wanted)
+        if has_trimmed:
+            self._wake(self._on_trimmed)
+        return has_trimmed
+
+    def _is_waiting(self) -> bool:
+        """Whether there is something to write down, or room to be found."""
+        return self._log.changed or self._room.is_full
+
     def _keep(self) -> None:
         """Give back room, and write down what is done."""
-        with contextlib.suppress(OSError):  # the old one only stays a while longer
-            self._tail.renew()
-        if self._log.changed:
-            self._checkpoint.run()
+        wanted = self._room.wanted(self._log.bytes + self._queued_bytes)
+        self._give_back(wanted, is_urgent=self._room.is_full)
         if self._room.look(self._log.bytes + self._queued_bytes):
             self._tell(None)
             self._wake(self._on_room)

@@ -26,6 +26,7 @@ class Inode:
     durable: bytes = b""
     dropped: set[int] = field(default_factory=set)
     """Offsets of bytes that a failed sync has taken for written: no later one writes them."""
+    written_at: float = 0.0
 
 
 @dataclass
@@ -48,6 +49,7 @@ class SimulatedDisk(Disk):
         cut_in: after how many more calls the process ends.
         capacity: bytes; ENOSPC beyond it.
         on_call: called with the name before each call.
+        now: seconds.
         holes: how often a power cut has left a hole with something whole behind it.
     """
 
@@ -64,6 +66,7 @@ class SimulatedDisk(Disk):
         self.cut_in = None
         self.capacity = capacity
         self.on_call = None
+        self.now = 0.0
         self.holes = 0
 
     # what happens to the machine
@@ -203,6 +206,7 @@ class SimulatedDisk(Disk):
             raise OSError(errno.ENOSPC, "No space left on device")
         data = data[:room]
         self.fds[fd].seen += data
+        self.fds[fd].written_at = self.now
         return len(data)
 
     def read(self, fd, offset, length):
@@ -212,6 +216,12 @@ class SimulatedDisk(Disk):
     def size(self, path):
         self._call("size")
         return len(self.names[path].seen)
+
+    def age(self, path):
+        return self.now - self.names[path].written_at
+
+    def clock(self):
+        return self.now
 
     def truncate(self, fd, size):
         self._call("truncate")
@@ -262,13 +272,13 @@ class SteppedSpool(Spool):
 
     FOLDER = Path("/spool/lane")
 
-    def __init__(self, disk, *, max_bytes=1 << 20, segment_bytes=1 << 18, min_free_share=0.0):
+    def __init__(self, disk, *, max_bytes=1 << 20, segment_bytes=1 << 18, **options):
         super().__init__(
             self.FOLDER,
             max_bytes=max_bytes,
             segment_bytes=segment_bytes,
-            min_free_share=min_free_share,
             disk=disk,
+            **{"min_free_share": 0.0} | options,
         )
         self.woken = []
         self.wakes = 0

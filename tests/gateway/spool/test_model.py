@@ -63,12 +63,13 @@ class SpoolMachine(RuleBasedStateMachine):
         self.room_calls = 0
         self.spool = None
 
-    @initialize()
-    def first_life(self):
+    @initialize(keep_seconds=st.sampled_from([0.0, 10.0]))
+    def first_life(self, keep_seconds):
+        self.keep_seconds = keep_seconds
         self.begin()
 
     def begin(self):
-        self.spool = SteppedSpool(self.disk, max_bytes=MAX_BYTES, segment_bytes=500)
+        self.spool = self.make()
         self.spool.on_damage = lambda *_: self.may_be_damaged()
         self.spool.on_room = self.has_room
         self.last_read = 0
@@ -81,6 +82,22 @@ class SpoolMachine(RuleBasedStateMachine):
         assert found.pending == self.spool.pending == self.spool.unread
         assert not found.upgraded
         assert len(self.acked - self.said_done) <= found.pending + self.spool.damaged
+        self.check_retained()
+
+    def make(self):
+        return SteppedSpool(
+            self.disk, max_bytes=MAX_BYTES, segment_bytes=500, keep_seconds=self.keep_seconds
+        )
+
+    def check_retained(self):
+        records = [record for part in self.spool.retained() for record in part]
+        numbers = [int(record.partition(b":")[0]) for record in records]
+        assert numbers == sorted(set(numbers)), "out of order, or twice"
+        assert {self.known[n] for n in self.acked - self.said_done} <= set(records)
+
+    @rule(seconds=st.sampled_from([1.0, 4.0, 20.0]))
+    def time_goes_by(self, seconds):
+        self.disk.now += seconds
 
     def may_be_damaged(self):
         # Only where a power cut has left a hole, which nobody was told to be stored.
@@ -294,7 +311,7 @@ class SpoolMachine(RuleBasedStateMachine):
         self.check_nothing_missing(self.last_read, max(self.acked, default=0) + 1)
         self.spool.done(self.in_flight)
         self.spool.close()
-        self.spool = SteppedSpool(self.disk, max_bytes=MAX_BYTES, segment_bytes=500)
+        self.spool = self.make()
         assert self.spool.open().pending == 0
         assert self.spool.rest() == []
         self.spool.close()

@@ -105,6 +105,30 @@ async def test_the_cursor_is_there_within_a_moment_and_without_closing(make, tmp
     await until(is_kept)
 
 
+async def test_what_is_kept_goes_in_time_though_nothing_happens(make):
+    spool = make(segment_bytes=1 << 12, keep_seconds=0.3)
+    for _ in range(9):
+        await store(spool, bytes(1000))
+    spool.done(number for number, _ in spool.read(100, 1 << 20))
+    assert sum(map(len, spool.retained())) == 9
+    assert spool.retained_bytes > 6000
+    await until(lambda: spool.bytes == 16)
+    assert list(spool.retained()) == []
+
+
+async def test_the_next_life_knows_how_old_the_kept_segments_are(make, tmp_path):
+    spool = make(segment_bytes=1 << 12, keep_seconds=3600)
+    for _ in range(9):
+        await store(spool, bytes(1000))
+    spool.done(number for number, _ in spool.read(100, 1 << 20))
+    spool.close()
+    oldest, *_ = sorted((tmp_path / "lane").glob("*.seg"))
+    hour_ago = time.time() - 3601
+    os.utime(oldest, (hour_ago, hour_ago))
+    spool = make(segment_bytes=1 << 12, keep_seconds=3600)
+    assert (spool.found.pending, sum(map(len, spool.retained()))) == (0, 5)
+
+
 async def test_two_spools_never_share_a_folder(make, tmp_path):
     make()
     with pytest.raises(GatewayError, match=f"lane is in use by process {os.getpid()}$"):

@@ -181,6 +181,40 @@ def test_a_power_cut_while_segments_go_makes_no_damage(seed):
         assert spool.damaged == 0
 
 
+@pytest.mark.parametrize("seed", range(30))
+def test_a_power_cut_long_after_segments_went_makes_no_damage(disk, seed):
+    """A later cursor, which isn't synced, must not take with it what the synced one says."""
+    spool = opened(disk, segment_bytes=300)
+    for _ in range(12):
+        spool.store(bytes(80))
+    numbers = [number for number, _ in spool.rest()]
+    spool.done(numbers[1:-2])
+    spool.work()
+    spool.done(numbers[-2:-1])
+    spool.work()
+    disk.power_cut(random.Random(seed))
+    spool = opened(disk, segment_bytes=300)
+    assert 1 in [number for number, _ in spool.rest()]
+    assert spool.damaged == 0
+
+
+def test_a_reader_does_not_hold_the_room_of_what_has_gone(disk):
+    """A file that is removed while it is open takes its room until it is closed."""
+    spool = opened(disk, segment_bytes=300)
+    for _ in range(4):
+        spool.store(bytes(80))
+    open_before = len(disk.fds)
+    found = spool.read(3, 1 << 20)
+    spool.work()
+    assert len(disk.fds) == open_before + 1
+    spool.done(number for number, _ in found)
+    spool.done([4])
+    spool.work()
+    spool.deliver()
+    assert (len(disk.fds), spool.bytes) == (open_before, 16)
+    assert spool.rest() == []
+
+
 def test_everything_done_gives_the_room_back(disk):
     spool = opened(disk, max_bytes=80_000, segment_bytes=20_000)
     for _ in range(14):
