@@ -23,6 +23,10 @@ from tests.faults.sink import FaultySink
 
 INPUTS: Final = ("http", "endpoint", "coap", "mqtt", "nats", "jetstream")
 """HTTP, MQTT devices at the gateway, CoAP; MQTT through mosquitto, core NATS, JetStream."""
+MODES: Final[Mapping[str, Mapping[str, str]]] = {
+    "sink": {"ack": "sink"},
+}
+"""Acknowledgement modes, as `delivery` has them."""
 INFLIGHT: Final = 100
 """`limits.inflight`: events under way in the gateway."""
 MESSAGES: Final = 100
@@ -69,6 +73,20 @@ class Bench:
         for producer in self.producers.values():
             producer.gateway_gone()
 
+    async def terminate(self, *, again_after: float | None = None) -> float:
+        """SIGTERM the gateway; returns the seconds until its end.
+
+        With a second SIGTERM it ends as if it were killed, and so it is counted.
+        """
+        took = await self.gateway.terminate(again_after=again_after)
+        if again_after is None:
+            self.ledger.remark("ended by SIGTERM")
+        else:
+            self.ledger.kill()
+        for producer in self.producers.values():
+            producer.gateway_gone()
+        return took
+
     async def restart(self) -> float:
         """Start the gateway again; returns the seconds until it was ready."""
         return await self.gateway.up()
@@ -93,7 +111,7 @@ class Bench:
         await self.stop_load()
         await self.settle(seconds)
         if self.gateway.returncode is None:
-            took = await self.gateway.terminate()
+            took = await self.terminate()
             figures.require(
                 self.gateway.returncode == 0, f"exit code {self.gateway.returncode} at the end"
             )

@@ -106,13 +106,15 @@ class Account:
         """Note that the sink will refuse the event for good: it may become a dead letter."""
         self._of(key, number).flags[number] |= CONDEMNED
 
-    def store(self, key: str, number: int, *, spoilt: bool) -> None:
+    def store(self, key: str, number: int, answer: str) -> None:
         """Note an arrival at the sink.
 
         Args:
             key: of the event.
             number: of the event.
-            spoilt: the sink will not say so, so that the event has to be sent again.
+            answer: `ok`: the sink says that it has the event. `late`: it took the request after
+                a long stop, when the event may have been sent again. Anything else: it will not
+                say so, and the event has to be sent again.
         """
         state = self._of(key, number)
         if not state.flags[number] & SENT:
@@ -124,6 +126,8 @@ class Account:
             state.newest = max(state.newest, number)
             if state.flags[number] & ACKED and not state.flags[number] & DEAD:
                 self.outstanding -= 1
+        elif answer == "late":
+            self.provoked += 1
         elif state.spoilt[number]:
             state.spoilt[number] -= 1
             self.provoked += 1
@@ -131,7 +135,7 @@ class Account:
             self.own[-1] += 1
         if state.arrivals[number] < 255:
             state.arrivals[number] += 1
-        if spoilt and state.spoilt[number] < 255:
+        if answer != "ok" and state.spoilt[number] < 255:
             state.spoilt[number] += 1
 
     def corrupt(self, text: str) -> None:
@@ -209,7 +213,7 @@ def check(lines: Iterable[str]) -> Account:
                 case "P":
                     account.condemn(key, int(number))
                 case "S":
-                    account.store(key, int(number), spoilt=words != ["ok"])
+                    account.store(key, int(number), *words)
                 case "D":
                     account.dead_letter(key, int(number))
         elif code not in ("#", "@"):

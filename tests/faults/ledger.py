@@ -57,10 +57,9 @@ class Ledger:
         self.account.condemn(key, number)
 
     def store(self, key: str, number: int, answer: str) -> None:
-        """Note an arrival; any `answer` but `ok` tells how the sink spoils it."""
         self._stamp()
         self._write(f"S {key} {number} {answer}\n")
-        self.account.store(key, number, spoilt=answer != "ok")
+        self.account.store(key, number, answer)
 
     def corrupt(self, text: str) -> None:
         text = text.replace("\n", " ")

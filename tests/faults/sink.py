@@ -138,10 +138,10 @@ class FaultySink:
         """Stop to read, while connections stay and new ones are accepted: a stopped process."""
         self._frozen = True
         for connection in self._connections:
-            connection.transport.pause_reading()
+            connection.stop_reading()
 
     def thaw(self) -> None:
-        """Read on."""
+        """Read on; who sent what has waited may have given up."""
         self._frozen = False
         for connection in self._connections:
             connection.transport.resume_reading()
@@ -151,13 +151,19 @@ class FaultySink:
     def joined(self, connection: "_Connection") -> None:
         self._connections.add(connection)
         if self._frozen:
-            connection.transport.pause_reading()
+            connection.stop_reading()
 
     def left(self, connection: "_Connection") -> None:
         self._connections.discard(connection)
 
-    def take(self, attributes: dict[str, str], data: bytes) -> Fault | None:
-        """Judge and store an event; returns how to answer."""
+    def take(self, attributes: dict[str, str], data: bytes, *, late: bool = False) -> Fault | None:
+        """Judge and store an event; returns how to answer.
+
+        Args:
+            attributes: of the event.
+            data: of the event.
+            late: it waited while the sink was frozen.
+        """
         name = split_id(attributes.get("id", ""))
         if name is None:
             self._ledger.corrupt(f"nobody sent {attributes}")
@@ -171,7 +177,7 @@ class FaultySink:
         fault = self.choose(key, number)
         if fault is None or fault.kind == "slow":
             self.arrived += 1
-            self._ledger.store(key, number, "ok")
+            self._ledger.store(key, number, "late" if late else "ok")
         elif fault.stores:
             self.arrived += 1
             self._ledger.store(key, number, fault.kind)
@@ -190,6 +196,7 @@ class _Connection(asyncio.Protocol):
         self._headers: dict[str, str] = {}
         self._body: list[bytes] = []
         self._mute = False
+        self._late = False
         self.transport: Any = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -205,6 +212,11 @@ class _Connection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             self._sink.unreadable(f"no HTTP: {error}")
             self.transport.abort()
+        self._late = False
+
+    def stop_reading(self) -> None:
+        self._late = True
+        self.transport.pause_reading()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._headers[name.decode().lower()] = value.decode()
@@ -223,7 +235,7 @@ class _Connection(asyncio.Protocol):
             self._sink.unreadable(f"no event: {error}: {body[:80]!r}")
             self.transport.write(_ACCEPTED)
             return
-        self._answer(self._sink.take(attributes, data))
+        self._answer(self._sink.take(attributes, data, late=self._late))
 
     def reset(self) -> None:
         """Close with RST, so that nothing unsent is sent."""

@@ -106,6 +106,13 @@ def test_each_spoilt_answer_excuses_one_duplicate_only():
     assert (account.provoked, account.own) == (1, [1])
 
 
+def test_what_the_sink_took_after_a_long_stop_is_its_own_duplicate():
+    account = account_of("I a 0\nS a 0 ok\nA a 0\nS a 0 late")
+    assert_clean(account, but=["provoked"])
+    account = account_of("I a 0\nS a 0 late\nS a 0 ok\nA a 0\nS a 0 ok")
+    assert_clean(account, but=["provoked", "own"])
+
+
 def test_a_first_arrival_after_a_later_one_of_its_key_is_reordered():
     account = account_of("I a 0\nI a 1\nS a 1 ok\nS a 0 ok\nA a 0\nA a 1")
     assert_clean(account, but=["reordered"])

@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import time
+from array import array
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from tests.faults.ledger import Ledger
 from tests.faults.sample import Sample
@@ -83,7 +85,15 @@ class Producer:
 
 
 class OneAtATime(Producer):
-    """A sender whose keys each wait for the answer before they send the next event."""
+    """A sender whose keys each wait for the answer before they send the next event.
+
+    Attributes:
+        seconds: of each event, from its first sending until nothing more was to be done.
+    """
+
+    def __init__(self, *arguments: Any, **load: Any) -> None:
+        super().__init__(*arguments, **load)
+        self.seconds = array("f")
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -96,10 +106,12 @@ class OneAtATime(Producer):
             if self.stopping:
                 return
             number = self.next_number(key)
+            began = time.monotonic()
             while True:
                 self.ledger.intent(key, number)
                 wait = await self._send(key, number)
                 if wait is None:
+                    self.seconds.append(time.monotonic() - began)
                     break
                 await asyncio.sleep(wait)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from tests.faults.bench import WINDOW, bench
+from tests.faults.bench import MODES, WINDOW, bench
 from tests.faults.figures import Figures
 from tests.faults.row import Context
 from tests.faults.sink import RandomFaults
@@ -16,9 +16,6 @@ SHORT_SECONDS = 60.0
 
 READY_SECONDS = 2.0
 SHARES = {"503": 0.05, "stall": 0.0025, "stored stall": 0.0025, "drop": 0.005}
-MODES = {
-    "sink": {"ack": "sink"},
-}
 
 
 async def run(context: Context) -> Figures:
