@@ -1,0 +1,280 @@
+"""A gateway process and CoAP devices while it is killed, stopped and overloaded.
+
+The sink is a server of the standard library that answers when it is told to, so every moment is
+chosen and none is waited for.
+"""
+
+import asyncio
+import contextlib
+import json
+import signal
+import threading
+import time
+from collections.abc import Iterator
+
+import aiocoap
+import pytest
+from aiocoap.numbers import Code
+
+from tests.e2e.bad_input.peers import CoapPeer
+from tests.e2e.servers import HOST, Answer, Gateway, HttpRecorder
+from tests.e2e.servers.process import poll_until, program
+
+ROUTES = {"/t": {"type": "t.x", "source_policy": "any"}}
+
+
+def request(mid: int, query: bytes = b"s=/s") -> bytes:
+    """Return a CON POST to /t with the token 07."""
+    head = b"\x41\x02" + mid.to_bytes(2, "big") + b"\x07\xb1t"
+    return head + bytes((0x40 | len(query),)) + query + b"\xff1"
+
+
+class Sink(HttpRecorder):
+    """Answers 202, but not before `gate` is open."""
+
+    def __init__(self) -> None:
+        super().__init__(self._answer)
+        self.gate = threading.Event()
+        self.asked = threading.Semaphore(0)
+
+    def _answer(self, _request: object) -> Answer:
+        self.asked.release()
+        assert self.gate.wait(30)
+        return Answer(202)
+
+    def wait_asked(self) -> None:
+        assert self.asked.acquire(timeout=10)
+
+    def ids(self) -> list[str]:
+        return [json.loads(request.body)["id"] for request in self.requests]
+
+    def close(self) -> None:
+        self.gate.set()
+        super().close()
+
+
+@pytest.fixture
+def sink() -> Iterator[Sink]:
+    with Sink() as sink:
+        yield sink
+
+
+@contextlib.contextmanager
+def running(folder, sink, **changes) -> Iterator[Gateway]:
+    delivery = {"retry": 0, "spool": "off", "dead_letters": "off", **changes.pop("delivery", {})}
+    config = {
+        "limits": changes.pop("limits", {}),
+        "sources": {
+            "coap": {
+                "protocol": "coap",
+                "listen": f"{HOST}:0",
+                "ack_after": 0.05,
+                "routes": ROUTES,
+                **changes,
+            }
+        },
+        "sinks": {"out": {"protocol": "http", "url": sink.url, "mode": "structured"}},
+        "routes": [{"to": ["out"], "delivery": delivery}],
+    }
+    gateway = Gateway(folder, config).start()
+    try:
+        yield gateway
+    finally:
+        gateway.stop()
+
+
+def terminate(gateway: Gateway) -> None:
+    """Send SIGTERM; returns when it has begun to drain."""
+    gateway.signal(signal.SIGTERM)
+    poll_until(lambda: "draining" in gateway.log, 10, "the gateway to drain")
+
+
+def wait_end(gateway: Gateway) -> int:
+    """Return the exit code; a second SIGTERM would cut it short."""
+    assert gateway._process is not None
+    return gateway._process.wait(15)
+
+
+def expect_nothing(device: CoapPeer) -> None:
+    device.socket.setblocking(False)
+    with pytest.raises((BlockingIOError, ConnectionRefusedError)):
+        device.receive()
+    device.socket.setblocking(True)
+    device.socket.settimeout(10)
+
+
+def test_an_empty_ack_is_no_acknowledgement(tmp_path, sink):
+    """Killed behind it: nobody was told 2.04, and the repetition brings the same id."""
+    with running(tmp_path, sink) as gateway, CoapPeer(gateway.ports["coap"]) as device:
+        started = time.time()
+        device.send(request(1))
+        assert device.receive() == b"\x60\0\0\1"
+        sink.wait_asked()
+        gateway.kill()
+        expect_nothing(device)
+        sink.gate.set()
+        gateway.start()
+        device.send(request(1))
+        assert device.receive() == b"\x61\x44\0\1\7"
+        sink.wait_for(lambda requests: len(requests) == 2)
+        same_window = started // 256 == time.time() // 256
+        assert not same_window or len(set(sink.ids())) == 1
+
+
+@pytest.mark.parametrize("is_lost", [False, True], ids=["first", "repeated"])
+def test_the_end_answers_who_was_told_to_wait(tmp_path, sink, is_lost):
+    with running(tmp_path, sink) as gateway, CoapPeer(gateway.ports["coap"]) as device:
+        device.send(request(1))
+        assert device.receive() == b"\x60\0\0\1"
+        sink.wait_asked()
+        terminate(gateway)
+        device.send(request(2))
+        refused = device.receive()
+        assert refused[:5] == b"\x61\xa3\0\2\7"
+        sink.gate.set()
+        answer = device.receive()
+        assert answer[:2] + answer[4:] == b"\x41\x44\7"
+        if is_lost:
+            assert device.receive() == answer
+        device.send(b"\x60\0" + answer[2:4])
+        assert wait_end(gateway) == 0
+    assert len(sink.requests) == 1
+
+
+async def test_aiocoap_is_answered_at_the_end(tmp_path, sink):
+    with running(tmp_path, sink) as gateway:
+        context = await aiocoap.Context.create_client_context()
+        try:
+            url = f"coap://{HOST}:{gateway.ports['coap']}/t?s=/s"
+            message = aiocoap.Message(code=Code.POST, uri=url, payload=b"1")
+            response = context.request(message).response
+            await asyncio.to_thread(sink.wait_asked)
+            await asyncio.to_thread(terminate, gateway)
+            sink.gate.set()
+            assert (await response).code == Code.CHANGED
+            assert await asyncio.to_thread(wait_end, gateway) == 0
+        finally:
+            await context.shutdown()
+    assert len(sink.requests) == 1
+
+
+async def coap_client(port: int, *arguments: str) -> str:
+    process = await asyncio.create_subprocess_exec(
+        *(program("coap-client-notls", "libcoap3-bin"), "-B", "10", *arguments),
+        *("-m", "post", "-e", "1", f"coap://{HOST}:{port}/t?s=/s"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    async with asyncio.timeout(20):
+        output, _ = await process.communicate()
+    return output.decode()
+
+
+async def test_coap_client_that_loses_its_acknowledgement_of_the_answer_makes_one_event(
+    tmp_path, sink
+):
+    """Its second datagram is the ACK of our answer, which we send again."""
+    with running(tmp_path, sink) as gateway:
+        client = asyncio.ensure_future(coap_client(gateway.ports["coap"], "-l", "2"))
+        await asyncio.to_thread(sink.wait_asked)
+        # It has been told to wait when another one has been told something that came later.
+        with CoapPeer(gateway.ports["coap"]) as device:
+            device.send(request(1, query=b"s=/other"))
+            assert await asyncio.to_thread(device.receive) == b"\x60\0\0\1"
+        sink.gate.set()
+        assert await client == ""
+    assert len(sink.requests) == 2
+
+
+def test_without_room_devices_are_told_when_to_come_back_and_nothing_is_lost(tmp_path, sink):
+    """What gets 2.04 arrives once; what gets 5.03 has not arrived, and may come again."""
+    with running(tmp_path, sink, limits={"inflight": 4}) as gateway:
+        with CoapPeer(gateway.ports["coap"]) as device:
+            for mid in range(1, 5):
+                device.send(request(mid, query=b"i=%d" % mid))
+            for _ in range(4):
+                assert device.receive()[:2] == b"\x60\0"
+            for mid in range(5, 13):
+                device.send(request(mid, query=b"i=%d" % mid))
+            refused = {}
+            while len(refused) < 8:
+                datagram = device.receive()
+                if datagram[1]:
+                    assert datagram[1] == 0xA3
+                    assert datagram[5:7] == b"\xd1\x01"  # Max-Age, in one byte
+                    assert 30 <= datagram[7] <= 90
+                    refused[datagram[2:4]] = datagram
+            assert sorted(refused) == [mid.to_bytes(2, "big") for mid in range(5, 13)]
+            device.send(request(12, query=b"i=12"))
+            device.receive_until(refused[b"\0\x0c"])
+            sink.gate.set()
+            answers = 0
+            while answers < 4:
+                datagram = device.receive()
+                if datagram[1]:
+                    assert datagram[1] == 0x44
+                    device.send(b"\x60\0" + datagram[2:4])
+                    answers += 1
+            for mid in range(5, 13):
+                device.send(request(mid + 100, query=b"i=%d" % mid))
+                assert device.receive()[1] == 0x44
+        assert sorted(sink.ids(), key=int) == [str(number) for number in range(1, 13)]
+
+
+def test_what_is_acknowledged_under_kills_has_arrived(tmp_path, sink):
+    """Devices that do as RFC 7252 says: repeat a message, then take the next one."""
+    sink.gate.set()
+    acknowledged: list[str] = []
+    with running(tmp_path, sink, ack_after=0.02) as gateway:
+        stop = threading.Event()
+
+        def device(number: int) -> None:
+            with CoapPeer(gateway.ports["coap"]) as peer:
+                peer.socket.settimeout(0.2)
+                for mid in range(1, 100_000):
+                    name = b"%d-%d" % (number, mid)
+                    while not stop.is_set():
+                        if _is_accepted(peer, mid, name):
+                            acknowledged.append(name.decode())
+                            break
+                    if stop.is_set():
+                        return
+
+        devices = [threading.Thread(target=device, args=(number,)) for number in range(4)]
+        for thread in devices:
+            thread.start()
+        for _ in range(3):
+            count = len(acknowledged)
+            poll_until(lambda count=count: len(acknowledged) > count + 30, 20, "events")
+            gateway.kill()
+            gateway.start()
+        stop.set()
+        for thread in devices:
+            thread.join()
+    arrived = {json.loads(request.body)["id"] for request in sink.requests}
+    assert len(acknowledged) > 90
+    assert set(acknowledged) <= arrived
+    first = list(dict.fromkeys(sink.ids()))
+    for number in range(4):
+        mine = [int(name.partition("-")[2]) for name in first if name.startswith(f"{number}-")]
+        assert mine == sorted(mine)
+
+
+def _is_accepted(peer: CoapPeer, mid: int, name: bytes) -> bool:
+    """Send an event once; returns whether 2.04 came for it, in either way."""
+    token = mid.to_bytes(2, "big")
+    query = b"i=" + name
+    try:
+        peer.send(
+            b"\x42\x02" + token + token + b"\xb1t\x43s=/" + bytes((len(query),)) + query + b"\xff1"
+        )
+        while True:
+            datagram = peer.receive()
+            if datagram[0] >> 4 == 4:
+                peer.send(b"\x60\0" + datagram[2:4])
+            if datagram[1] == 0x44 and datagram[4:6] == token:
+                return True
+            if datagram[1] and datagram[4:6] == token:
+                return False
+    except (TimeoutError, ConnectionRefusedError):
+        return False
