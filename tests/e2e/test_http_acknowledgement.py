@@ -1,0 +1,257 @@
+"""The HTTP source with curl and http.client while the gateway is stopped, killed or has no room."""
+
+import asyncio
+import contextlib
+import http.client
+import json
+import signal
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from gateway.config.records import Address
+from gateway.delivery import ACCEPTED
+from gateway.sources.http import HttpSource, HttpSourceConfig
+from tests.e2e.bad_input.peers import HttpPeer, http_post
+from tests.e2e.servers import HOST, Answer, Gateway, HttpRecorder, program
+from tests.e2e.servers.process import poll_until
+from tests.helpers import RecordingIntake
+
+EVENT = '{"specversion":"1.0","id":"%s","source":"/s","type":"t"}'
+CE_JSON = ("-H", "Content-Type: application/cloudevents+json")
+STRUCTURED = b"Content-Type: application/cloudevents+json"
+
+
+class Sink(HttpRecorder):
+    """Answers 202, but not before `gate` is open."""
+
+    def __init__(self) -> None:
+        super().__init__(self._answer)
+        self.gate = threading.Event()
+        self.asked = threading.Semaphore(0)
+
+    def _answer(self, _request: object) -> Answer:
+        self.asked.release()
+        assert self.gate.wait(30)
+        return Answer(202)
+
+    def wait_asked(self) -> None:
+        assert self.asked.acquire(timeout=10)
+
+    def ids(self) -> list[str]:
+        return [json.loads(request.body)["id"] for request in self.requests]
+
+    def close(self) -> None:
+        self.gate.set()
+        super().close()
+
+
+@pytest.fixture
+def sink() -> Iterator[Sink]:
+    with Sink() as sink:
+        yield sink
+
+
+@contextlib.contextmanager
+def running(folder, sink) -> Iterator[Gateway]:
+    config = {
+        "sources": {"web": {"protocol": "http", "listen": f"{HOST}:0"}},
+        "sinks": {"out": {"protocol": "http", "url": sink.url, "mode": "structured"}},
+        "routes": [
+            {"to": ["out"], "delivery": {"retry": 0, "spool": "off", "dead_letters": "off"}}
+        ],
+    }
+    gateway = Gateway(folder, config).start()
+    try:
+        yield gateway
+    finally:
+        gateway.stop()
+
+
+class Senders:
+    """Threads that post on a connection each, as fast as they are answered, until it ends."""
+
+    def __init__(self, port: int, count: int) -> None:
+        self.accepted: list[str] = []
+        self.refused: list[str] = []
+        self.unanswered: list[str] = []
+        self._port = port
+        self._threads = [threading.Thread(target=self._run, args=(n,)) for n in range(count)]
+        for thread in self._threads:
+            thread.start()
+
+    def wait_accepted(self, count: int) -> None:
+        poll_until(lambda: len(self.accepted) >= count, 20, "events to be accepted")
+
+    def join(self) -> None:
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, sender: int) -> None:
+        connection = http.client.HTTPConnection(HOST, self._port, timeout=20)
+        connection.connect()
+        connection.auto_open = False  # one connection: no request is quietly sent again
+        number = 0
+        while True:
+            number += 1
+            name = f"{sender}-{number}"
+            headers = {"Content-Type": "application/cloudevents+json"}
+            try:
+                connection.request("POST", "/", EVENT % name, headers)
+                response = connection.getresponse()
+                response.read()
+            except http.client.NotConnected:
+                return  # the answer before said so
+            except (http.client.HTTPException, OSError):
+                self.unanswered.append(name)
+                return
+            (self.accepted if response.status == 202 else self.refused).append(name)
+
+
+def wait_end(gateway: Gateway) -> int:
+    """Return the exit code; a second SIGTERM would cut it short."""
+    assert gateway._process is not None
+    return gateway._process.wait(15)
+
+
+def test_sigterm_under_load_leaves_no_request_half_done(tmp_path, sink):
+    """Exactly what was answered 202 has arrived: what has no answer was not read either."""
+    sink.gate.set()
+    with running(tmp_path, sink) as gateway:
+        senders = Senders(gateway.ports["web"], 16)
+        senders.wait_accepted(200)
+        gateway.signal(signal.SIGTERM)
+        senders.join()
+        assert wait_end(gateway) == 0
+    assert sorted(sink.ids()) == sorted(senders.accepted)
+    assert len(senders.refused) + len(senders.unanswered) <= 16
+
+
+def test_what_is_acknowledged_under_a_kill_has_arrived(tmp_path, sink):
+    sink.gate.set()
+    with running(tmp_path, sink) as gateway:
+        for _ in range(3):
+            senders = Senders(gateway.ports["web"], 8)
+            senders.wait_accepted(100)
+            gateway.kill()
+            senders.join()
+            assert set(senders.accepted) <= set(sink.ids())
+            assert senders.refused == []
+            gateway.start()
+            sink.requests.clear()
+
+
+def test_killed_while_the_sink_thinks_nobody_was_told_202(tmp_path, sink):
+    with running(tmp_path, sink) as gateway, HttpPeer(gateway.ports["web"]) as client:
+        client.send(http_post((EVENT % "1").encode(), STRUCTURED))
+        sink.wait_asked()
+        gateway.kill()
+        with contextlib.suppress(ConnectionResetError):
+            assert client.answer() is None
+
+
+def test_at_the_end_who_waits_is_answered_and_who_comes_is_refused(tmp_path, sink):
+    with (
+        running(tmp_path, sink) as gateway,
+        HttpPeer(gateway.ports["web"]) as waiting,
+        HttpPeer(gateway.ports["web"]) as idle,
+        HttpPeer(gateway.ports["web"]) as slow,
+    ):
+        waiting.send(http_post((EVENT % "1").encode(), STRUCTURED))
+        sink.wait_asked()
+        request = http_post((EVENT % "2").encode(), STRUCTURED)
+        slow.send(request[:-5])
+        gateway.signal(signal.SIGTERM)
+        poll_until(lambda: "draining" in gateway.log, 10, "the gateway to drain")
+        idle.send(request)
+        for each in (slow, idle):
+            refused = each.answer()
+            assert refused is not None
+            assert (refused.status, refused.fields["connection"]) == (503, "close")
+            assert refused.fields["retry-after"] == "5"
+            each.close()
+        waiting.send(request)  # behind the one that is under way
+        sink.gate.set()
+        assert waiting.statuses(2) == [202, 503]
+        waiting.close()
+        assert wait_end(gateway) == 0
+    assert sink.ids() == ["1"]
+
+
+# curl, against a source whose pipeline is played.
+
+
+@contextlib.asynccontextmanager
+async def source(intake, **config):
+    adapter = HttpSource(HttpSourceConfig(name="web", listen=Address(HOST, 0), **config))
+    await adapter.open(intake)
+    try:
+        yield adapter, f"http://{HOST}:{adapter.address.port}/"
+    finally:
+        await adapter.close()
+
+
+async def curl(url, *arguments, stdin=b""):
+    """Return curl's exit code, what it prints of statuses, and the body."""
+    process = await asyncio.create_subprocess_exec(
+        *(program("curl", "curl"), "-sS", "--max-time", "20", "-w", "\n%{http_code}"),
+        *arguments,
+        url,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    out, _ = await process.communicate(stdin)
+    return process.returncode, out.decode()
+
+
+class OneRefusal(RecordingIntake):
+    """Has no room for the first list."""
+
+    refused = 0
+
+    def try_submit(self, deliveries):
+        if not self.refused:
+            self.refused += 1
+            return False
+        return super().try_submit(deliveries)
+
+
+@pytest.mark.parametrize("expect", [(), ("-H", "Expect: 100-continue")], ids=["", "100-continue"])
+async def test_curl_comes_back_when_it_was_told_to(expect):
+    intake = OneRefusal()
+    async with source(intake) as (_, url):
+        arguments = (*CE_JSON, *expect, "--retry", "2", "-d", EVENT % "1")
+        code, out = await curl(url, *arguments)
+    assert (code, out.split()[-1]) == (0, "202")
+    assert intake.refused == 1
+    assert [event.id for event in intake.events] == ["1"]
+
+
+async def test_curl_that_gives_up_waiting_harms_nobody():
+    """Its event is delivered later; the gateway can't tell it, and so it may send it again."""
+    intake = RecordingIntake(lambda _: None)
+    async with source(intake) as (_, url):
+        code, _ = await curl(url, *CE_JSON, "--max-time", "0.3", "-d", EVENT % "1")
+        assert code == 28  # its time was up
+        intake.deliveries[0].settle(ACCEPTED)
+        intake.answer = lambda _: ACCEPTED
+        assert (await curl(url, *CE_JSON, "-d", EVENT % "1"))[1].split()[-1] == "202"
+    assert [event.id for event in intake.events] == ["1", "1"]
+
+
+async def test_curl_that_still_uploads_at_the_end_reads_why_it_was_refused(tmp_path):
+    body = tmp_path / "body"
+    body.write_text((EVENT % "1").ljust(60_000))
+    intake = RecordingIntake()
+    async with source(intake) as (adapter, url):
+        upload = ("-H", "Expect:", "--limit-rate", "20k", "--data-binary", f"@{body}")
+        sending = asyncio.ensure_future(curl(url, *CE_JSON, *upload))
+        connections = adapter._listener._connections
+        while not any(not connection.is_idle for connection in connections):
+            await asyncio.sleep(0.01)
+        await adapter.drain()
+        code, out = await sending
+    assert (code, out) == (0, "shutting down\n\n503")
+    assert intake.events == []
