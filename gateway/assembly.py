@@ -83,6 +83,12 @@ def make_routes(config: GatewayConfig) -> list[Route]:
             timeout=route.delivery.timeout,
             dead_letter_sink=route.delivery.dead_letter_sink,
             inflight=config.limits.inflight,
+            spool=route.delivery.spool == "auto",
+            stored=route.delivery.ack == "stored",
+            spool_after=route.delivery.spool_after,
+            drain_rate=config.drain.rate,
+            keeps_letters=route.delivery.dead_letters == "local",
+            dedup_window=route.dedup.window if route.dedup is not None else 0.0,
         )
         for number, route in enumerate(config.routes, 1)
         for name in (route.name or f"route-{number}",)

@@ -45,6 +45,8 @@ class Reason(Enum):
     """An attempt took longer than `timeout`; the outcome at the sink is unknown."""
     BUSY = "busy"
     """The gateway has no room (`limits.inflight`)."""
+    NOT_STORED = "not_stored"
+    """It had to be kept on disk, and the disk is full or fails."""
     DRAINING = "draining"
     """The gateway is shutting down."""
     INVALID = "invalid"
@@ -102,7 +104,10 @@ class Delivery:
     Attributes:
         events: one or more, in the order of the message; empty for an empty batch.
         received_at: monotonic seconds of `submit`, set by the pipeline.
-        attempts: how often a sink was asked, kept by the pipeline on the parts it sends.
+        source: name of the source it came by, set by the pipeline.
+        attempts: attempts that count, made by the lane that has it.
+        failed_first_at: Unix seconds of the first failure; 0 before one.
+        sequence: its number in the lane's spool; 0 if it isn't there.
         observer: called before the source's answer, set by the pipeline for its counters.
     """
 
@@ -112,14 +117,20 @@ class Delivery:
         "_worst",
         "attempts",
         "events",
+        "failed_first_at",
         "observer",
         "received_at",
+        "sequence",
+        "source",
     )
 
     def __init__(self, events: Sequence[Event], on_settled: Callable[[Settlement], None]) -> None:
         self.events = events
         self.received_at = 0.0
+        self.source = ""
         self.attempts = 0
+        self.failed_first_at = 0.0
+        self.sequence = 0
         self.observer: Callable[[Delivery, Settlement], None] | None = None
         self._on_settled: Callable[[Settlement], None] | None = on_settled
         self._pending = 0
@@ -139,6 +150,7 @@ class Delivery:
         parts = [Delivery(group, self._part_settled) for group in groups]
         for part in parts:
             part.received_at = self.received_at
+            part.source = self.source
         return parts
 
     def settle(self, settlement: Settlement) -> None:

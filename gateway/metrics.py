@@ -5,6 +5,7 @@
     rejected    messages that brought no event, by reason
     sent        events that a sink accepted
     retried     attempts after the first
+    spool_...   what waits on disk, by route and sink
     dead_letters, replayed      those kept on disk, and those sent again, by route
     dead_lettered, filtered, inflight, sink_seconds, ack_seconds   as their names say
 
@@ -13,7 +14,7 @@ No label ever holds a device's identity.
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry
@@ -97,15 +98,51 @@ class DeadLetterFigures(Protocol):
         """How many were replayed, by route and outcome."""
 
 
+class SpoolFigures(Protocol):
+    """What is counted of a spool."""
+
+    @property
+    def pending(self) -> int:
+        """Events on disk that the sink does not have."""
+
+    @property
+    def disk_bytes(self) -> int:
+        """What it takes on the disk."""
+
+    @property
+    def damaged(self) -> int:
+        """Events lost to damage since the start."""
+
+    @property
+    def is_on(self) -> bool:
+        """Whether events go through it at the moment."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it takes nothing at the moment."""
+
+
+class CircuitFigures(Protocol):
+    """What is shown of a sink's circuit."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the sink is only asked by probes."""
+
+
 class Metrics(Collector):
     """Every counter of the process, and its Prometheus exposition.
 
     Attributes:
         dead_letters: the local ones; None when none are kept.
+        spools: those at work, by route and sink.
+        circuits: by sink.
     """
 
     def __init__(self) -> None:
         self.dead_letters: DeadLetterFigures | None = None
+        self.spools: dict[tuple[str, str], SpoolFigures] = {}
+        self.circuits: dict[str, CircuitFigures] = {}
         self.sources: defaultdict[str, SourceMetrics] = defaultdict(SourceMetrics)
         self.sinks: defaultdict[str, SinkMetrics] = defaultdict(SinkMetrics)
         self.routes: defaultdict[str, RouteMetrics] = defaultdict(RouteMetrics)
@@ -129,6 +166,7 @@ class Metrics(Collector):
         for name, route in self.routes.items():
             inflight.add_metric([name], route.inflight)
         yield inflight
+        yield from self._collect_spools()
         if self.dead_letters is not None:
             yield from _dead_letters(self.dead_letters)
 
@@ -174,6 +212,33 @@ class Metrics(Collector):
             "source",
             ((name, source.ack_seconds) for name, source in sources),
         )
+
+    def _collect_spools(self) -> Iterator[Metric]:
+        if not self.spools:
+            return
+        figures: dict[str, tuple[str, Callable[[SpoolFigures], float]]] = {
+            "events": ("Events on disk that the sink does not have", lambda spool: spool.pending),
+            "bytes": ("What the spool takes on the disk", lambda spool: spool.disk_bytes),
+            "in_use": ("1 while events go through the spool", lambda spool: spool.is_on),
+            "full": ("1 while the spool takes nothing", lambda spool: spool.is_full),
+        }
+        for name, (text, value) in figures.items():
+            family = GaugeMetricFamily(f"ce_gateway_spool_{name}", text, labels=["route", "sink"])
+            for lane, spool in self.spools.items():
+                family.add_metric(lane, float(value(spool)))
+            yield family
+        yield _counter(
+            "ce_gateway_spool_damaged",
+            "Events on disk that were lost to damage",
+            ("route", "sink"),
+            ((lane, spool.damaged) for lane, spool in self.spools.items()),
+        )
+        circuits = GaugeMetricFamily(
+            "ce_gateway_circuit_open", "1 while a sink is only asked by probes", labels=["sink"]
+        )
+        for name, circuit in self.circuits.items():
+            circuits.add_metric([name], float(circuit.is_open))
+        yield circuits
 
     def _collect_sinks(self) -> Iterator[Metric]:
         sinks = self.sinks.items()

@@ -20,6 +20,12 @@ class Route:
         timeout: seconds for one attempt; None is the sink's own default.
         dead_letter_sink: name of the sink that takes what could not be delivered.
         inflight: most events under way.
+        spool: whether events go to disk while a sink is in trouble.
+        stored: whether every event goes to disk first, and is answered for then.
+        spool_after: seconds after which an event that a sink has not taken yet goes to disk.
+        drain_rate: events per second taken from a spool's backlog; None is no limit.
+        keeps_letters: whether what can't be delivered is kept with the local dead letters.
+        dedup_window: seconds for which a repeated event is recognised; 0 is not at all.
     """
 
     name: str
@@ -30,6 +36,12 @@ class Route:
     timeout: float | None = None
     dead_letter_sink: str | None = None
     inflight: int = 1000
+    spool: bool = False
+    stored: bool = False
+    spool_after: float = 2.0
+    drain_rate: float | None = None
+    keeps_letters: bool = False
+    dedup_window: float = 0.0
 
 
 def routes_from(source: str, routes: Sequence[Route]) -> list[int]:

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,13 +21,15 @@ from gateway import assembly
 from gateway.admin import AdminServer
 from gateway.config.gateway import GatewayConfig
 from gateway.config.records import Address
-from gateway.dead_letters import DeadLetters, Replay
+from gateway.dead_letters import DeadLetters, IntakeReplayer, Replay
+from gateway.dispatcher import Target
 from gateway.errors import GatewayError
 from gateway.interfaces import Sink, Source
-from gateway.lane import Target
 from gateway.metrics import Metrics
 from gateway.pipeline import Pipeline
+from gateway.router import Route
 from gateway.sinks.log import LogSink
+from gateway.state import State, default_path
 from gateway.tasks import Tasks
 
 _log = logging.getLogger(__name__)
@@ -59,13 +61,14 @@ class Service:
         self._sources: dict[str, Source] = {}
         self._sinks: dict[str, Sink] = {}
         self._pipeline: Pipeline | None = None
+        self._state: State | None = None
         self._embedded: Any = None
         self._listeners: dict[str, Address] = {}
         self._stop = asyncio.Event()
         self._failed = asyncio.Event()
         self.metrics = Metrics()
         self.logs: dict[str, LogSink] = {}
-        self.dead_letters: DeadLetters | None = None  # once a route keeps its own
+        self.dead_letters: DeadLetters | None = None
         self.replay: Replay | None = None
         self._admin = AdminServer(self, config.admin.listen, config.admin.token)
 
@@ -144,12 +147,27 @@ class Service:
             )
             for name, sink in self._sinks.items()
         }
-        self._pipeline = Pipeline(assembly.make_routes(self._config), targets, self.metrics)
+        routes = assembly.make_routes(self._config)
+        self._open_state(routes)
+        self._pipeline = Pipeline(routes, targets, self.metrics, self._state)
+        if self.dead_letters is not None:
+            self.replay = Replay(self.dead_letters, IntakeReplayer(self._pipeline.replay_intake))
         self._pipeline.start()
         self._sources = assembly.make_sources(self._config)
         async with asyncio.TaskGroup() as group:
             for name, source in self._sources.items():
                 group.create_task(self._open_source(name, source, self._pipeline))
+
+    def _open_state(self, routes: Sequence[Route]) -> None:
+        if not any(route.spool or route.keeps_letters for route in routes):
+            return
+        config = self._config.state
+        path = config.path or default_path(os.environ)
+        _log.info("state: %s", path)
+        state = State(path, config.max_bytes, routes)
+        state.open()
+        self._state = state
+        self.metrics.dead_letters = self.dead_letters = state.letters
 
     def _sinks_known(self) -> bool:
         return all(
@@ -158,7 +176,8 @@ class Service:
         )
 
     async def _open_source(self, name: str, source: Source, pipeline: Pipeline) -> None:
-        await _open("source", name, source.open(pipeline.intake(name)))
+        intake = pipeline.intake(name, self._config.sources[name].protocol)
+        await _open("source", name, source.open(intake))
         _log.info("source %s is open", name, extra={"source": name})
 
     def _say_ready(self) -> None:
@@ -199,8 +218,8 @@ class Service:
             await self._pipeline.close()
         if self.replay is not None:
             await self.replay.close()
-        if self.dead_letters is not None:
-            self.dead_letters.close()
+        if self._state is not None:
+            self._state.close()
         await _close_all(self._sinks)
         if self._embedded is not None:
             await self._embedded.stop()

@@ -15,6 +15,14 @@ settings.register_profile("people", deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "people")
 
 
+@pytest.fixture(autouse=True)
+def state_folder(tmp_path, monkeypatch):
+    """Where gateways keep their state that a configuration gives no folder."""
+    folder = tmp_path / "state"
+    monkeypatch.setenv("STATE_DIRECTORY", str(folder))
+    return folder
+
+
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory) -> Certificates:
     return make_certificates(tmp_path_factory.mktemp("certificates"))

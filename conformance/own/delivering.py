@@ -14,12 +14,18 @@ from gateway.config.loader import load
 from gateway.config.problems import ConfigErrors
 from gateway.delivery import Delivery, Settlement
 from gateway.interfaces import Sink
-from gateway.lane import Target
+from gateway.dispatcher import Target
 from gateway.metrics import Metrics
 from gateway.pipeline import Pipeline
 
-DELIVERY: Final = {"backoffDelay": "PT0.01S", "backoffPolicy": "linear"}
-"""The usual settings of a route's delivery table: the waits are short, not to make checks slow."""
+DELIVERY: Final = {
+    "backoffDelay": "PT0.01S",
+    "backoffPolicy": "linear",
+    "spool": "off",
+    "dead_letters": "off",
+}
+"""The usual settings of a route's delivery table: waits are short, not to make checks slow, and the
+sender is told what became of its event."""
 
 PLACE: Final = "/events?to=conformance"
 """Where events are delivered: not at the root, so that another place shows."""

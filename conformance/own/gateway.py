@@ -26,7 +26,7 @@ from conformance.reference.delivered import read_delivery
 from gateway import assembly
 from gateway.config.loader import load
 from gateway.embedded_nats import EmbeddedNats
-from gateway.lane import Target
+from gateway.dispatcher import Target
 from gateway.metrics import Metrics
 from gateway.pipeline import Pipeline
 

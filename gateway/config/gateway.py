@@ -21,18 +21,6 @@ NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 """Names of sources, sinks and routes: they become metric labels and file names."""
 
 
-def _only(available: str | None) -> AfterValidator:
-    """Refuse the values that are documented and not built yet, so that nobody relies on them."""
-
-    def check(value: object) -> object:
-        if value != available:
-            expected = "null" if available is None else repr(available)
-            raise ValueError(f"{value!r} is not available yet, expected {expected}")
-        return value
-
-    return AfterValidator(check)
-
-
 def _check_name(value: str | None) -> str | None:
     if value is not None and not NAME.fullmatch(value):
         raise ValueError("expected a name of letters, digits, '.', '_' and '-', at most 63")
@@ -44,10 +32,10 @@ class DeliveryConfig(Record):
 
     model_config = ConfigDict(validate_by_alias=True, validate_by_name=True)
 
-    ack: Annotated[Literal["sink", "stored"], _only("sink")] = Field(
+    ack: Literal["sink", "stored"] = Field(
         default="sink",
-        description="when the sender gets its acknowledgement; sink: every sink has the event; "
-        "stored: it is on disk (not available yet)",
+        description="when the sender gets its acknowledgement; sink: every sink has the event, or "
+        "it went to the spool because a sink is in trouble; stored: it is on disk, always",
     )
     retry: int = Field(
         default=10, ge=0, description="attempts after the first one; 0 means one attempt"
@@ -84,14 +72,44 @@ class DeliveryConfig(Record):
         description="where events go that a sink refused or that outlived their retries: "
         "the name of a sink, or an http(s) URL; null: the sender is told",
     )
-    spool: Annotated[Literal["auto", "off"], _only("off")] = Field(
-        default="off",
-        description="auto: keep events on disk while a sink is in trouble (not available yet); "
-        "off: tell the sender",
+    spool: Literal["auto", "off"] = Field(
+        default="auto",
+        description="auto: keep events on disk while a sink is in trouble; off: tell the sender",
     )
-    dead_letters: Annotated[Literal["local", "off"], _only("off")] = Field(
-        default="off",
-        description="local: keep dead letters on disk (not available yet); off: tell the sender",
+    spool_after: Duration = Field(
+        default=2.0,
+        alias="spoolAfter",
+        gt=0,
+        description="a sink that takes longer than this for an event is in trouble",
+    )
+    dead_letters: Literal["local", "off"] = Field(
+        default="local",
+        description="local: keep on disk what a sink refused or what outlived its retries, unless "
+        "the deadLetterSink takes it; off: tell the sender",
+    )
+
+    def contradiction(self) -> tuple[str, str] | None:
+        """Return a key whose value does not fit the others, and what would; None if all do."""
+        if self.ack == "stored" and self.spool == "off":
+            return "ack", "stored needs a disk to store on, expected spool: auto as well"
+        if self.spool == "auto" and self.dead_letters == "off":
+            return "dead_letters", (
+                "what is in a spool has been acknowledged and must not vanish when a sink refuses "
+                "it, expected 'local', or spool: off as well"
+            )
+        return None
+
+
+class DedupConfig(Record):
+    """Deduplication by (source, id). A duplicate is acknowledged once the original is safe."""
+
+    window: Duration = Field(
+        gt=0, description="how long an event is remembered at least, such as PT10M"
+    )
+    max_events: int = Field(
+        default=1_000_000,
+        ge=1,
+        description="most events remembered, about 100 bytes each; beyond it the window is shorter",
     )
 
 
@@ -119,6 +137,10 @@ class RouteConfig(Record):
     delivery: DeliveryConfig = Field(
         default=DeliveryConfig(), description="what differs from the file's `delivery`"
     )
+    dedup: DedupConfig | None = Field(
+        default=None,
+        description="recognise repeated events by source and id; omitted: every copy is delivered",
+    )
 
 
 class AdminConfig(Record):
@@ -138,20 +160,29 @@ class AdminConfig(Record):
 class StateConfig(Record):
     """Where durable state is kept."""
 
-    path: Path = Field(
-        default=Path("/var/lib/ce-gateway"), description="folder for what must outlive the process"
+    path: Path | None = Field(
+        default=None,
+        description="folder for what must outlive the process, one for each gateway; omitted: "
+        "$STATE_DIRECTORY, else /var/lib/ce-gateway if that can be written to, else "
+        "$XDG_STATE_HOME/ce-gateway (~/.local/state/ce-gateway)",
     )
-    max_bytes: Size = Field(default=2**30, description="most disk space used there")
+    max_bytes: Size = Field(
+        default=2**30,
+        description="most disk space used there: an eighth for dead letters, the rest in equal "
+        "parts for the spools, one for each route and sink",
+    )
 
 
 class DrainConfig(Record):
-    """The end of the process, after SIGTERM."""
+    """How what has gathered goes out: at the end of the process, and from a spool."""
 
-    grace: Duration = Field(default=20.0, description="longest time to settle what was taken")
-    rate: Annotated[float | None, _only(None)] = Field(
+    grace: Duration = Field(
+        default=20.0, description="after SIGTERM, longest time to settle what was taken"
+    )
+    rate: Annotated[float, Field(gt=0)] | None = Field(
         default=None,
-        description="events per second sent to the sinks meanwhile (not available yet); "
-        "null: as fast as they take them",
+        description="events per second that are taken from the backlog of each spool, so that a "
+        "sink that has just come back is not flooded; null: as fast as the sink takes them",
     )
 
 

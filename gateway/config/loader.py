@@ -1,6 +1,6 @@
 """From the file to the record: parse, validate, cross-check; every problem is reported at once."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
@@ -99,6 +99,8 @@ class _Reader:
             self._check_listeners(sources, config.admin.listen)
         self._check_counted_keys(sources)
         dead_letter_sinks = self._dead_letter_sinks()
+        if config is not None:
+            self._check_delivery(_routes(config))
         if config is None or self._document.problems:
             return None
         return config.model_copy(
@@ -245,6 +247,19 @@ class _Reader:
                     text = "keys that count messages belong to one source"
                     self._report(here, f"shares a key with {path_text(other)}; {text}")
                 taken.update(dict.fromkeys(counted, here))
+
+    def _check_delivery(self, routes: Sequence[RouteConfig]) -> None:
+        """Report values that don't go together, where the file says one of them."""
+        for position, route in enumerate(routes):
+            found = route.delivery.contradiction()
+            if found is None:
+                continue
+            key, text = found
+            places: list[Keys] = [("routes", position, "delivery"), ("delivery",)]
+            for keys in [(*place, name) for place in places for name in (key, "spool")]:
+                if self._document.at(keys) is not None:
+                    self._report(keys, text)
+                    break
 
     def _check_names(self, group: AdapterGroup, keys: Keys, names: object) -> None:
         known = _table(self._root.get(group))

@@ -18,7 +18,7 @@ from bindings.kafka import KAFKA
 from bindings.mqtt import MQTT
 from bindings.nats import NATS
 from gateway.delivery import Delivery
-from gateway.lane import Target
+from gateway.dispatcher import Target
 from gateway.metrics import Metrics
 from gateway.pipeline import Pipeline
 from gateway.router import Route

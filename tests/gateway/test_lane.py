@@ -6,7 +6,8 @@ import base64
 import pytest
 
 from gateway.delivery import Failure, Outcome, Reason
-from gateway.lane import MAX_LIST, Lane, Target
+from gateway.dispatcher import MAX_LIST, Target
+from gateway.lane import Lane, Way
 from gateway.metrics import RouteMetrics, SinkMetrics
 from gateway.retry import RetryPolicy
 from tests.helpers import Answers, ScriptedSink, make_event
@@ -23,9 +24,7 @@ async def lanes():
     def make(sink, policy=FAST, dead_letters=None, timeout=None):
         lane = Lane(
             Target(name="sink", sink=sink, address="http://sink/"),
-            policy,
-            timeout=timeout,
-            dead_letters=dead_letters,
+            Way(route="route", policy=policy, timeout=timeout, dead_letters=dead_letters),
             metrics=(SinkMetrics(), RouteMetrics()),
             on_done=lambda _: None,
         )
@@ -87,7 +86,7 @@ async def test_a_failed_event_is_tried_again_before_later_events_of_its_key(lane
     await answers.count(4)
     assert [event.id for event in sink.taken if event.source != "/other"] == ["1", "2", "3"]
     assert sink.taken[0].id == "4"
-    assert lane._sink_metrics.retried == 2
+    assert lane._dispatcher._metrics.retried == 2
 
 
 async def test_a_retry_goes_before_what_arrived_behind_it(lanes):
@@ -317,7 +316,7 @@ async def test_an_event_that_was_held_back_counts_as_no_failed_attempt(lanes):
     lane = lanes(sink)
     lane.put([answers.delivery(make_event(n)) for n in (1, 2)])
     await answers.count(2)
-    assert lane._sink_metrics.failed == {"sink_down": 1}
+    assert lane._dispatcher._metrics.failed == {"sink_down": 1}
 
 
 async def test_a_sink_that_goes_down_is_logged_once_and_once_when_it_is_back(lanes, caplog):
@@ -385,7 +384,7 @@ async def test_a_sink_that_can_take_events_again_ends_the_wait_for_a_retry(lanes
         sink.script = lambda _: sink.resume() or later  # known, and the answer not yet read
     else:
         async with asyncio.timeout(10):
-            while len(lane._parked) < 2:
+            while len(lane._dispatcher._queue._parked) < 2:
                 await asyncio.sleep(0)
         sink.resume()
     async with asyncio.timeout(10):
@@ -400,7 +399,7 @@ async def test_a_closed_lane_does_not_care_that_its_sink_can_take_events_again(l
     lane = lanes(sink)
     lane.put([answers.delivery(make_event(1))])
     async with asyncio.timeout(10):
-        while not lane._parked:
+        while not lane._dispatcher._queue._parked:
             await asyncio.sleep(0)
     await lane.close()
     sink.resume()

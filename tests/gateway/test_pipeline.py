@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from gateway.delivery import Failure, Outcome, Reason
-from gateway.lane import Target
+from gateway.dispatcher import Target
 from gateway.metrics import Metrics
 from gateway.pipeline import Pipeline
 from gateway.retry import RetryPolicy

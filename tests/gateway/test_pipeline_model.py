@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bindings.event import Event
-from gateway import lane
+from gateway import dispatcher
 from gateway.delivery import Delivery, Failure, Outcome, Reason
-from gateway.lane import Target
+from gateway.dispatcher import Target
 from gateway.metrics import Metrics
 from gateway.pipeline import Pipeline
 from gateway.retry import RetryPolicy
@@ -367,7 +367,7 @@ def test_every_message_is_answered_once_and_as_its_events_fared(
 
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(lane, "MAX_LIST", longest_list)
+            patch.setattr(dispatcher, "MAX_LIST", longest_list)
             uvloop.run(run())
     finally:
         Tasks.failed = None

@@ -204,6 +204,7 @@ async def test_a_port_that_is_taken_is_exit_1_and_one_line(start, tmp_path):
     file.write_text(text)
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "gateway", "run", str(file),
+        env={**os.environ, "STATE_DIRECTORY": str(tmp_path / "another")},
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     async with asyncio.timeout(20):

@@ -13,7 +13,7 @@ def test_defaults_are_those_of_the_documentation():
     delivery = config.delivery
     assert (delivery.ack, delivery.retry, delivery.backoff_policy) == ("sink", 10, "exponential")
     assert (delivery.backoff_delay, delivery.backoff_cap, delivery.jitter) == (0.2, 600.0, 0.0)
-    assert (delivery.spool, delivery.dead_letters) == ("off", "off")
+    assert (delivery.spool, delivery.dead_letters) == ("auto", "local")
 
 
 def test_delivery_takes_knatives_names_from_a_file_and_ours_from_code():
@@ -27,17 +27,37 @@ def test_delivery_takes_knatives_names_from_a_file_and_ours_from_code():
 
 
 @pytest.mark.parametrize(
-    "values", [{"ack": "stored"}, {"spool": "auto"}, {"dead_letters": "local"}]
+    ("values", "key"),
+    [
+        ({"ack": "stored", "spool": "off"}, "ack"),
+        ({"spool": "auto", "dead_letters": "off"}, "dead_letters"),
+        ({"ack": "stored", "dead_letters": "off"}, "dead_letters"),
+    ],
 )
-def test_what_is_documented_and_not_built_yet_is_refused(values):
-    with pytest.raises(ValidationError, match="is not available yet"):
-        DeliveryConfig(**values)
+def test_what_is_acknowledged_has_a_place_where_it_can_stay(values, key):
+    found = DeliveryConfig(**values).contradiction()
+    assert found is not None
+    assert found[0] == key
 
 
-def test_a_rate_of_draining_is_not_built_yet():
-    assert DrainConfig(rate=None).rate is None
-    with pytest.raises(ValidationError, match=r"100\.0 is not available yet, expected null"):
-        DrainConfig(rate=100)
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"ack": "stored"},
+        {"spool": "off"},
+        {"spool": "off", "dead_letters": "off"},
+    ],
+)
+def test_values_of_a_delivery_that_go_together(values):
+    assert DeliveryConfig(**values).contradiction() is None
+
+
+@pytest.mark.parametrize("rate", [0, -1])
+def test_a_rate_of_a_backlog_lets_something_through(rate):
+    assert DrainConfig(rate=0.5).rate == 0.5
+    with pytest.raises(ValidationError):
+        DrainConfig(rate=rate)
 
 
 @pytest.mark.parametrize("values", [{"retry": -1}, {"jitter": 1.5}, {"backoffDelay": "1 s"}])

@@ -164,15 +164,31 @@ def test_values_of_a_wrong_kind_say_what_was_expected():
 
 
 def test_words_of_a_small_set_get_the_nearest_right_one():
-    text = RIGHT + "delivery: {backoffPolicy: exponentail, spool: auto, ack: sinked}\n"
+    text = RIGHT + "delivery: {backoffPolicy: exponentail, spool: auo, ack: sinked}\n"
     assert wrong(text) == [
         (
             "4:27: delivery.backoffPolicy: expected 'linear' or 'exponential', not 'exponentail'; "
             "did you mean 'exponential'?"
         ),
-        "4:47: delivery.spool: 'auto' is not available yet, expected 'off'",
-        "4:58: delivery.ack: expected 'sink' or 'stored', not 'sinked'; did you mean 'sink'?",
+        "4:47: delivery.spool: expected 'auto' or 'off', not 'auo'; did you mean 'auto'?",
+        "4:57: delivery.ack: expected 'sink' or 'stored', not 'sinked'; did you mean 'sink'?",
     ]
+
+
+def test_promises_that_contradict_each_other_are_told_where_the_file_makes_them():
+    text = (
+        SOURCES
+        + SINKS
+        + """\
+routes:
+  - {to: [out], delivery: {dead_letters: off}}
+  - {to: [out], delivery: {spool: off}}
+delivery: {ack: stored}
+"""
+    )
+    first, second = wrong(text)
+    assert first.startswith("4:42: routes[0].delivery.dead_letters: what is in a spool has been ")
+    assert second.startswith("5:35: routes[1].delivery.spool: stored needs a disk to store on")
 
 
 def test_only_the_documented_spelling_of_a_key_is_right():

@@ -11,7 +11,8 @@ import pytest
 
 from bindings.event import Event
 from gateway.delivery import Outcome, Reason
-from gateway.lane import Lane, Target
+from gateway.dispatcher import Target
+from gateway.lane import Lane
 from gateway.metrics import RouteMetrics, SinkMetrics
 from gateway.retry import RetryPolicy
 from gateway.sinks.http import HttpSink, HttpSinkConfig, callback
@@ -266,9 +267,7 @@ async def test_what_was_refused_goes_at_once_when_consent_comes(receiver, start)
     answers = Answers()
     lane = Lane(
         Target(name="out", sink=sink, address="http://sink/"),
-        RetryPolicy(retry=1),
-        timeout=None,
-        dead_letters=None,
+        Way(route="route", policy=RetryPolicy(retry=1)),
         metrics=(SinkMetrics(), RouteMetrics()),
         on_done=lambda _: None,
     )

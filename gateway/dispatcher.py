@@ -1,0 +1,375 @@
+"""The dispatcher of a lane: lists to the sink, order per key, and retries.
+
+Deliveries come in as lists, each with one event. A few workers take what has gathered and give it
+to the sink as one list, so that lists grow under load and are short when idle. While a key is
+under way or waits for its retry, later events of that key wait behind it and no other key does.
+What becomes of each delivery is told to the lane (`Ends`), which alone settles.
+"""
+
+import asyncio
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, Protocol
+
+from bindings.event import Event
+from gateway.circuit import Circuit
+from gateway.delivery import Delivery, Failure, Outcome, Reason
+from gateway.interfaces import ResumingSink, Sink
+from gateway.key_queue import KeyQueue
+from gateway.metrics import SinkMetrics
+from gateway.retry import RetryPolicy
+from gateway.tasks import Tasks
+from gateway.throttle import Throttle
+
+_log = logging.getLogger(__name__)
+
+WORKERS: Final = 4
+"""Lists under way at once; a slow event then does not hold back the other keys."""
+MAX_LIST: Final = 512
+"""Events in one list: beyond this a longer list saves nothing more."""
+_LEAST_WAIT: Final = 0.01  # a sink that holds back and says "now" must not make us spin
+
+
+@dataclass(slots=True, kw_only=True)
+class Target:
+    """A sink as a lane sees it.
+
+    Attributes:
+        name: its key in the configuration.
+        sink: where lists are sent.
+        address: what `knativeerrordest` says of it.
+        circuit: whether it is asked at the moment; lanes with a spool wait for it.
+    """
+
+    name: str
+    sink: Sink
+    address: str
+    circuit: Circuit = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.circuit = Circuit(self.name)
+
+
+class Ends(Protocol):
+    """What a dispatcher tells of its deliveries; each of them ends once."""
+
+    def delivered(self, deliveries: Sequence[Delivery]) -> None:
+        """The sink has accepted them."""
+
+    def failed(self, delivery: Delivery, failure: Failure) -> None:
+        """It will not be tried again: the sink refused it, or it has outlived its retries."""
+
+    def given_up(self, deliveries: Sequence[Delivery]) -> None:
+        """The process ends before they could be delivered."""
+
+    def troubled(self) -> None:
+        """Events of a list have to be tried again; what becomes of the list has been told."""
+
+
+class _Batch(NamedTuple):
+    """A list that goes to the sink, its keys, and whether it asks if the sink is back."""
+
+    deliveries: list[Delivery]
+    keys: set[str]
+    is_probe: bool
+
+
+class Dispatcher:
+    """Gives a lane's deliveries to its sink.
+
+    Args:
+        target: the sink.
+        policy: when to try again.
+        timeout: seconds for one attempt; None is the sink's own default.
+        metrics: the sink's counters.
+        ends: who is told.
+        waits: whether it waits while the sink's circuit is open, and sends single probes only.
+            Those do not use up `retry`.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        policy: RetryPolicy,
+        *,
+        timeout: float | None,
+        metrics: SinkMetrics,
+        ends: Ends,
+        waits: bool,
+    ) -> None:
+        self._target = target
+        self._circuit = target.circuit
+        self._policy = policy
+        self._timeout = timeout
+        self._metrics = metrics
+        self._ends = ends
+        self._waits = waits
+        self._tasks = Tasks(f"sink {target.name}")
+        self._queue = KeyQueue()
+        self._under_way: list[list[Delivery]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._deadline = math.inf
+        self._idle: deque[asyncio.Future[None]] = deque()
+        self._healthy = True
+        self._lines = Throttle()
+        self._resumed = 0
+        self._closed = False
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether a list is under way."""
+        return bool(self._under_way)
+
+    def start(self) -> None:
+        """Start the workers."""
+        if isinstance(self._target.sink, ResumingSink):
+            self._target.sink.on_resumed(self._resume)
+        if self._waits:
+            self._unsubscribe = self._circuit.subscribe(self._on_circuit)
+        for number in range(WORKERS):
+            self._tasks.start(self._work(), f"worker {number}")
+
+    def put(self, deliveries: Sequence[Delivery]) -> None:
+        """Queue deliveries of one event each, in order."""
+        if self._closed:
+            self._ends.given_up(deliveries)
+            return
+        self._queue.put(deliveries)
+        self._wake()
+
+    def unfinished(self) -> list[Delivery]:
+        """Return every delivery that has not ended, in the order of arrival."""
+        found = [delivery for batch in self._under_way for delivery in batch]
+        found += self._queue.all()
+        # Of one key they are in order already, and `sort` is stable.
+        found.sort(key=_received_at)
+        return found
+
+    def hurry(self, deadline: float) -> None:
+        """Before a shutdown: give up waits that end after `deadline` (the loop's clock)."""
+        self._deadline = deadline
+        self._ends.given_up(self._queue.remove_late(deadline))
+
+    def give_up_stored(self) -> None:
+        """Forget what is in the spool and not under way: the next life delivers it."""
+        self._ends.given_up(self._queue.remove(lambda delivery: delivery.sequence > 0))
+
+    async def stop(self) -> None:
+        """Send nothing more; a list that is under way is cut off."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._waits:
+            self._unsubscribe()
+        await self._tasks.close()
+
+    def give_up(self) -> None:
+        """Forget everything, after `stop`."""
+        self._ends.given_up(self._queue.remove(lambda _: True))
+
+    async def _work(self) -> None:
+        task = asyncio.current_task()
+        # A sink may have swallowed the cancellation.
+        while task is not None and not task.cancelling():
+            batch = self._take()
+            if not batch.deliveries:
+                idle = asyncio.get_running_loop().create_future()
+                self._idle.append(idle)
+                await idle
+                continue
+            self._wake()  # what is left is another worker's
+            self._under_way.append(batch.deliveries)
+            started, resumed = time.monotonic(), self._resumed
+            try:
+                failures = await self._send([item.events[0] for item in batch.deliveries])
+            except asyncio.CancelledError:
+                self._queue.put_back(batch.deliveries)  # for `give_up`
+                if batch.is_probe:
+                    self._circuit.return_probe()
+                raise
+            finally:
+                self._under_way.remove(batch.deliveries)
+            self._metrics.seconds.observe(time.monotonic() - started, len(batch.deliveries))
+            self._settle(batch, failures)
+            if resumed != self._resumed:  # after these were released
+                self._unpark(math.inf)
+
+    def _take(self) -> _Batch:
+        if not (self._waits and self._circuit.is_open):
+            return _Batch(*self._queue.take(MAX_LIST), is_probe=False)
+        # One event asks whether the sink is back; each time another key's, for what fails again
+        # and again may be to blame itself.
+        now = asyncio.get_running_loop().time()
+        if self._queue.has_any and self._circuit.take_probe(now):
+            batch = _Batch(*self._queue.take_one(), is_probe=True)
+            if batch.deliveries:
+                return batch
+            self._circuit.return_probe()
+        return _Batch([], set(), is_probe=False)
+
+    async def _send(self, events: list[Event]) -> Sequence[Failure]:
+        try:
+            return await self._target.sink.send(events, self._timeout)
+        except (Exception, asyncio.CancelledError) as error:
+            # A sink's bug must not lose events. It may also wait for something that was cancelled.
+            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+                raise
+            more = self._lines.pass_on(type(error).__name__)
+            if more is not None:
+                _log.exception("sink %s raised instead of reporting%s", self._target.name, more)
+            return [
+                Failure(position, Outcome.RELEASED, Reason.SINK_DOWN, detail=type(error).__name__)
+                for position in range(len(events))
+            ]
+
+    def _settle(self, batch: _Batch, failures: Sequence[Failure]) -> None:
+        self._note_health(len(batch.deliveries), failures)
+        if not failures:
+            self._metrics.sent += len(batch.deliveries)
+            self._circuit.succeeded()
+            self._ends.delivered(batch.deliveries)
+        else:
+            if len(failures) < len(batch.deliveries):
+                self._circuit.succeeded()
+            else:
+                self._circuit.failed(failures, asyncio.get_running_loop().time())
+            self._settle_some(batch, failures)
+        self._queue.end_turn(batch.keys)
+        if failures and any(failure.outcome is Outcome.RELEASED for failure in failures):
+            self._ends.troubled()
+        self._wake()
+
+    def _settle_some(self, batch: _Batch, failures: Sequence[Failure]) -> None:
+        """End what is done; keep the rest of each failed key, in order, until its retry."""
+        failed = {failure.position: failure for failure in failures}
+        retries: dict[str, tuple[float, list[Delivery]]] = {}
+        failed_keys: set[str] = set()
+        delivered: list[Delivery] = []
+        for position, delivery in enumerate(batch.deliveries):
+            failure = failed.get(position)
+            if failure is None:
+                delivered.append(delivery)
+                continue
+            key = delivery.events[0].key
+            if failure.reason is Reason.HELD and key in failed_keys:
+                wait: float | None = 0.0
+            else:
+                failed_keys.add(key)
+                wait = self._judge(delivery, failure, is_probe=batch.is_probe)
+            if wait is not None:
+                due, again = retries.setdefault(key, (wait, []))
+                again.append(delivery)
+                retries[key] = (max(due, wait), again)
+        if delivered:
+            self._metrics.sent += len(delivered)
+            self._ends.delivered(delivered)
+        for key, (wait, again) in retries.items():
+            self._queue.again(key, again)
+            if wait > 0:
+                batch.keys.discard(key)
+                self._park(key, asyncio.get_running_loop().time() + wait)
+        self._set_timer()
+
+    def _park(self, key: str, due: float) -> None:
+        """Let a key wait, or give it up if that would be after the end of a drain."""
+        if due > self._deadline:
+            self._ends.given_up(self._queue.remove_key(key))
+        else:
+            self._queue.park(key, due)
+
+    def _judge(self, delivery: Delivery, failure: Failure, *, is_probe: bool) -> float | None:
+        """Return the seconds to wait before a retry, or None when the delivery has ended."""
+        policy = self._policy
+        if failure.reason is Reason.HELD and failure.retry_after is not None:
+            return max(failure.retry_after, _LEAST_WAIT)
+        self._metrics.failed[failure.reason.value] += 1
+        delivery.failed_first_at = delivery.failed_first_at or time.time()
+        if failure.outcome is Outcome.RELEASED and is_probe:
+            self._metrics.retried += 1
+            return policy.wait(max(delivery.attempts, 1), failure.retry_after)
+        delivery.attempts += 1
+        if failure.outcome is Outcome.RELEASED and delivery.attempts <= policy.retry:
+            self._metrics.retried += 1
+            return policy.wait(delivery.attempts, failure.retry_after)
+        self._ends.failed(delivery, failure)
+        return None
+
+    def _wake(self) -> None:
+        if self._queue.has_ready:
+            self._wake_one()
+
+    def _wake_one(self) -> None:
+        while self._idle:
+            idle = self._idle.popleft()
+            if not idle.done():
+                idle.set_result(None)
+                return
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        due = self._queue.next_due
+        if due < math.inf and not self._closed:
+            self._timer = asyncio.get_running_loop().call_at(due, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._unpark(asyncio.get_running_loop().time() + 0.001)
+
+    def _on_circuit(self) -> None:
+        """Go on: the circuit has closed, or it is time for a probe."""
+        if self._circuit.is_open:
+            self._wake_one()
+        else:
+            self._unpark(math.inf)
+
+    def _resume(self) -> None:
+        """Try again what waits for its retry: the sink says that it can take it."""
+        self._resumed += 1
+        self._circuit.resume(asyncio.get_running_loop().time())
+        self._unpark(math.inf)
+
+    def _unpark(self, now: float) -> None:
+        """End the waits that are due."""
+        self._queue.unpark(now)
+        self._set_timer()
+        self._wake()
+
+    def _note_health(self, count: int, failures: Sequence[Failure]) -> None:
+        """Log once when a sink stops taking events, and once when it takes them again.
+
+        One that goes up and down all the time is logged now and then.
+        """
+        down = [failure for failure in failures if failure.outcome is Outcome.RELEASED]
+        if self._healthy and len(down) == count:
+            more = self._lines.pass_on("down")
+            if more is None:
+                return
+            self._healthy = False
+            _log.warning(
+                "sink %s takes no events: %s %s%s",
+                self._target.name,
+                down[0].reason.value,
+                down[0].detail,
+                more,
+                extra={"sink": self._target.name, "reason": down[0].reason.value},
+            )
+        elif not self._healthy and len(failures) < count:
+            self._healthy = True
+            _log.info(
+                "sink %s takes events again", self._target.name, extra={"sink": self._target.name}
+            )
+
+
+def _received_at(delivery: Delivery) -> float:
+    return delivery.received_at
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody wants the current task to end."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -1,0 +1,122 @@
+"""What waits to be sent, in order per key: one key's trouble holds back nobody else."""
+
+import heapq
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+
+from gateway.delivery import Delivery
+
+
+class KeyQueue:
+    """Deliveries of one event each, in order of `Event.key`.
+
+    A key that was taken is under way until `end_turn` or `park`: its later deliveries wait behind
+    it. Times are the event loop's.
+    """
+
+    def __init__(self) -> None:
+        self._ready: deque[Delivery] = deque()
+        # By key, for every key under way or parked: what waits for its turn.
+        self._behind: dict[str, list[Delivery]] = {}
+        self._parked: list[tuple[float, int, str]] = []  # heap of (due, serial, key)
+        self._serial = 0
+
+    @property
+    def has_ready(self) -> bool:
+        """Whether `take` may find something."""
+        return bool(self._ready)
+
+    @property
+    def has_any(self) -> bool:
+        """Whether `take_one` may find something."""
+        return bool(self._ready or self._parked)
+
+    @property
+    def next_due(self) -> float:
+        """When the first parked key is due; infinity if none is parked."""
+        return self._parked[0][0] if self._parked else math.inf
+
+    def put(self, deliveries: Sequence[Delivery]) -> None:
+        """Queue deliveries behind what is there."""
+        self._ready.extend(deliveries)
+
+    def put_back(self, deliveries: Sequence[Delivery]) -> None:
+        """Queue deliveries before what is there."""
+        self._ready.extendleft(reversed(deliveries))
+
+    def take(self, limit: int) -> tuple[list[Delivery], set[str]]:
+        """Return what may go now and its keys, which are under way from here on."""
+        ready, behind = self._ready, self._behind
+        taken: list[Delivery] = []
+        keys: set[str] = set()
+        while ready and len(taken) < limit:
+            delivery = ready.popleft()
+            key = delivery.events[0].key
+            if key not in keys:
+                waiting = behind.get(key)
+                if waiting is not None:
+                    waiting.append(delivery)
+                    continue
+                behind[key] = []
+                keys.add(key)
+            taken.append(delivery)
+        return taken, keys
+
+    def take_one(self) -> tuple[list[Delivery], set[str]]:
+        """Return one delivery, of a key that is not parked if there is one."""
+        while self._ready:
+            taken = self.take(1)
+            if taken[0]:
+                return taken
+        while self._parked:
+            key = heapq.heappop(self._parked)[2]
+            if self._behind[key]:
+                return [self._behind[key].pop(0)], {key}
+            del self._behind[key]
+        return [], set()
+
+    def again(self, key: str, deliveries: Sequence[Delivery]) -> None:
+        """Put deliveries of a key under way before those that wait behind it."""
+        self._behind[key][:0] = deliveries
+
+    def end_turn(self, keys: Iterable[str]) -> None:
+        """Let what waits behind keys under way go next."""
+        for key in keys:
+            waiting = self._behind.pop(key)
+            if waiting:
+                self.put_back(waiting)
+
+    def park(self, key: str, due: float) -> None:
+        """Let a key under way wait, with all that is behind it."""
+        self._serial += 1
+        heapq.heappush(self._parked, (due, self._serial, key))
+
+    def unpark(self, now: float) -> None:
+        """End the waits that are due."""
+        while self._parked and self._parked[0][0] <= now:
+            self.end_turn((heapq.heappop(self._parked)[2],))
+
+    def remove_key(self, key: str) -> list[Delivery]:
+        """Return what waits behind a key under way; it ends its turn."""
+        return self._behind.pop(key)
+
+    def remove_late(self, deadline: float) -> list[Delivery]:
+        """Return what waits for a moment after `deadline`; it is here no more."""
+        late = [entry for entry in self._parked if entry[0] > deadline]
+        self._parked = [entry for entry in self._parked if entry[0] <= deadline]
+        heapq.heapify(self._parked)
+        return [delivery for _, _, key in late for delivery in self._behind.pop(key)]
+
+    def remove(self, wanted: Callable[[Delivery], bool]) -> list[Delivery]:
+        """Return every delivery here that is wanted; it is here no more."""
+        removed = [delivery for delivery in self.all() if wanted(delivery)]
+        self._ready = deque(delivery for delivery in self._ready if not wanted(delivery))
+        for key, waiting in self._behind.items():
+            self._behind[key] = [delivery for delivery in waiting if not wanted(delivery)]
+        return removed
+
+    def all(self) -> list[Delivery]:
+        """Return everything that waits, each key's in order."""
+        waiting = [delivery for behind in self._behind.values() for delivery in behind]
+        return [*waiting, *self._ready]

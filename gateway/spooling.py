@@ -1,0 +1,339 @@
+"""How a lane uses its spool: when events go through it, and how they come back.
+
+Everything here happens in the event loop's thread, so each change of state is one step. A delivery
+that has a `sequence` is in the spool and has been answered for; it is done when it has ended.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from bindings.errors import CloudEventError
+from gateway import stored_event
+from gateway.delivery import ACCEPTED, DRAINING, Delivery, Outcome, Reason, Settlement
+from gateway.dispatcher import Dispatcher
+from gateway.spool import Spool, StoreError
+
+_log = logging.getLogger(__name__)
+
+READ_BYTES: Final = 4 * 1024 * 1024
+"""Bytes of records fetched from the spool at a time."""
+_READ_AGAIN_SECONDS: Final = 1.0
+_NO_END: Final = 1 << 63
+_FETCHES_PER_SECOND: Final = 10
+"""How often events are fetched when there is a rate."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpoolUse:
+    """A spool, and what it is used for.
+
+    Attributes:
+        spool: open.
+        always: whether an answer is given as soon as an event is stored (`ack: stored`).
+        after: seconds after which an event that the sink has not taken yet goes to the spool.
+        rate: events per second fetched from a backlog; None is as many as the sink takes.
+        window: most stored events in memory.
+    """
+
+    spool: Spool
+    always: bool
+    after: float
+    rate: float | None
+    window: int
+
+
+class Spooling:
+    """The spool at work in a lane.
+
+    Args:
+        name: the lane's, for logs.
+        use: the spool and how it is used.
+        dispatcher: the lane's.
+        on_done: called with the number of deliveries that leave the route's window.
+        on_stored: called when the disk has said what became of a list.
+
+    Attributes:
+        is_on: whether events go through the spool at the moment.
+        appending: lists of which the disk has not said whether they are stored.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        use: SpoolUse,
+        dispatcher: Dispatcher,
+        *,
+        on_done: Callable[[int], None],
+        on_stored: Callable[[], None],
+    ) -> None:
+        self._name = name
+        self._use = use
+        self._spool = use.spool
+        self._dispatcher = dispatcher
+        self._on_done = on_done
+        self._on_stored = on_stored
+        self._low = use.window - (use.window >> 2)
+        self._fed = 0  # stored events in the dispatcher
+        self._left_until = 0  # events before it, from the spool's position on, are on disk only
+        self._allowance = 0.0
+        self._allowed_at = time.monotonic()
+        self._fetch_timer: asyncio.TimerHandle | None = None
+        self._watch_timer: asyncio.TimerHandle | None = None
+        self._is_ending = False
+        self.is_on = use.always
+        self.appending = 0
+        self._unreadable = 0
+
+    @property
+    def pending(self) -> int:
+        """Events in the spool that the sink does not have."""
+        return self._spool.pending
+
+    @property
+    def disk_bytes(self) -> int:
+        """What the spool takes on the disk."""
+        return self._spool.bytes
+
+    @property
+    def damaged(self) -> int:
+        """Events that were lost to damage since the start."""
+        return self._spool.damaged + self._unreadable
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the spool takes nothing at the moment."""
+        return self._spool.is_full
+
+    def start(self) -> None:
+        """Begin with what an earlier life has left."""
+        if self._spool.pending:
+            self.is_on = True
+            self._left_until = _NO_END
+            self._fetch()
+
+    def put(self, deliveries: Sequence[Delivery]) -> None:
+        """Take new deliveries."""
+        if self.is_on:
+            self._append(deliveries, self._stored)
+            return
+        self._dispatcher.put(deliveries)
+        if self._watch_timer is None:
+            self._watch_in(self._use.after)
+
+    def divert(self, why: str) -> None:
+        """Put everything that has not ended into the spool, and what comes from now on, too."""
+        if self.is_on or self._is_ending:
+            return
+        unfinished = self._dispatcher.unfinished()
+        if not unfinished:
+            return
+        _log.info("%s: events go through the spool: %s", self._name, why)
+        self.is_on = True
+        self._append(unfinished, self._diverted)
+
+    def ended(self, deliveries: Sequence[Delivery], settlement: Settlement) -> None:
+        """Settle deliveries that the sink or the dead letters have, or that nobody wants."""
+        stored, unstored = _parted(deliveries)
+        if stored:
+            self._fed -= len(stored)
+            self._spool.done(delivery.sequence for delivery in stored)
+        if unstored:
+            self._on_done(len(unstored))
+            for delivery in unstored:
+                delivery.settle(settlement)
+        self._go_on()
+
+    def given_up(self, deliveries: Sequence[Delivery]) -> None:
+        """Release deliveries; those in the spool stay there."""
+        stored, unstored = _parted(deliveries)
+        self._fed -= len(stored)
+        self._on_done(len(unstored))
+        for delivery in unstored:
+            delivery.settle(DRAINING)
+
+    def stop_fetching(self) -> None:
+        """Leave to the next life what is in the spool; new events are still stored."""
+        self._is_ending = True
+        for timer in (self._fetch_timer, self._watch_timer):
+            if timer is not None:
+                timer.cancel()
+
+    def close(self) -> None:
+        """Store what is queued and give the answers; it waits for the disk."""
+        self.stop_fetching()
+        self._spool.close()
+
+    def _append(
+        self,
+        deliveries: Sequence[Delivery],
+        take: Callable[[Sequence[Delivery], int | None, StoreError | None], None],
+    ) -> None:
+        records = [
+            stored_event.encode(delivery.events[0], delivery.source) for delivery in deliveries
+        ]
+
+        def answered(first: int | None, error: StoreError | None) -> None:
+            self.appending -= 1
+            take(deliveries, first, error)
+            self._go_on()
+            self._on_stored()
+
+        self.appending += 1
+        self._spool.append(records, answered)
+
+    def _stored(
+        self, deliveries: Sequence[Delivery], first: int | None, error: StoreError | None
+    ) -> None:
+        """Answer for new deliveries, and hand them over from memory if nothing is before them."""
+        if first is None:
+            self._not_stored(deliveries, error)
+            return
+        end = first + len(deliveries)
+        hand_over = (
+            self._spool.position == first
+            and self._fed + len(deliveries) <= self._use.window
+            and not self._is_ending
+        )
+        for sequence, delivery in enumerate(deliveries, first):
+            delivery.sequence = sequence
+        if hand_over:
+            self._spool.skip(end)
+            self._fed += len(deliveries)
+        else:
+            self._left_until = end
+        self._on_done(len(deliveries))
+        for delivery in deliveries:
+            delivery.settle(ACCEPTED)
+        if hand_over:
+            self._dispatcher.put(deliveries)
+
+    def _not_stored(self, deliveries: Sequence[Delivery], error: StoreError | None) -> None:
+        """Go on without the disk as far as the order of keys allows it."""
+        if not self.appending and self._spool.position >= self._left_until:
+            self._dispatcher.put(deliveries)
+            return
+        refused = Settlement(Outcome.RELEASED, Reason.NOT_STORED, 1.0, str(error))
+        self._on_done(len(deliveries))
+        for delivery in deliveries:
+            delivery.settle(refused)
+
+    def _diverted(
+        self, deliveries: Sequence[Delivery], first: int | None, error: StoreError | None
+    ) -> None:
+        """Answer for what the dispatcher has, as far as it has not ended meanwhile."""
+        if first is None:
+            _log.warning("%s: %s; senders wait for the sink", self._name, error)
+            return
+        self._spool.skip(first + len(deliveries))
+        ended: list[int] = []
+        stored: list[Delivery] = []
+        for sequence, delivery in enumerate(deliveries, first):
+            if delivery.settled:
+                ended.append(sequence)
+            else:
+                delivery.sequence = sequence
+                stored.append(delivery)
+        self._fed += len(stored)
+        self._spool.done(ended)
+        self._on_done(len(stored))
+        for delivery in stored:
+            delivery.settle(ACCEPTED)
+
+    def _go_on(self) -> None:
+        """Fetch more, or leave the spool when it is empty."""
+        if not self.is_on:
+            return
+        if self.appending or self._spool.pending or self._use.always:
+            self._fetch()
+            return
+        self.is_on = False
+        _log.info("%s: the spool is empty", self._name)
+
+    def _fetch(self) -> None:
+        """Hand over what is on disk only, as far as there is room for it in memory."""
+        left = self._left_until - self._spool.position
+        if left <= 0 or self._fed > self._low or self._is_ending or self._fetch_timer is not None:
+            return
+        room = min(left, self._use.window - self._fed, self._allowed())
+        if room <= 0:
+            self._fetch_in(1 / _FETCHES_PER_SECOND)
+            return
+        records = self._spool.read(room, READ_BYTES)
+        self._allowance -= len(records)
+        deliveries = [
+            delivery
+            for sequence, record in records
+            if (delivery := self._delivery_of(sequence, record)) is not None
+        ]
+        self._fed += len(deliveries)
+        self._dispatcher.put(deliveries)
+        if records and len(deliveries) < room:  # large ones, or damage
+            self._fetch_in(0.0)
+        elif not records and self._spool.unread:  # the disk can't be read at the moment
+            self._fetch_in(_READ_AGAIN_SECONDS)
+        elif not records:
+            self._left_until = self._spool.position
+
+    def _fetch_in(self, seconds: float) -> None:
+        def fetch() -> None:
+            self._fetch_timer = None
+            self._go_on()
+
+        self._fetch_timer = asyncio.get_running_loop().call_later(seconds, fetch)
+
+    def _allowed(self) -> int:
+        """Return how many events may be fetched by the rate."""
+        rate = self._use.rate
+        if rate is None:
+            return self._use.window
+        now = time.monotonic()
+        most = max(1.0, rate / _FETCHES_PER_SECOND)
+        self._allowance = min(self._allowance + (now - self._allowed_at) * rate, most)
+        self._allowed_at = now
+        return int(self._allowance)
+
+    def _delivery_of(self, sequence: int, record: bytes) -> Delivery | None:
+        try:
+            event, source = stored_event.decode(record)
+        except CloudEventError as error:
+            _log.error("%s: record %d holds no event: %s", self._name, sequence, error)
+            self._unreadable += 1
+            self._spool.done((sequence,))
+            return None
+        delivery = Delivery((event,), _already_answered)
+        delivery.settle(ACCEPTED)
+        delivery.source = source
+        delivery.sequence = sequence
+        delivery.received_at = time.monotonic()
+        return delivery
+
+    def _watch_in(self, seconds: float) -> None:
+        self._watch_timer = asyncio.get_running_loop().call_later(seconds, self._watch)
+
+    def _watch(self) -> None:
+        """Look whether the sink lets something wait for too long."""
+        self._watch_timer = None
+        unfinished = [] if self.is_on else self._dispatcher.unfinished()
+        if not unfinished:
+            return  # `put` watches again
+        age = time.monotonic() - unfinished[0].received_at
+        if age < self._use.after:
+            self._watch_in(self._use.after - age)
+        else:
+            self.divert("the sink is slow")
+
+
+def _parted(deliveries: Sequence[Delivery]) -> tuple[list[Delivery], list[Delivery]]:
+    """Return those that are in the spool, and the others."""
+    stored = [delivery for delivery in deliveries if delivery.sequence]
+    if len(stored) == len(deliveries):
+        return stored, []
+    return stored, [delivery for delivery in deliveries if not delivery.sequence]
+
+
+def _already_answered(_settlement: Settlement) -> None:
+    """Nobody waits: the sender was answered when the event was stored."""
