@@ -39,9 +39,11 @@ class RetryPolicy:
         """
         # 2**n of a large n is no float; 64 doublings of any delay are beyond every cap.
         factor = n if self.policy == "linear" else 2 ** min(n, 64)
-        seconds = min(self.delay * factor, self.cap)
+        seconds = self.delay * factor
         if self.jitter:
+            seconds = min(seconds, self.cap)  # else a wait far beyond it would not be spread
             seconds *= 1 + self.jitter * random.uniform(-1, 1)  # noqa: S311 - no secret
+        seconds = min(seconds, self.cap)
         if retry_after is not None:
             seconds = max(seconds, min(retry_after, self.retry_after_max))
         return seconds

@@ -21,6 +21,17 @@ def test_the_cap_bounds_every_wait():
     assert RetryPolicy(delay=0.2, cap=5).wait(10_000) == 5
 
 
+def test_jitter_takes_no_wait_beyond_the_cap():
+    waits = [RetryPolicy(delay=10, cap=5, jitter=0.5).wait(9) for _ in range(50)]
+    assert max(waits) == 5
+    assert min(waits) >= 2.5
+    assert len(set(waits)) > 1
+
+
+def test_a_retry_after_may_be_longer_than_the_cap():
+    assert RetryPolicy(delay=1, cap=5, retry_after_max=600).wait(9, retry_after=60) == 60
+
+
 def test_a_longer_retry_after_wins_up_to_its_ceiling():
     spec = RetryPolicy(delay=1, retry_after_max=30)
     assert spec.wait(1, retry_after=20) == 20

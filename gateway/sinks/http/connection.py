@@ -186,9 +186,6 @@ class Connection(asyncio.Protocol):
             return
         if not self._head_done:
             self._received += data
-            if len(self._received) > _MAX_HEAD:
-                self._break_off("the head of the answer is larger than 64 KiB")
-                return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -199,6 +196,8 @@ class Connection(asyncio.Protocol):
                 self._break_off(f"no HTTP answer: {error}")
         if self._answered:
             self._finish()
+        elif not self._head_done and len(self._received) > _MAX_HEAD:
+            self._break_off("the head of the answer is larger than 64 KiB")
 
     # What httptools calls.
 

@@ -28,6 +28,7 @@ from gateway.sinks.http.pool import Pool
 from gateway.sinks.http.target import Target
 from gateway.sinks.http.verdict import failure
 from gateway.sinks.http.webhook import Webhook
+from gateway.throttle import Throttle
 
 _log = logging.getLogger(__name__)
 
@@ -98,6 +99,7 @@ class HttpSink:
         self._ready = 0
         self._timeout = config.timeout
         self._down = False
+        self._lines = Throttle()
 
     async def open(self) -> None:
         config = self._config
@@ -351,13 +353,18 @@ class HttpSink:
         self._ready += 1
 
     def _note(self, answer: Answer) -> None:
-        """Log when the receiver stops answering, and when it answers again."""
+        """Log when the receiver stops answering, and when it answers again; not each time."""
         if answer.status is None:
-            if not self._down:
+            more = None if self._down else self._lines.pass_on("down")
+            if more is not None:
                 self._down = True
                 extra = {"sink": self._config.name, "reason": answer.error}
                 _log.warning(
-                    "sink %s does not answer: %s", self._config.name, answer.error, extra=extra
+                    "sink %s does not answer: %s%s",
+                    self._config.name,
+                    answer.error,
+                    more,
+                    extra=extra,
                 )
         elif self._down:
             self._down = False

@@ -8,6 +8,7 @@ import ssl
 import time
 from email.utils import formatdate
 
+import msgspec
 import pytest
 
 from bindings.event import Event
@@ -282,6 +283,35 @@ class TestKeepAlive:
         assert (failure.outcome, failure.status) == (Outcome.RELEASED, None)
         assert len(server.requests) == 2
 
+    async def test_request_on_a_connection_that_was_not_idle_is_not_repeated(self, server, start):
+        server.reply = lambda request: (b"", "reset") if request.id == "2" else OK
+        sink = await start(server)
+        failures = await sink.send([event(1), event(2), event(3)])
+        assert [(f.position, f.reason) for f in failures] == [
+            (1, Reason.SINK_DOWN),
+            (2, Reason.HELD),
+        ]
+        assert [request.id for request in server.requests] == ["1", "2"]
+
+    async def test_repetition_is_part_of_the_time_of_its_attempt(self, server, start):
+        sink = await start(server)
+        assert await sink.send([event(1)]) == []
+        loop, asked_at = asyncio.get_running_loop(), []
+
+        def reply(request):
+            if request.connection == 2:
+                return b"", "stall"
+            asked_at.append(loop.time())
+            time.sleep(0.02)  # the loop's clock goes on
+            return b"", "close"
+
+        server.reply = reply
+        sending = asyncio.ensure_future(sink.send([event(2)], timeout=100))
+        await server.wait_for(3)
+        (connection,) = sink._pool._connections
+        assert connection.deadline <= asked_at[0] + 100
+        sending.cancel()
+
     async def test_server_restart_between_two_lists_loses_nothing(self, server, start):
         sink = await start(server)
         events = [event(n, f"/{n}") for n in range(20)]
@@ -396,6 +426,15 @@ class TestAnswersInPieces:
         else:
             assert [failure.outcome for failure in failures] == [Outcome.RELEASED]
         assert [record for record in caplog.records if record.exc_info] == []
+
+    async def test_the_fields_and_the_body_of_a_long_answer_in_one_piece_are_kept(
+        self, server, start
+    ):
+        server.reply = lambda _: answer(503, b"Retry-After: 7", body=b"x" * 200_000)
+        sink = await start(server)
+        (failure,) = await sink.send([event(1)])
+        assert (failure.status, failure.retry_after) == (503, 7)
+        assert failure.body == b"x" * 768
 
     async def test_endless_body_does_not_hold_the_answer(self, server, start):
         server.reply = lambda _: (b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 1_000_000, "stall")
@@ -523,6 +562,14 @@ class TestUnreachable:
         assert len([r for r in caplog.records if "answers again" in r.message]) == 1
         await again.close()
 
+    async def test_receiver_that_goes_up_and_down_is_not_logged_each_time(
+        self, server, start, caplog
+    ):
+        server.reply = lambda request: (b"", "close") if int(request.id) % 2 else OK
+        sink = await start(server)
+        await sink.send([event(n, f"/{n}") for n in range(40)])
+        assert len(caplog.records) <= 2
+
     async def test_server_that_hangs_up_at_once_is_tried_a_bounded_number_of_times(self, start):
         accepted = []
 
@@ -538,6 +585,18 @@ class TestUnreachable:
         assert len(failures) == 10
         assert len(accepted) <= 40
         hanging_up.close()
+
+    async def test_the_time_of_one_list_does_not_make_another_wait_for_a_connection(
+        self, server, start
+    ):
+        # The server does not speak TLS, and waits for more.
+        sink = await start(f"https://127.0.0.1:{server.port}/")
+        hasty = asyncio.ensure_future(sink.send([event(1)], timeout=0.1))
+        patient = asyncio.ensure_future(sink.send([event(2, "/2")], timeout=100))
+        async with asyncio.timeout(10):
+            (failure,) = await hasty
+        assert (failure.outcome, failure.reason) == (Outcome.RELEASED, Reason.TIMEOUT)
+        patient.cancel()
 
     async def test_unknown_host_is_released(self, start):
         sink = await start("http://no-such-host.invalid/")
@@ -776,6 +835,18 @@ class TestKnative:
         assert Target(config, {}).timeout == 5
 
 
+def test_a_timeout_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="greater than 0"):
+        HttpSinkConfig(url="http://h/", timeout="PT0S")
+
+
+# Knative's data-plane.md: only who handles replies asks for them.
+@pytest.mark.parametrize("value", ["reply", "respond-async, Reply"])
+def test_nobody_can_ask_for_replies(value):
+    with pytest.raises(ValueError, match="asks for replies"):
+        HttpSinkConfig(url="http://h/", headers={"prefer": value})
+
+
 class TestTls:
     @pytest.fixture
     async def secure(self, certificates):
@@ -790,6 +861,25 @@ class TestTls:
         sink = await start(url, tls=TlsConfig(ca=certificates.ca))
         assert await sink.send([event(n) for n in range(10)]) == []
         assert secure.connections == 1
+
+    async def test_connecting_is_part_of_the_time_of_an_attempt(self, secure, start, certificates):
+        url = f"https://localhost:{secure.port}/"
+        sink = await start(url, tls=TlsConfig(ca=certificates.ca))
+        secure.reply = lambda _: (b"", "stall")
+        loop, connecting_at = asyncio.get_running_loop(), []
+        endpoint = sink._pool.endpoint
+
+        def tls():
+            connecting_at.append(loop.time())
+            time.sleep(0.02)  # the loop's clock goes on
+            return endpoint.tls()
+
+        sink._pool.endpoint = msgspec.structs.replace(endpoint, tls=tls)
+        sending = asyncio.ensure_future(sink.send([event(1)], timeout=100))
+        await secure.wait_for(1)
+        (connection,) = sink._pool._connections
+        assert connection.deadline <= connecting_at[0] + 100
+        sending.cancel()
 
     async def test_certificate_of_another_ca_is_released(self, secure, start):
         sink = await start(f"https://localhost:{secure.port}/")
