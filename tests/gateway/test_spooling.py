@@ -1,0 +1,392 @@
+"""A lane with a spool: nothing on disk while all is well, everything through it in trouble."""
+
+import asyncio
+
+import pytest
+
+from gateway import stored_event
+from gateway.dead_letters import DeadLetters, Filter
+from gateway.delivery import Failure, Outcome, Reason
+from gateway.dispatcher import Target
+from gateway.lane import Lane, Way
+from gateway.metrics import RouteMetrics, SinkMetrics
+from gateway.retry import RetryPolicy
+from gateway.spool import Spool
+from gateway.spooling import SpoolUse
+from tests.helpers import Answers, ScriptedSink, make_event
+
+DOWN = Failure(0, Outcome.RELEASED, Reason.SINK_DOWN, status=503)
+REFUSED = Failure(0, Outcome.REJECTED, Reason.SINK_REFUSED, status=400, body=b"no")
+SOON = RetryPolicy(retry=10, delay=0.001, cap=0.01)
+LATER = RetryPolicy(retry=10, delay=60)
+
+
+class Rig:
+    """A lane over a folder that can be closed and opened again."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.lane = None
+        self.letters = None
+        self.spool = None
+        self.done = 0
+
+    async def open(self, sink, policy=SOON, *, max_bytes=2**26, **use):
+        self.spool = Spool(self.folder / "spool", max_bytes=max_bytes)
+        self.found = self.spool.open()
+        self.letters = DeadLetters(self.folder / "letters", max_bytes=2**22)
+        self.letters.open()
+        self.lane = Lane(
+            Target(name="out", sink=sink, address="http://sink/"),
+            Way(
+                route="way",
+                policy=policy,
+                letters=self.letters,
+                spool=SpoolUse(
+                    **{
+                        "spool": self.spool,
+                        "always": False,
+                        "after": 60.0,
+                        "rate": None,
+                        "window": 1000,
+                        **use,
+                    }
+                ),
+            ),
+            metrics=(SinkMetrics(), RouteMetrics()),
+            on_done=self._on_done,
+        )
+        self.lane.start()
+        return self.lane
+
+    async def close(self):
+        if self.lane is not None:
+            await self.lane.close()
+            self.letters.close()
+        self.lane = None
+
+    async def empty(self):
+        await until(lambda: self.spool.pending == 0)
+
+    def _on_done(self, count):
+        self.done += count
+
+
+async def until(condition):
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def rig(tmp_path):
+    rig = Rig(tmp_path)
+    yield rig
+    await rig.close()
+
+
+def ids(events):
+    return [event.id for event in events]
+
+
+def outcomes(answers):
+    return {answer.outcome for answer in answers.by_id.values()}
+
+
+async def test_a_healthy_sink_touches_no_disk(rig):
+    sink, answers = ScriptedSink(), Answers()
+    lane = await rig.open(sink)
+    for n in range(50):
+        lane.put([answers.delivery(make_event(n))])
+    await answers.count(50)
+    assert not list(rig.folder.glob("spool/*.seg"))
+    assert (rig.done, rig.spool.pending) == (50, 0)
+
+
+async def test_senders_are_answered_from_the_disk_when_the_sink_is_in_trouble(rig):
+    sink, answers = ScriptedSink(lambda _: DOWN), Answers()
+    lane = await rig.open(sink, LATER)
+    lane.put([answers.delivery(make_event(n)) for n in range(5)])
+    await answers.count(5)
+    lane.put([answers.delivery(make_event(n)) for n in range(5, 8)])
+    await answers.count(8)
+    assert outcomes(answers) == {Outcome.ACCEPTED}
+    assert rig.spool.pending == 8
+    assert rig.done == 8
+
+
+async def test_what_was_stored_comes_in_order_when_the_sink_is_back_and_then_goes_direct(rig):
+    is_down = True
+    sink = ScriptedSink(lambda _: DOWN if is_down else None)
+    answers = Answers()
+    lane = await rig.open(sink)
+    for n in range(200):
+        lane.put([answers.delivery(make_event(n, source=f"/{n % 7}"))])
+    await answers.count(200)
+    is_down = False
+    await rig.empty()
+    for key in range(7):
+        numbers = [int(event.id) for event in sink.taken if event.source == f"/{key}"]
+        assert numbers == sorted(numbers)
+    assert len(sink.taken) == 200
+    await until(lambda: not lane.spooling.is_on)
+    segments = {path: path.stat().st_size for path in rig.folder.glob("spool/*.seg")}
+    lane.put([answers.delivery(make_event(200))])
+    await answers.count(201)
+    assert sink.taken[-1].id == "200"
+    assert {path: path.stat().st_size for path in rig.folder.glob("spool/*.seg")} == segments
+
+
+async def test_what_was_stored_is_delivered_by_the_next_life(rig):
+    answers = Answers()
+    lane = await rig.open(ScriptedSink(lambda _: DOWN), LATER)
+    lane.put([answers.delivery(make_event(n)) for n in range(20)])
+    await answers.count(20)
+    await rig.close()
+    sink = ScriptedSink()
+    await rig.open(sink)
+    assert rig.found.pending == 20
+    await rig.empty()
+    assert ids(sink.taken) == [str(n) for n in range(20)]
+
+
+async def test_more_than_the_window_waits_on_disk_only(rig):
+    is_down = True
+    sink, answers = ScriptedSink(lambda _: DOWN if is_down else None), Answers()
+    lane = await rig.open(sink, window=20)
+    lane.put([answers.delivery(make_event(0))])
+    await answers.count(1)
+    for n in range(1, 500):
+        lane.put([answers.delivery(make_event(n))])
+    await answers.count(500)
+    assert len(lane._dispatcher.unfinished()) <= 20
+    is_down = False
+    await rig.empty()
+    assert ids(sink.taken) == [str(n) for n in range(500)]
+
+
+async def test_stored_mode_answers_before_the_sink_does_and_delivers_from_memory(rig):
+    sink, answers = ScriptedSink(), Answers()
+    sink.gate.clear()
+    lane = await rig.open(sink, always=True)
+    lane.put([answers.delivery(make_event(n)) for n in range(10)])
+    await answers.count(10)
+    assert sink.taken == []
+    assert rig.spool.unread == 0
+    sink.gate.set()
+    await rig.empty()
+    assert ids(sink.taken) == [str(n) for n in range(10)]
+    lane.put([answers.delivery(make_event(n)) for n in range(10, 20)])
+    await answers.count(20)
+    await rig.empty()
+    assert ids(sink.taken) == [str(n) for n in range(20)]
+    assert lane.spooling.is_on
+
+
+async def test_a_slow_sink_is_in_trouble_too(rig):
+    sink, answers = ScriptedSink(), Answers()
+    sink.gate.clear()
+    lane = await rig.open(sink, after=0.01)
+    lane.put([answers.delivery(make_event(n)) for n in range(3)])
+    await answers.count(3)
+    assert sink.taken == []
+    assert rig.spool.pending == 3
+    sink.gate.set()
+    await rig.empty()
+    assert ids(sink.taken) == ["0", "1", "2"]
+
+
+async def test_what_the_sink_takes_while_it_is_being_stored_is_done_at_once(rig):
+    failures = [DOWN]
+    sink, answers = ScriptedSink(lambda _: failures.pop() if failures else None), Answers()
+    lane = await rig.open(sink, RetryPolicy(retry=3, delay=0))
+    lane.put([answers.delivery(make_event(n)) for n in range(3)])
+    await answers.count(3)
+    await rig.empty()
+    assert ids(sink.taken) == ["0", "1", "2"]
+    await until(lambda: not lane.spooling.is_on)
+
+
+async def test_a_stored_event_that_the_sink_refuses_becomes_a_dead_letter(rig):
+    sink = ScriptedSink(lambda event: REFUSED if event.id == "1" else None)
+    answers = Answers()
+    lane = await rig.open(sink, always=True)
+    lane.put([answers.delivery(make_event(n)) for n in range(3)])
+    await answers.count(3)
+    await rig.empty()
+    assert ids(sink.taken) == ["0", "2"]
+    (letter,) = (await rig.letters.page(Filter())).letters
+    assert (letter.event_id, letter.route, letter.sink) == ("1", "way", "out")
+    assert (letter.reason, letter.status, letter.attempts) == ("sink_refused", 400, 1)
+
+
+async def test_a_dead_letter_is_durable_before_the_sender_is_answered(rig):
+    sink, answers = ScriptedSink(lambda _: REFUSED), Answers()
+    lane = await rig.open(sink)
+    lane.put([answers.delivery(make_event(1))])
+    await answers.count(1)
+    assert (answers.by_id["1"].outcome, answers.by_id["1"].reason) == (
+        Outcome.ACCEPTED,
+        Reason.DEAD_LETTERED,
+    )
+    assert await rig.letters.count(Filter()) == 1
+    assert rig.spool.pending == 0
+
+
+async def test_when_neither_spool_nor_dead_letters_can_store_the_sender_is_told(rig):
+    sink, answers = ScriptedSink(lambda _: REFUSED), Answers()
+    lane = await rig.open(sink)
+    rig.letters.close()
+    lane.put([answers.delivery(make_event(1))])
+    await answers.count(1)
+    assert (answers.by_id["1"].outcome, answers.by_id["1"].reason) == (
+        Outcome.RELEASED,
+        Reason.NOT_STORED,
+    )
+
+
+async def test_a_stored_event_whose_dead_letter_cannot_be_stored_stays_in_the_spool(rig):
+    sink, answers = ScriptedSink(lambda _: REFUSED), Answers()
+    lane = await rig.open(sink, always=True)
+    rig.letters.close()
+    lane.put([answers.delivery(make_event(1))])
+    await answers.count(1)
+    await until(lambda: sink.lists)
+    await rig.close()
+    sink = ScriptedSink()
+    await rig.open(sink)
+    await rig.empty()
+    assert ids(sink.taken) == ["1"]
+
+
+async def test_a_full_spool_refuses_what_would_overtake_and_takes_it_again_when_there_is_room(rig):
+    is_down = True
+    sink, answers = ScriptedSink(lambda _: DOWN if is_down else None), Answers()
+    lane = await rig.open(sink, window=4, max_bytes=64 * 1024)
+    count = 0
+    while not rig.spool.is_full:
+        lane.put([answers.delivery(make_event(count, data=bytes(1000)))])
+        count += 1
+        await answers.count(count)
+    lane.put([answers.delivery(make_event(count, data=bytes(1000)))])
+    await answers.count(count + 1)
+    answer = answers.by_id[str(count)]
+    assert (answer.outcome, answer.reason) == (Outcome.RELEASED, Reason.NOT_STORED)
+    is_down = False
+    await rig.empty()
+    await until(lambda: not rig.spool.is_full)
+    accepted = [n for n, answer in answers.by_id.items() if answer.outcome is Outcome.ACCEPTED]
+    assert ids(sink.taken) == accepted
+    lane.put([answers.delivery(make_event("again"))])
+    await answers.count(count + 2)
+    assert answers.by_id["again"].outcome is Outcome.ACCEPTED
+
+
+async def test_without_room_on_disk_a_healthy_sink_still_gets_its_events(rig):
+    sink, answers = ScriptedSink(), Answers()
+    lane = await rig.open(sink, always=True, max_bytes=64 * 1024)
+    lane.put([answers.delivery(make_event(1, data=bytes(100_000)))])
+    await answers.count(1)
+    assert answers.by_id["1"].outcome is Outcome.ACCEPTED
+    assert ids(sink.taken) == ["1"]
+    assert rig.spool.pending == 0
+
+
+async def test_while_the_circuit_is_open_single_events_ask_and_use_up_no_retry(rig):
+    is_down = True
+    sink, answers = ScriptedSink(lambda _: DOWN if is_down else None), Answers()
+    lane = await rig.open(sink, RetryPolicy(retry=2, delay=0.001))
+    lane.put([answers.delivery(make_event(n, source=f"/{n}")) for n in range(50)])
+    await answers.count(50)
+    circuit = lane._dispatcher._circuit
+    await until(lambda: circuit.is_open)
+    for _ in range(6):  # more than the retries
+        before = len(sink.lists)
+        circuit.resume(asyncio.get_running_loop().time())
+        await until(lambda before=before: len(sink.lists) > before)
+        assert len(sink.lists[-1]) == 1
+        await until(lambda: not circuit._probing)
+    is_down = False
+    circuit.resume(asyncio.get_running_loop().time())
+    await rig.empty()
+    assert len(sink.taken) == 50
+    assert await rig.letters.count(Filter()) == 0
+
+
+async def test_another_key_asks_each_time(rig):
+    is_down = True
+    sink, answers = ScriptedSink(lambda _: DOWN if is_down else None), Answers()
+    lane = await rig.open(sink, LATER)
+    lane.put([answers.delivery(make_event(n, source=f"/{n % 6}")) for n in range(12)])
+    await answers.count(12)
+    circuit = lane._dispatcher._circuit
+    await until(lambda: circuit.is_open)
+    first = len(sink.lists)
+    for _ in range(6):
+        before = len(sink.lists)
+        circuit.resume(asyncio.get_running_loop().time())
+        await until(lambda before=before: len(sink.lists) > before and not circuit._probing)
+    assert {events[0].source for events in sink.lists[first:]} == {f"/{n}" for n in range(6)}
+
+
+async def test_a_poison_event_ends_as_a_dead_letter_and_other_keys_flow(rig):
+    sink = ScriptedSink(lambda event: DOWN if event.id == "0" else None)
+    answers = Answers()
+    lane = await rig.open(sink, RetryPolicy(retry=3, delay=0.001))
+    lane.put([answers.delivery(make_event(n, source=f"/{n}")) for n in range(20)])
+    await answers.count(20)
+    await rig.empty()
+    assert sorted(map(int, ids(sink.taken))) == list(range(1, 20))
+    (letter,) = (await rig.letters.page(Filter())).letters
+    assert (letter.event_id, letter.attempts) == ("0", 4)
+
+
+async def test_a_record_that_holds_no_event_is_passed_over(rig):
+    await rig.open(ScriptedSink(), LATER)
+    await rig.close()
+    spool = Spool(rig.folder / "spool", max_bytes=2**26)
+    spool.open()
+    stored = asyncio.Event()
+    spool.append([b"?", stored_event.encode(make_event(2), "web")], lambda *_: stored.set())
+    await stored.wait()
+    spool.close()
+    sink = ScriptedSink()
+    lane = await rig.open(sink)
+    await rig.empty()
+    assert ids(sink.taken) == ["2"]
+    assert lane.spooling.damaged == 1
+
+
+async def test_a_shutdown_leaves_in_the_spool_what_is_not_under_way(rig):
+    sink, answers = ScriptedSink(), Answers()
+    sink.gate.clear()
+    lane = await rig.open(sink, always=True)
+    lane.put([answers.delivery(make_event(n)) for n in range(3)])
+    await answers.count(3)
+    await until(lambda: sink.lists)
+    lane.put([answers.delivery(make_event(n)) for n in range(3, 6)])
+    await answers.count(6)
+    loop = asyncio.get_running_loop()
+    lane.hurry(loop.time() + 5)
+    quiet = asyncio.ensure_future(lane.quiet())
+    sink.gate.set()
+    await quiet
+    await rig.close()
+    assert ids(sink.taken) == ["0", "1", "2"]
+    sink = ScriptedSink()
+    await rig.open(sink)
+    await rig.empty()
+    assert ids(sink.taken) == ["3", "4", "5"]
+
+
+async def test_a_backlog_is_fetched_at_its_rate(rig):
+    answers = Answers()
+    lane = await rig.open(ScriptedSink(lambda _: DOWN), LATER)
+    lane.put([answers.delivery(make_event(n)) for n in range(30)])
+    await answers.count(30)
+    await rig.close()
+    sink = ScriptedSink()
+    lane = await rig.open(sink, rate=100.0)
+    await rig.empty()
+    assert ids(sink.taken) == [str(n) for n in range(30)]
+    assert max(len(events) for events in sink.lists) <= 10
