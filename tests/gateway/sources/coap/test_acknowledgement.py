@@ -10,6 +10,7 @@ from gateway.delivery import ACCEPTED, Outcome, Reason, Settlement
 from gateway.sources.coap import duplicates, separate
 from gateway.sources.coap import source as coap_source
 from tests.gateway.sources.coap.device import (
+    NON_T,
     POST_T,
     CountingIntake,
     Device,
@@ -195,6 +196,81 @@ async def test_a_request_that_ends_the_process_is_new_to_the_next_and_has_the_sa
     assert len(ids) == 2
     if started // 256 == time.time() // 256:  # else the two runs were in different windows
         assert ids[0] == ids[1]
+
+
+class TestNon:
+    async def test_it_is_answered_by_what_became_of_it_and_its_repetition_is_not(self):
+        intake = pending()
+        async with running(intake) as source:
+            with Device(source) as device:
+                device.send(NON_T)
+                await device.expect_silence()
+                intake.deliveries[0].settle(ACCEPTED)
+                answer = fields(await device.receive())
+                assert (answer["type"], answer["code"], answer["token"]) == ("NON", "2.04", b"\x07")
+                device.send(NON_T)
+                await device.expect_silence()
+        assert len(intake.deliveries) == 1
+
+
+class TestBlocks:
+    """RFC 7959: 2.31 means a block, and only the last answer means the event."""
+
+    FIRST, LAST = (
+        post(mid, options=b"\xb1t\x11\x2a\xd1\x02" + block, payload=payload)
+        for mid, block, payload in ((1, b"\x08", b"a" * 16), (2, b"\x10", b"b" * 4))
+    )
+
+    async def test_2_31_is_no_acknowledgement_of_the_event(self):
+        intake = pending()
+        async with running(intake, ack_after=0.05) as source:
+            with Device(source) as device:
+                assert fields(await device.ask(self.FIRST))["code"] == "2.31"
+                assert intake.deliveries == []
+                assert await device.ask(self.LAST) == bytes.fromhex("60000002")
+                intake.deliveries[0].settle(ACCEPTED)
+                answer = fields(await device.receive())
+                assert (answer["type"], answer["code"]) == ("CON", "2.04")
+                assert answer["options"] == {27: b"\x10"}
+        assert intake.events[0].data == b"a" * 16 + b"b" * 4
+
+    async def test_repeated_blocks_make_no_second_event_and_begin_none(self):
+        intake = RecordingIntake()
+        async with running(intake) as source:
+            with Device(source) as device:
+                blocks = [self.FIRST, self.FIRST, self.LAST, self.LAST, self.FIRST, self.LAST]
+                answers = [await device.ask(block) for block in blocks]
+            assert len(source._requests.assemblies) == 0
+        assert [fields(answer)["code"] for answer in answers] == [
+            "2.31", "2.31", "2.04", "2.04", "2.31", "2.04",
+        ]  # fmt: skip
+        assert answers[2] == answers[3] == answers[5]
+        assert len(intake.events) == 1
+
+    async def test_the_next_process_has_not_the_blocks_of_the_last_one(self):
+        port, intake = 0, RecordingIntake()
+        for block, code in ((self.FIRST, "2.31"), (self.LAST, "4.08")):
+            async with running(intake) as source:
+                with Device(source, port) as device:
+                    port = device.socket.getsockname()[1]
+                    assert fields(await device.ask(block))["code"] == code
+        assert intake.events == []
+
+    async def test_what_finds_no_room_with_its_last_block_is_sent_again_whole(self):
+        intake = CountingIntake(free=0)
+        async with running(intake) as source:
+            with Device(source) as device:
+                await device.ask(self.FIRST)
+                refused = fields(await device.ask(self.LAST))
+                assert refused["code"] == "5.03"
+                assert 30 <= refused["options"][14][0] <= 90
+                intake.free = 1
+                again = [
+                    block[:2] + mid + block[4:]
+                    for mid, block in ((b"\0\3", self.FIRST), (b"\0\4", self.LAST))
+                ]
+                codes = [fields(await device.ask(block))["code"] for block in again]
+                assert codes == ["2.31", "2.04"]
 
 
 class TestEnd:
