@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-from tests.e2e.servers import HOST, Mosquitto, NatsServer
+from tests.e2e.servers import HOST, Mosquitto, NatsServer, Server
 from tests.faults.figures import Figures
 from tests.faults.gateway_process import GatewayProcess
 from tests.faults.ledger import Ledger
@@ -24,7 +24,8 @@ from tests.faults.sink import FaultySink
 INPUTS: Final = ("http", "endpoint", "coap", "mqtt", "nats", "jetstream")
 """HTTP, MQTT devices at the gateway, CoAP; MQTT through mosquitto, core NATS, JetStream."""
 MODES: Final[Mapping[str, Mapping[str, str]]] = {
-    "sink": {"ack": "sink"},
+    "sink": {"ack": "sink", "spool": "auto", "dead_letters": "local"},
+    "stored": {"ack": "stored", "spool": "auto", "dead_letters": "local"},
 }
 """Acknowledgement modes, as `delivery` has them."""
 INFLIGHT: Final = 100
@@ -47,6 +48,7 @@ class Bench:
         chance: from the seed; use it for everything that is left to chance.
         gateway: started already.
         producers: by input, not started yet.
+        brokers: by name, running.
     """
 
     chance: Random
@@ -55,6 +57,7 @@ class Bench:
     sink: FaultySink
     gateway: GatewayProcess
     producers: dict[str, Producer] = field(default_factory=dict)
+    brokers: dict[str, Mosquitto | NatsServer] = field(default_factory=dict)
     kills: int = 0
 
     def start_load(self) -> None:
@@ -157,6 +160,7 @@ async def bench(
     delivery: Mapping[str, Any],
     sink_mode: str = "structured",
     keys: int = 20,
+    neighbour: bool = False,
     **config: Any,
 ) -> AsyncIterator[Bench]:
     """Start brokers, sink and gateway; stop everything at the end.
@@ -169,6 +173,7 @@ async def bench(
         delivery: of the only route.
         sink_mode: structured or binary.
         keys: of each input.
+        neighbour: also an input `steady` with a route of its own to a sink that never fails.
         config: further tables, such as `limits` and `drain`.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -180,31 +185,51 @@ async def bench(
         brokers = await _start_brokers(folder, inputs, stack)
         await sink.open()
         stack.push_async_callback(sink.close)
+        tables = _tables(inputs, brokers, sink, sink_mode)
+        if neighbour:
+            healthy = FaultySink(sample, ledger)
+            await healthy.open()
+            stack.push_async_callback(healthy.close)
+            _add_neighbour(tables, healthy)
         gateway = GatewayProcess(
             folder / "gateway",
-            {
-                "sources": {name: _source(name, brokers) for name in inputs},
-                "sinks": {"out": {"protocol": "http", "url": sink.url, "mode": sink_mode}},
-                "routes": [{"name": "faults", "to": ["out"]}],
-                "delivery": dict(delivery),
-                "limits": {"inflight": INFLIGHT},
-                **config,
-            },
+            {**tables, "delivery": dict(delivery), "limits": {"inflight": INFLIGHT}, **config},
         )
         stack.callback(gateway.kill_if_running)
         await gateway.up()
-        made = Bench(chance, sample, ledger, sink, gateway)
+        made = Bench(chance, sample, ledger, sink, gateway, brokers=brokers)
         load = {"rate": rate / len(inputs), "keys": keys}
-        made.producers = {name: _producer(name, made, brokers, load) for name in inputs}
+        made.producers = {name: _producer(name, made, load) for name in inputs}
+        if neighbour:
+            port = gateway.ports["steady"]
+            made.producers["steady"] = HttpProducer(
+                port, sample, ledger, name="steady", rate=50, keys=5
+            )
         stack.push_async_callback(made.stop_load, 1)
         yield made
 
 
+def _tables(
+    inputs: Sequence[str], brokers: Mapping[str, Server], sink: FaultySink, sink_mode: str
+) -> dict[str, Any]:
+    return {
+        "sources": {name: _source(name, brokers) for name in inputs},
+        "sinks": {"out": {"protocol": "http", "url": sink.url, "mode": sink_mode}},
+        "routes": [{"name": "faults", "from": list(inputs), "to": ["out"]}],
+    }
+
+
+def _add_neighbour(tables: dict[str, Any], sink: FaultySink) -> None:
+    tables["sources"]["steady"] = {"protocol": "http", "listen": f"{HOST}:0"}
+    tables["sinks"]["steady"] = {"protocol": "http", "url": sink.url}
+    tables["routes"].append({"name": "steady", "from": ["steady"], "to": ["steady"]})
+
+
 async def _start_brokers(
     folder: Path, inputs: Sequence[str], stack: contextlib.AsyncExitStack
-) -> dict[str, str]:
-    """Start what the inputs need; returns the URL of each by name."""
-    urls: dict[str, str] = {}
+) -> dict[str, Mosquitto | NatsServer]:
+    """Start what the inputs need."""
+    brokers: dict[str, Mosquitto | NatsServer] = {}
     for kind, needed_by in ((Mosquitto, {"mqtt"}), (NatsServer, {"nats", "jetstream"})):
         if needed_by.isdisjoint(inputs):
             continue
@@ -213,10 +238,10 @@ async def _start_brokers(
         server = Mosquitto(place, _UNHURRIED) if kind is Mosquitto else kind(place)
         await asyncio.to_thread(server.start)
         stack.callback(server.stop)
-        urls[kind.name] = server.url
+        brokers[kind.name] = server
     if "jetstream" in inputs:
-        await _make_stream(urls["nats-server"])
-    return urls
+        await _make_stream(brokers["nats-server"].url)
+    return brokers
 
 
 async def _make_stream(url: str) -> None:
@@ -227,7 +252,7 @@ async def _make_stream(url: str) -> None:
     await client.close()
 
 
-def _source(name: str, brokers: Mapping[str, str]) -> dict[str, Any]:
+def _source(name: str, brokers: Mapping[str, Server]) -> dict[str, Any]:
     listen = f"{HOST}:0"
     match name:
         case "http":
@@ -239,11 +264,12 @@ def _source(name: str, brokers: Mapping[str, str]) -> dict[str, Any]:
             return {"protocol": "coap", "listen": listen, "routes": routes}
         case "mqtt":
             subscribe = [{"topic": "faults/#", "qos": 1}]
-            url = brokers["mosquitto"]
+            url = brokers["mosquitto"].url
             session = {"client_id": "gw", "subscribe": subscribe, "receive_maximum": MESSAGES}
             return {"protocol": "mqtt", "url": url, **session}
         case "nats":
-            return {"protocol": "nats", "url": brokers["nats-server"], "subjects": ["core.>"]}
+            url = brokers["nats-server"].url
+            return {"protocol": "nats", "url": url, "subjects": ["core.>"]}
         case "jetstream":
             stream = {
                 "stream": "FAULTS",
@@ -251,14 +277,12 @@ def _source(name: str, brokers: Mapping[str, str]) -> dict[str, Any]:
                 "ack_wait": "PT5S",
                 "max_ack_pending": MESSAGES,
             }
-            return {"protocol": "nats", "url": brokers["nats-server"], **stream}
+            return {"protocol": "nats", "url": brokers["nats-server"].url, **stream}
         case other:
             raise ValueError(f"no input {other}")
 
 
-def _producer(
-    name: str, made: Bench, brokers: Mapping[str, str], load: Mapping[str, Any]
-) -> Producer:
+def _producer(name: str, made: Bench, load: Mapping[str, Any]) -> Producer:
     sample, ledger, ports = made.sample, made.ledger, made.gateway.ports
     match name:
         case "http":
@@ -270,12 +294,12 @@ def _producer(
             chance = Random(made.chance.random())
             return CoapProducer(ports["coap"], sample, ledger, chance=chance, **load)
         case "mqtt":
-            port = int(brokers["mosquitto"].rpartition(":")[2])
+            port = made.brokers["mosquitto"].port
             return MqttProducer(name, port, sample, ledger, topic="faults", **load)
         case "nats" | "jetstream":
             stream = name == "jetstream"
             subject = "stream" if stream else "core"
-            url = brokers["nats-server"]
+            url = made.brokers["nats-server"].url
             return NatsProducer(name, url, sample, ledger, subject=subject, stream=stream, **load)
         case other:
             raise ValueError(f"no input {other}")

@@ -8,7 +8,6 @@ import asyncio
 import random
 import socket
 import struct
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -37,6 +36,7 @@ class Fault:
         retry_after: its header of that name.
         seconds: of kind `slow`.
         stores: whether the event is stored before; always so with `slow`.
+        is_final: the event may end as a dead letter; always so with a status such as 400.
     """
 
     kind: str
@@ -44,6 +44,7 @@ class Fault:
     retry_after: str | None = None
     seconds: float = 0.0
     stores: bool = False
+    is_final: bool = False
 
 
 Choose = Callable[[str, int], Fault | None]
@@ -52,10 +53,6 @@ Choose = Callable[[str, int], Fault | None]
 
 def no_fault(key: str, number: int) -> Fault | None:
     return None
-
-
-def unavailable() -> Fault:
-    return Fault("status", 503)
 
 
 class RandomFaults:
@@ -98,14 +95,12 @@ class FaultySink:
 
     Attributes:
         choose: what goes wrong with which event; may be replaced at any time.
-        attempts: requests by event id, if they are counted.
         arrived: events stored since the start, with repetitions.
     """
 
     def __init__(self, sample: Sample, ledger: Ledger, choose: Choose = no_fault) -> None:
         self.port = free_port()
         self.choose = choose
-        self.attempts: Counter[str] | None = None
         self.arrived = 0
         self._sample = sample
         self._ledger = ledger
@@ -169,8 +164,6 @@ class FaultySink:
             self._ledger.corrupt(f"nobody sent {attributes}")
             return None
         key, number = name
-        if self.attempts is not None:
-            self.attempts[attributes["id"]] += 1
         difference = self._sample.difference(attributes, data)
         if difference:
             self._ledger.corrupt(f"{key}-{number}: {difference}")
@@ -181,7 +174,7 @@ class FaultySink:
         elif fault.stores:
             self.arrived += 1
             self._ledger.store(key, number, fault.kind)
-        elif fault.kind == "status" and fault.status in _PERMANENT:
+        elif fault.is_final or (fault.kind == "status" and fault.status in _PERMANENT):
             self._ledger.condemn(key, number, fault.status)
         return fault
 

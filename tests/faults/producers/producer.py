@@ -24,9 +24,12 @@ class Pace:
     def __init__(self, rate: float) -> None:
         self._interval = 1 / rate
         self._next = 0.0
+        self.running = asyncio.Event()
+        self.running.set()
 
     async def turn(self) -> None:
         """Return when it is one's turn; turns that were missed are not made up for."""
+        await self.running.wait()
         now = asyncio.get_running_loop().time()
         self._next = max(self._next + self._interval, now - 0.05)
         if self._next > now:
@@ -64,6 +67,7 @@ class Producer:
     async def stop(self, seconds: float = 20) -> None:
         """Send nothing new; wait for what is under way, but no longer than `seconds`."""
         self.stopping = True
+        self.resume()
         if self._task is not None:
             task, self._task = self._task, None
             done, _ = await asyncio.wait((task,), timeout=seconds)
@@ -71,6 +75,13 @@ class Producer:
                 task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+
+    def pause(self) -> None:
+        """Begin nothing new for a while; what is under way goes on."""
+        self.pace.running.clear()
+
+    def resume(self) -> None:
+        self.pace.running.set()
 
     def gateway_gone(self) -> None:
         """The gateway was killed; for protocols where only a long silence would tell."""

@@ -1,0 +1,75 @@
+"""Row 15: keys whose events the sink refuses, or never takes, hold up nobody but themselves."""
+
+import asyncio
+import statistics
+
+from tests.faults.bench import MODES, bench
+from tests.faults.figures import Figures
+from tests.faults.producers.http import HttpProducer
+from tests.faults.row import Context
+from tests.faults.sink import Fault
+
+NUMBER = 15
+NAME = "poison keys: one is always refused, one never taken"
+BOUND = "60 s at 600 events/s, both acknowledgement modes"
+SHORT_BOUND = "4 s at 400 events/s"
+SECONDS = 300.0
+SHORT_SECONDS = 60.0
+
+RETRY = 3
+DELIVERY = {"retry": RETRY, "backoffDelay": "PT0.05S", "backoffCap": "PT0.2S"}
+REFUSED = {"http-00", "endpoint-00", "jetstream-00"}
+STUCK = {"http-01", "endpoint-01", "jetstream-01"}
+_REFUSAL = Fault("status", 400)
+_NEVER = Fault("status", 503, is_final=True)
+MOST_SPOOLED = 200
+"""Events in the spool once the load is over and dead letters are written."""
+
+
+def choose(key: str, number: int) -> Fault | None:
+    if key in REFUSED:
+        return _REFUSAL
+    return _NEVER if key in STUCK else None
+
+
+async def run(context: Context) -> Figures:
+    figures = Figures()
+    modes = list(MODES)[:1] if context.short else list(MODES)
+    seconds, rate = (4, 400) if context.short else (60, 600)
+    for offset, mode in enumerate(modes):
+        async with bench(
+            context.folder / mode, context.seed + offset, inputs=("http", "endpoint", "jetstream"),
+            rate=rate, delivery={**MODES[mode], **DELIVERY},
+        ) as made:  # fmt: skip
+            made.start_load()
+            await asyncio.sleep(1)
+            made.sink.choose = choose
+            sender = made.producers["http"]
+            assert isinstance(sender, HttpProducer)
+            first = len(sender.seconds)
+            await asyncio.sleep(seconds)
+            during = sorted(sender.seconds[first:])
+            await made.stop_load()
+            await made.settle()
+            metrics = await made.gateway.metrics()
+            spooled = sum(
+                value
+                for name, value in metrics.items()
+                if name.startswith("ce_gateway_spool_events")
+            )
+            await made.finish(figures)
+        account = made.ledger.account
+        figures.notes.append(
+            f"ack: {mode}: {account.dead_letters} dead letters, acknowledgement over HTTP "
+            f"p50 {statistics.median(during) * 1000:.1f} ms, "
+            f"p99 {during[int(len(during) * 0.99)] * 1000:.1f} ms, {spooled:.0f} left in the spool"
+        )
+        figures.require(account.dead_letters, "there are no dead letters")
+        figures.require(spooled <= MOST_SPOOLED, f"{spooled:.0f} events are still in the spool")
+        figures.require(
+            len(during) > 0.5 * rate / 3 * seconds,
+            f"only {len(during)} events over HTTP in {seconds} s",
+        )
+        own = sum(account.own)
+        figures.require(not own, f"{own} own duplicates without a kill")
+    return figures
