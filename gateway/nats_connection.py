@@ -23,6 +23,8 @@ from gateway.tasks import Tasks
 from gateway.tls import client_context
 
 BACKOFF_SECONDS: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+_ABSENT_SECONDS = 1.0
+"""Longest pause while nobody is there, so that we are back soon after the server is."""
 _CONNECT_SECONDS = 5
 _PING_SECONDS = 20  # a dead peer shows after a minute; the server's own interval is two minutes
 
@@ -95,6 +97,7 @@ class NatsConnection:
         self._opened = asyncio.Event()
         self._fatal: GatewayError | None = None
         self._complaints: set[str] = set()
+        self._is_absent = False  # the server, at the last attempt
         self._tells_refusals = False
         self._closed = False
 
@@ -206,6 +209,7 @@ class NatsConnection:
         attempt = 0
         loop = asyncio.get_running_loop()
         while not self._closed:  # nats-py swallows some cancellations, so one is not enough
+            self._is_absent = False
             client = await self._connect()
             if client is not None:
                 began = loop.time()
@@ -215,7 +219,8 @@ class NatsConnection:
             if self._fatal is not None:
                 self._opened.set()
                 return
-            await asyncio.sleep(BACKOFF_SECONDS[min(attempt, len(BACKOFF_SECONDS) - 1)])
+            pause = BACKOFF_SECONDS[min(attempt, len(BACKOFF_SECONDS) - 1)]
+            await asyncio.sleep(min(pause, _ABSENT_SECONDS) if self._is_absent else pause)
             attempt += 1
 
     async def _connect(self) -> ListClient | None:
@@ -234,6 +239,7 @@ class NatsConnection:
             attached = not self._closed
         except CLIENT_ERRORS as error:
             cause = client.last_error or error
+            self._is_absent = isinstance(cause, _NOBODY_THERE)
             self._complain(cause, client.last_text or str(cause) or type(cause).__name__)
         except GatewayError as error:
             self._complain(error, str(error))

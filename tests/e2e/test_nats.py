@@ -338,8 +338,12 @@ async def test_fetching_stops_at_the_window(nats_server, client, stream):
         await js.publish(f"{stream}.a", b"", headers={**HEADERS, "ce-id": str(number)})
     async with source(nats_server, intake, stream=stream, durable="gw", max_ack_pending=10):
         await intake.wait_for(lambda i: len(i.events) == 10)
-        info = await js.consumer_info(stream, "gw")
-        assert (info.num_ack_pending, info.num_waiting) == (10, 0)
+        async with asyncio.timeout(10):
+            # One request stays open: it tells of the consumer's end.
+            while (await js.consumer_info(stream, "gw")).num_waiting != 1:
+                await asyncio.sleep(0)
+        assert (await js.consumer_info(stream, "gw")).num_ack_pending == 10
+        assert len(intake.events) == 10
         intake.answer = lambda _: ACCEPTED
         for delivery in intake.deliveries[:10]:
             delivery.settle(ACCEPTED)

@@ -12,6 +12,8 @@ class ScriptedNats:
         self.info |= info
         self.lines: list[bytes] = []
         self.connections = 0
+        self.confirmed = 0  # acknowledgements that asked for an answer
+        self.refusal = b""  # what it says to everybody who comes
         self._changed = asyncio.Condition()
         self._writers: list[asyncio.StreamWriter] = []
 
@@ -44,14 +46,25 @@ class ScriptedNats:
             await self._changed.wait_for(lambda: len(found()) >= count)
             return found()[count - 1]
 
+    def _confirm(self, reply: bytes):
+        """Answer an acknowledgement that asks for it, as JetStream does: with nothing."""
+        inbox = reply.rpartition(b".")[0] + b".*"
+        for line in reversed(self.lines):
+            if line.startswith(b"SUB " + inbox):
+                self.confirmed += 1
+                self.say(b"MSG %b %b 0\r\n\r\n" % (reply, line.split()[-1]))
+                return
+
     async def _serve(self, reader, writer):
         self._writers.append(writer)
         self.connections += 1
-        writer.write(b"INFO " + json.dumps(self.info).encode() + b"\r\n")
+        writer.write(b"INFO " + json.dumps(self.info).encode() + b"\r\n" + self.refusal)
         try:
             while line := await reader.readline():
                 if line == b"PING\r\n":
                     writer.write(b"PONG\r\n")
+                elif line.startswith(b"PUB $JS.ACK.") and len(line.split()) == 4:
+                    self._confirm(line.split()[2])
                 async with self._changed:
                     self.lines.append(line)
                     self._changed.notify_all()

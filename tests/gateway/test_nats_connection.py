@@ -189,3 +189,33 @@ async def test_a_secret_that_is_none_fails_open(tmp_path):
 def test_a_url_that_is_none_is_refused(url):
     with pytest.raises(ValidationError):
         NatsServerConfig(name="bus", protocol="nats", url=url)
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+async def test_a_server_that_is_away_is_asked_every_second_and_one_that_refuses_less_often(
+    is_there, monkeypatch
+):
+    """So a gateway is back within two seconds, and does not hammer who does not want it."""
+    pauses = []
+    enough = asyncio.Event()
+    sleep = asyncio.sleep
+
+    async def pause(seconds):
+        if seconds:  # nats-py has some of none
+            pauses.append(seconds)
+        if len(pauses) == 8:
+            enough.set()
+        await sleep(0)
+
+    async with ScriptedNats() as server, asyncio.timeout(20):
+        if is_there:
+            server.refusal = b"-ERR 'Authorization Violation'\r\n"
+        else:
+            server._server.close()
+        connection, _ = make(server.url)
+        monkeypatch.setattr("gateway.nats_connection.asyncio.sleep", pause)
+        connection.start()
+        await enough.wait()
+        await connection.close()
+    assert pauses[:4] == [0.1, 0.2, 0.5, 1.0]
+    assert set(pauses[4:8]) == ({2.0, 5.0, 10.0} if is_there else {1.0})

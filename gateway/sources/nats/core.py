@@ -2,7 +2,7 @@
 
 A message with a reply subject is answered `+ACK` once its events are safe, else `-ERR reason`.
 One without is at most once: if it is released, it is held and submitted again as long as there is
-room.
+room, and one that brings no event goes to the dead letters, since nobody is told of it.
 
 Back-pressure: NATS cannot tell a publisher to wait, and a server drops a client that does not read
 for 10 s (its `write_deadline`), with all that it had for it. So reading stops when
@@ -19,12 +19,14 @@ from gateway.delivery import Outcome, Settlement
 from gateway.interfaces import Intake
 from gateway.nats_client import CLIENT_ERRORS
 from gateway.nats_connection import ClientCallbacks, NatsConnection
+from gateway.sources.nats.answers import Answers
 from gateway.sources.nats.config import NatsSourceConfig
-from gateway.sources.nats.feed import Answers, Feed, Item, utc_text
+from gateway.sources.nats.feed import Feed, Item, utc_text
 from gateway.tasks import Tasks
 
 PAUSE_SECONDS: Final = 5.0
 _DETAIL_CHARACTERS = 300
+_MAX_UNKEPT = 250  # undecodable messages that wait here; no more than 16 MiB
 
 
 class CoreSubscriber:
@@ -65,8 +67,13 @@ class CoreSubscriber:
         return str(uuid.uuid4()), utc_text()
 
     def refused(self, item: Item, reason: str, text: str) -> None:
-        self._intake.rejected(reason, text)
-        self._answer(item, reason, text)
+        if item.reply:
+            self._intake.rejected(reason, text)
+            self._answer(item, reason, text)
+        elif self._feed.unkept < _MAX_UNKEPT:
+            self._feed.keep(item, reason, text, lambda: None)
+        else:
+            self._intake.rejected(reason, text)
 
     def settled(self, item: Item, settlement: Settlement) -> None:
         if settlement.outcome is Outcome.ACCEPTED:

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final, Protocol
@@ -21,13 +21,15 @@ from bindings.nats import NATS
 from bindings.wire.nats import NatsMessage, parse_headers
 from gateway.delivery import Delivery, Settlement
 from gateway.interfaces import Intake
-from gateway.nats_connection import NatsConnection
 from gateway.sources.backlog import Backlog
+from gateway.sources.keeper import Undecodable
 from gateway.sources.nats.config import NatsSourceConfig
 from gateway.tasks import Tasks
 
 MAX_LIST: Final = 500
 """Messages submitted at once; one read of the socket brings about a hundred."""
+RAW_HEADER: Final = "NATS/1.0"
+"""Name for a header block that can't be read, in what is kept; its bytes as latin-1."""
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -60,7 +62,7 @@ class Owner(Protocol):
         """Return id and time for a message that is to be wrapped."""
 
     def refused(self, item: Item, reason: str, text: str) -> None:
-        """Answer a message that brought no event, and count it."""
+        """Take a message that brought no event: have it kept, or answer and count it."""
 
     def settled(self, item: Item, settlement: Settlement) -> None:
         """Answer a message, or hold it."""
@@ -113,6 +115,23 @@ class Feed:
         self._bytes += item.size
         self._backlog.hold(_key(item), item.number, partial(self._again, item), retry_after)
 
+    @property
+    def unkept(self) -> int:
+        """How many messages brought no event and are not kept yet, as `Keeper.weight` counts."""
+        return self._backlog.keeper.weight
+
+    def keep(self, item: Item, reason: str, text: str, on_kept: Callable[[], None]) -> None:
+        """Hand in a message that brought no event, until it is kept; then `on_kept` is called."""
+        assert item.message is not None  # noqa: S101 - only what brought events has lost it
+
+        def answered(is_kept: bool) -> None:  # noqa: FBT001 - a callback
+            if is_kept:
+                item.message = None
+                on_kept()
+
+        message = _as_message(item.message)
+        self._backlog.keeper.keep(Undecodable(message, reason, text, lambda: True, answered))
+
     async def wait_for_room(self, seconds: float) -> None:
         """Return when it is no longer full, or after `seconds`."""
         self._room.clear()
@@ -163,7 +182,7 @@ class Feed:
     def _decode(self, items: list[Item]) -> list[Item]:
         ready = []
         for item in items:
-            message, item.message = item.message, None
+            message = item.message
             if message is None:
                 continue
             try:
@@ -171,6 +190,7 @@ class Feed:
             except CloudEventError as error:
                 self._owner.refused(item, error.reason, str(error))
             else:
+                item.message = None
                 ready.append(item)
         return ready
 
@@ -196,37 +216,21 @@ class Feed:
         return (event,)
 
 
-class Answers:
-    """Answers to messages, written together once per turn of the event loop."""
-
-    def __init__(self, connection: NatsConnection) -> None:
-        self._connection = connection
-        self._waiting: list[bytes] = []
-        self._scheduled = False
-
-    def add(self, reply: bytes, text: bytes) -> None:
-        """Publish `text` to `reply` soon; after a reconnection if need be."""
-        self._waiting.append(b"PUB %b %d\r\n%b\r\n" % (reply, len(text), text))
-        if not self._scheduled:
-            self._scheduled = True
-            asyncio.get_running_loop().call_soon(self.flush)
-
-    def clear(self) -> None:
-        """Forget what waits."""
-        self._waiting.clear()
-
-    def flush(self) -> None:
-        """Write what waits, if there is a connection."""
-        self._scheduled = False
-        if self._waiting and self._connection.write(b"".join(self._waiting)):
-            self._waiting.clear()
-
-
 def utc_text(nanoseconds: int | None = None) -> str:
     """Return an RFC 3339 time: of nanoseconds since 1970, or now."""
     seconds, rest = divmod(time.time_ns() if nanoseconds is None else nanoseconds, 1_000_000_000)
     moment = datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)
     return f"{moment.isoformat()}.{rest // 1000:06d}Z"
+
+
+def _as_message(message: NatsMessage) -> Message:
+    """Return what is kept of a message that brought no event."""
+    try:
+        headers = parse_headers(message.header)
+    except CloudEventError:
+        block = message.header.decode("latin-1")
+        return Message(message.payload, "", [(RAW_HEADER, block)], message.subject)
+    return Message(message.payload, headers.get("content-type"), headers.pairs, message.subject)
 
 
 def _key(item: Item) -> str:

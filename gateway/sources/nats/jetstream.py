@@ -2,20 +2,24 @@
 
 All requests use one inbox. The answers to a request's end (408, 409, ...) carry its number; the
 messages themselves do not, so what is still to come is counted over all requests. `+ACK` goes out
-once the events are safe, `+TERM` for what brings no event or is refused for good. There is no
-`-NAK`: it changes the order. A message that is not done after a part of `ack_wait` is kept ours
-with `+WPI`, and one that the server gives us again meanwhile only renews the address of its answer.
+once the events are safe, `+TERM` for what brings no event, once it is kept, or is refused for good.
+There is no `-NAK`: it changes the order. A message that is not done after a part of `ack_wait` is
+kept ours with `+WPI`, and one that the server gives us again meanwhile only renews the address of
+its answer.
+
+An acknowledgement names a place in a stream and nothing else: the server takes one of a stream that
+was deleted for the message that has its number in a new one. So a request is always open, of one
+message beyond the window if need be, as the server ends it at once when the consumer is deleted;
+from then on, or from the loss of a connection, answers are held until it is known whether the
+consumer is still the same.
 """
 
 import asyncio
 import contextlib
 import logging
 from datetime import datetime
-from typing import Any, Final
-
-import nats.js.api as js_api
-import nats.js.errors
-from nats.js import JetStreamManager
+from functools import partial
+from typing import Final
 
 from bindings.errors import CloudEventError
 from bindings.wire.nats import NatsMessage, encode_publish, parse_headers, parse_number
@@ -24,12 +28,15 @@ from gateway.errors import GatewayError
 from gateway.interfaces import Intake
 from gateway.nats_client import CLIENT_ERRORS
 from gateway.nats_connection import BACKOFF_SECONDS, ClientCallbacks, NatsConnection
+from gateway.sources.nats.answers import Answers
 from gateway.sources.nats.config import NatsSourceConfig
-from gateway.sources.nats.feed import Answers, Feed, Item, utc_text
+from gateway.sources.nats.consumer import find_consumer
+from gateway.sources.nats.feed import Feed, Item, utc_text
 from gateway.tasks import Tasks
 
 EXPIRES_SECONDS: Final = 30
 HEARTBEAT_SECONDS: Final = 5
+_CONFIRM_SECONDS = 1.0  # a source has two for all of its `close`
 _ACK_PREFIX = b"$JS.ACK."
 
 _log = logging.getLogger(__name__)
@@ -42,10 +49,11 @@ class JetStreamConsumer:
         self._config = config
         self._tasks = Tasks(f"nats {config.name}")
         self._connection = NatsConnection(
-            config, ClientCallbacks(attach=self._attach, lost=self._stop_pulling)
+            config, ClientCallbacks(attach=self._attach, lost=self._lost)
         )
         self._answers = Answers(self._connection)
         self._feed = Feed(config, self, self._tasks)
+        self._last_answered = b""
         # By the stream's sequence and time: a stream that is made anew counts from 1 again.
         self._pending: dict[tuple[int, int], Item] = {}
         self._created: datetime | None = None  # when the consumer was; tokens are its own
@@ -80,7 +88,7 @@ class JetStreamConsumer:
         self._feed.close()
         await self._tasks.close()
         self._answers.flush()
-        await self._settle_writes()
+        await self._confirm()
         await self._connection.close()
 
     # What the feed asks for.
@@ -89,8 +97,7 @@ class JetStreamConsumer:
         return f"{self._config.stream}-{item.number}", utc_text(item.moment)
 
     def refused(self, item: Item, reason: str, text: str) -> None:
-        self._intake.rejected(reason, text)
-        self._done(item, b"+TERM")
+        self._feed.keep(item, reason, text, partial(self._done, item, b"+TERM"))
 
     def settled(self, item: Item, settlement: Settlement) -> None:
         if settlement.outcome is Outcome.ACCEPTED:
@@ -108,54 +115,28 @@ class JetStreamConsumer:
         self._pending.pop((item.number, item.moment), None)
         if item.reply:
             self._answers.add(item.reply, answer)
+            self._last_answered = item.reply
         if not self._outstanding:
             self._request_more()
 
     # The consumer.
 
     async def _attach(self) -> None:
+        self._answers.hold()
         await self._prepare_consumer()
         self._inbox = self._connection.inbox()
         self._sid = self._connection.subscribe(f"{self._inbox}.*", self._received)
-        self._answers.flush()
+        self._answers.release()
         await self._connection.flush()
         self._start_pulling()
 
     async def _prepare_consumer(self) -> None:
-        config = self._config
-        manager = JetStreamManager(self._connection.client)
-        try:
-            info = await manager.consumer_info(config.stream, config.durable)
-        except nats.js.errors.NotFoundError:
-            if not config.create:
-                raise
-            # Fails with "stream not found" if that is what is missing; we come again then.
-            info = await manager.add_consumer(
-                config.stream,
-                durable_name=config.durable,
-                ack_policy=js_api.AckPolicy.EXPLICIT,
-                ack_wait=config.ack_wait,
-                max_deliver=-1,
-                max_ack_pending=config.max_ack_pending,
-                **_filter(config.subjects),
-            )
-        if self._created not in {None, info.created}:
+        consumer = await find_consumer(self._connection.client, self._config)
+        if self._created not in {None, consumer.created}:
             self._forget_tokens()
-        self._created = info.created
-        found = info.config
-        if found.ack_policy != js_api.AckPolicy.EXPLICIT or found.deliver_subject:
-            raise GatewayError(
-                f"consumer {config.durable} of stream {config.stream} must be a pull consumer "
-                "with explicit acknowledgement"
-            )
-        if (found.max_deliver or -1) > 0:
-            _log.warning(
-                "%s: consumer %s gives a message up after %d deliveries (max_deliver)",
-                config.name, config.durable, found.max_deliver,
-            )  # fmt: skip
-        self._ack_wait = found.ack_wait or config.ack_wait
-        limit = found.max_ack_pending or 0
-        self._window = min(config.max_ack_pending, limit) if limit > 0 else config.max_ack_pending
+        self._created = consumer.created
+        self._ack_wait = consumer.ack_wait
+        self._window = consumer.window
 
     def _forget_tokens(self) -> None:
         """The consumer was made anew, perhaps with its stream, whose sequence begins at 1 again.
@@ -164,6 +145,7 @@ class JetStreamConsumer:
         is still the same comes again, with a new token.
         """
         self._answers.clear()
+        self._last_answered = b""
         for item in self._pending.values():
             item.reply = b""
 
@@ -172,6 +154,10 @@ class JetStreamConsumer:
         self._heard = asyncio.get_running_loop().time()
         self._request_more()
 
+    def _lost(self) -> None:
+        self._stop_pulling()
+        self._answers.hold()
+
     def _stop_pulling(self) -> None:
         self._pulling = False
         self._outstanding = 0
@@ -179,6 +165,8 @@ class JetStreamConsumer:
 
     def _request_more(self) -> None:
         room = self._window - len(self._pending) - self._outstanding
+        if room == 0 and not self._outstanding:
+            room = 1  # an open request tells of the consumer's end
         count = min(self._config.batch, room)
         # Small requests cost as much as large ones: ask early, but never for crumbs.
         worth = count > 0 and (self._outstanding == 0 or count * 2 >= self._config.batch)
@@ -235,8 +223,10 @@ class JetStreamConsumer:
     # When the server does not answer as it should.
 
     def _trouble(self, text: str) -> None:
-        self._stop_pulling()
-        if not self._recovering and not self._draining:
+        if self._draining:
+            return
+        self._lost()
+        if not self._recovering:
             self._recovering = True
             _log.warning("%s: consumer %s: %s", self._config.name, self._config.durable, text)
             self._tasks.start(self._recover(), "recover")
@@ -244,7 +234,7 @@ class JetStreamConsumer:
     async def _recover(self) -> None:
         for attempt in range(1 << 30):
             await asyncio.sleep(BACKOFF_SECONDS[min(attempt, len(BACKOFF_SECONDS) - 1)])
-            if self._pulling or self._draining or not self._connection.is_up:
+            if self._pulling or not self._connection.is_up:
                 break  # a new connection has begun, or will: it attaches anew
             try:
                 await self._prepare_consumer()
@@ -252,6 +242,7 @@ class JetStreamConsumer:
                 _log.debug("%s: %s", self._config.name, error)
                 continue
             _log.info("%s: consumer %s is back", self._config.name, self._config.durable)
+            self._answers.release()
             self._start_pulling()
             break
         self._recovering = False
@@ -262,7 +253,7 @@ class JetStreamConsumer:
         while True:
             await asyncio.sleep(min(HEARTBEAT_SECONDS, self._ack_wait / 4))
             now = loop.time()
-            if not self._connection.is_up:
+            if not self._connection.is_up or self._answers.is_held:
                 continue
             for item in self._pending.values():
                 if item.reply and now - item.touched >= self._ack_wait / 4:
@@ -271,15 +262,23 @@ class JetStreamConsumer:
             if self._outstanding and now - self._heard > 3 * HEARTBEAT_SECONDS:
                 self._trouble("no heartbeat")
 
+    async def _confirm(self) -> None:
+        """Wait until the server has worked off all acknowledgements.
+
+        It does so in their order, so repeating the last one with a reply subject tells of all.
+        """
+        if not self._last_answered or self._answers.is_held or not self._connection.is_up:
+            return
+        try:
+            await self._connection.client.request(
+                self._last_answered.decode(), b"+ACK", timeout=_CONFIRM_SECONDS
+            )
+        except CLIENT_ERRORS as error:
+            _log.info("%s: the last messages may come again: %r", self._config.name, error)
+
     async def _settle_writes(self) -> None:
         with contextlib.suppress(*CLIENT_ERRORS):  # what can't be acknowledged comes again
             await self._connection.flush(2)
-
-
-def _filter(subjects: list[str]) -> dict[str, Any]:
-    if len(subjects) == 1:
-        return {"filter_subject": subjects[0]}
-    return {"filter_subjects": subjects} if subjects else {}
 
 
 def _stream_place(reply: bytes) -> tuple[int, int] | None:

@@ -1,0 +1,82 @@
+"""The durable consumer of a stream: find it or make it, and check that nothing can get lost."""
+
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import nats.js.api as js_api
+import nats.js.errors
+from nats.aio.client import Client
+from nats.js import JetStreamManager
+
+from gateway.errors import GatewayError
+from gateway.sources.nats.config import NatsSourceConfig
+
+
+class Consumer(NamedTuple):
+    """What matters of a consumer.
+
+    Attributes:
+        created: when; one of the same name that was made later is another one.
+        ack_wait: seconds without a sign after which the server redelivers.
+        window: messages that may be under way here.
+    """
+
+    created: datetime | None
+    ack_wait: float
+    window: int
+
+
+async def find_consumer(client: Client, config: NatsSourceConfig) -> Consumer:
+    """Return the consumer; makes it if it is missing and may be made.
+
+    Raises:
+        GatewayError: it is of a kind that loses messages; the text says what to change.
+        nats.errors.Error: it or its stream is missing, or there is no answer.
+    """
+    manager = JetStreamManager(client)
+    try:
+        info = await manager.consumer_info(config.stream, config.durable)
+    except nats.js.errors.NotFoundError:
+        if not config.create:
+            raise
+        # Fails with "stream not found" if that is what is missing; we come again then.
+        info = await manager.add_consumer(
+            config.stream,
+            durable_name=config.durable,
+            ack_policy=js_api.AckPolicy.EXPLICIT,
+            ack_wait=config.ack_wait,
+            max_deliver=-1,
+            max_ack_pending=config.max_ack_pending,
+            **_filter(config.subjects),
+        )
+    found = info.config
+    _check(found, config)
+    limit = found.max_ack_pending or 0
+    waits = [found.ack_wait or config.ack_wait, *(found.backoff or ())]
+    window = min(config.max_ack_pending, limit) if limit > 0 else config.max_ack_pending
+    return Consumer(info.created, min(waits), window)
+
+
+def _check(found: js_api.ConsumerConfig, config: NatsSourceConfig) -> None:
+    name = f"consumer {config.durable} of stream {config.stream}"
+    if found.ack_policy != js_api.AckPolicy.EXPLICIT or found.deliver_subject:
+        raise GatewayError(
+            f"{name} must be a pull consumer with explicit acknowledgement: "
+            "delete it, or name another one in `durable`"
+        )
+    if (found.max_deliver or -1) > 0:
+        raise GatewayError(
+            f"{name} gives a message up after {found.max_deliver} deliveries, and so may lose it: "
+            f"nats consumer edit {config.stream} {config.durable} --max-deliver=-1"
+        )
+    if found.headers_only:
+        raise GatewayError(
+            f"{name} gives headers without their messages (headers_only): "
+            "delete it, or name another one in `durable`"
+        )
+
+
+def _filter(subjects: list[str]) -> dict[str, Any]:
+    if len(subjects) == 1:
+        return {"filter_subject": subjects[0]}
+    return {"filter_subjects": subjects} if subjects else {}
