@@ -61,7 +61,7 @@ def sink() -> Iterator[Sink]:
 
 @contextlib.contextmanager
 def running(folder, sink, **changes) -> Iterator[Gateway]:
-    delivery = {"retry": 0, "spool": "off", "dead_letters": "off", **changes.pop("delivery", {})}
+    delivery = {"spool": "off", "dead_letters": "off", "retry": 0, **changes.pop("delivery", {})}
     config = {
         "limits": changes.pop("limits", {}),
         "sources": {
@@ -119,6 +119,29 @@ def test_an_empty_ack_is_no_acknowledgement(tmp_path, sink):
         sink.wait_for(lambda requests: len(requests) == 2)
         same_window = started // 256 == time.time() // 256
         assert not same_window or len(set(sink.ids())) == 1
+
+
+@pytest.mark.parametrize("ack", ["stored", "sink"])
+def test_what_was_stored_for_a_sink_in_trouble_outlives_a_kill(tmp_path, sink, ack):
+    """stored: at once; sink: because the first attempt has failed."""
+    sink.answer = lambda _: Answer(503)
+    delivery = {"ack": ack, "spool": "auto", "dead_letters": "local", "retry": 10}
+    with running(tmp_path, sink, delivery=delivery) as gateway:
+        with CoapPeer(gateway.ports["coap"]) as device:
+            for mid in range(1, 21):
+                device.send(request(mid, query=b"i=%d" % mid))
+                datagram = device.receive()
+                if not datagram[1]:  # told to wait
+                    datagram = device.receive()
+                    device.send(b"\x60\0" + datagram[2:4])
+                assert datagram[1] == 0x44
+        gateway.kill()
+        sink.requests.clear()
+        sink.answer = lambda _: Answer(202)
+        gateway.start()
+        sink.wait_for(lambda requests: len(requests) >= 20, 20)
+    first = list(dict.fromkeys(sink.ids()))
+    assert first == [str(number) for number in range(1, 21)]
 
 
 @pytest.mark.parametrize("is_lost", [False, True], ids=["first", "repeated"])

@@ -54,13 +54,12 @@ def sink() -> Iterator[Sink]:
 
 
 @contextlib.contextmanager
-def running(folder, sink) -> Iterator[Gateway]:
+def running(folder, sink, **delivery) -> Iterator[Gateway]:
+    delivery = {"retry": 0, "spool": "off", "dead_letters": "off", **delivery}
     config = {
         "sources": {"web": {"protocol": "http", "listen": f"{HOST}:0"}},
         "sinks": {"out": {"protocol": "http", "url": sink.url, "mode": "structured"}},
-        "routes": [
-            {"to": ["out"], "delivery": {"retry": 0, "spool": "off", "dead_letters": "off"}}
-        ],
+        "routes": [{"to": ["out"], "delivery": delivery}],
     }
     gateway = Gateway(folder, config).start()
     try:
@@ -140,6 +139,29 @@ def test_what_is_acknowledged_under_a_kill_has_arrived(tmp_path, sink):
             assert senders.refused == []
             gateway.start()
             sink.requests.clear()
+
+
+@pytest.mark.parametrize("ack", ["stored", "sink"])
+def test_what_was_stored_for_a_sink_in_trouble_outlives_a_kill(tmp_path, sink, ack):
+    """stored: at once; sink: because the first attempt has failed."""
+    sink.answer = lambda _: Answer(503)
+    stored = {"ack": ack, "spool": "auto", "dead_letters": "local", "retry": 10}
+    batch = b"[%b,%b]" % tuple((EVENT % name).encode() for name in ("21", "22"))
+    binary = (b"ce-specversion: 1.0", b"ce-id: 23", b"ce-source: /s", b"ce-type: t")
+    with running(tmp_path, sink, **stored) as gateway:
+        with HttpPeer(gateway.ports["web"]) as client:
+            for number in range(1, 21):
+                client.send(http_post((EVENT % number).encode(), STRUCTURED))
+            client.send(http_post(batch, b"Content-Type: application/cloudevents-batch+json"))
+            client.send(http_post(b"", *binary))
+            assert client.statuses(22) == [202] * 22
+        gateway.kill()
+        sink.requests.clear()
+        sink.answer = lambda _: Answer(202)
+        gateway.start()
+        sink.wait_for(lambda requests: len(requests) >= 23, 20)
+    first = list(dict.fromkeys(sink.ids()))
+    assert first == [str(number) for number in range(1, 24)]
 
 
 def test_killed_while_the_sink_thinks_nobody_was_told_202(tmp_path, sink):
