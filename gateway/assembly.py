@@ -88,7 +88,8 @@ def make_routes(config: GatewayConfig) -> list[Route]:
             spool_after=route.delivery.spool_after,
             drain_rate=config.drain.rate,
             keeps_letters=route.delivery.dead_letters == "local",
-            dedup_window=route.dedup.window if route.dedup is not None else 0.0,
+            dedup_window=0.0 if route.dedup is None else route.dedup.window,
+            dedup_events=2 if route.dedup is None else route.dedup.max_events,
         )
         for number, route in enumerate(config.routes, 1)
         for name in (route.name or f"route-{number}",)

@@ -35,6 +35,8 @@ class Reason(Enum):
     """No route wanted it; that is a success."""
     DEAD_LETTERED = "dead_lettered"
     """A dead-letter sink has it; that is a success."""
+    DUPLICATE = "duplicate"
+    """It is safe since it came before (`dedup`); that is a success."""
     SINK_REFUSED = "sink_refused"
     """The sink said that it never will be (400, 401, 403, too large for the broker...)."""
     SINK_DOWN = "sink_down"
@@ -152,6 +154,13 @@ class Delivery:
             part.received_at = self.received_at
             part.source = self.source
         return parts
+
+    def behind(self, on_settled: Callable[[Settlement], None]) -> "Delivery":
+        """Return a delivery of the same events; who makes it settles this one."""
+        other = Delivery(self.events, on_settled)
+        other.received_at = self.received_at
+        other.source = self.source
+        return other
 
     def settle(self, settlement: Settlement) -> None:
         """Answer the message.

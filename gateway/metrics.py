@@ -7,7 +7,7 @@
     retried     attempts after the first
     spool_...   what waits on disk, by route and sink
     dead_letters, replayed      those kept on disk, and those sent again, by route
-    dead_lettered, filtered, inflight, sink_seconds, ack_seconds   as their names say
+    dead_lettered, duplicates, filtered, inflight, sink_seconds, ack_seconds   as their names say
 
 No label ever holds a device's identity.
 """
@@ -79,6 +79,7 @@ class RouteMetrics:
 
     def __init__(self) -> None:
         self.dead_lettered = 0
+        self.duplicates = 0
         self.inflight = 0
 
 
@@ -161,6 +162,12 @@ class Metrics(Collector):
             "Events that a dead-letter sink took",
             ("route",),
             (((name,), route.dead_lettered) for name, route in self.routes.items()),
+        )
+        yield _counter(
+            "ce_gateway_duplicates",
+            "Events that came again within the window of `dedup`",
+            ("route",),
+            (((name,), route.duplicates) for name, route in self.routes.items()),
         )
         inflight = GaugeMetricFamily("ce_gateway_inflight", "Events under way", labels=["route"])
         for name, route in self.routes.items():

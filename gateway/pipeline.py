@@ -10,8 +10,8 @@ no, and the source passes that on in its protocol's words.
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Final
 
+from gateway.dedup_gate import REPLAY
 from gateway.dispatcher import Target
 from gateway.intake import SourceIntake
 from gateway.metrics import Metrics
@@ -20,9 +20,6 @@ from gateway.running_route import RunningRoute
 from gateway.state import State
 
 _log = logging.getLogger(__name__)
-
-REPLAY: Final = "dead-letters"
-"""The name under which replayed events are counted, instead of a source's."""
 
 
 class Pipeline:
@@ -47,12 +44,12 @@ class Pipeline:
         self._targets = targets
         self._routes = [RunningRoute(route, targets, metrics, state) for route in routes]
         self._intakes: list[SourceIntake] = []
+        self._replays: dict[str, SourceIntake] = {}
 
     def start(self) -> None:
         """Start the lanes' workers."""
         for route in self._routes:
-            for lane in route.all_lanes:
-                lane.start()
+            route.start()
 
     def intake(self, source: str, protocol: str = "") -> SourceIntake:
         """Return what the source of that name is to see of the gateway."""
@@ -61,10 +58,12 @@ class Pipeline:
 
     def replay_intake(self, route: str) -> SourceIntake | None:
         """Return the intake of dead letters that leads to that route alone; None without one."""
-        for state in self._routes:
-            if state.route.name == route:
-                return self._intake(REPLAY, "", [state])
-        return None
+        if route not in self._replays:
+            routes = [state for state in self._routes if state.route.name == route]
+            if not routes:
+                return None
+            self._replays[route] = self._intake(REPLAY, "", routes)
+        return self._replays[route]
 
     def _intake(self, source: str, protocol: str, routes: Sequence[RunningRoute]) -> SourceIntake:
         keeps_letters = any(state.route.keeps_letters for state in routes)

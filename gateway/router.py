@@ -26,6 +26,7 @@ class Route:
         drain_rate: events per second taken from a spool's backlog; None is no limit.
         keeps_letters: whether what can't be delivered is kept with the local dead letters.
         dedup_window: seconds for which a repeated event is recognised; 0 is not at all.
+        dedup_events: most events that are remembered for that.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Route:
     drain_rate: float | None = None
     keeps_letters: bool = False
     dedup_window: float = 0.0
+    dedup_events: int = 1_000_000
 
 
 def routes_from(source: str, routes: Sequence[Route]) -> list[int]:

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+from gateway.dedup import Dedup
+from gateway.dedup_gate import DedupGate
 from gateway.delivery import Delivery, Settlement
 from gateway.dispatcher import Target
 from gateway.lane import Lane, Way
@@ -36,6 +38,10 @@ class RunningRoute:
         if route.dead_letter_sink is not None:
             dead_letters = self._dead_letter_lane(targets[route.dead_letter_sink], metrics)
         self.lanes = [self._lane(targets[name], metrics, dead_letters) for name in route.sinks]
+        self._gate: DedupGate | None = None
+        if route.dedup_window:
+            dedup = Dedup(route.dedup_window, route.dedup_events)
+            self._gate = DedupGate(dedup, self.metrics)
         self.all_lanes = [*self.lanes, *([dead_letters] if dead_letters else [])]
 
     def _dead_letter_lane(self, target: Target, metrics: Metrics) -> Lane:
@@ -73,6 +79,14 @@ class RunningRoute:
             metrics.circuits[target.name] = target.circuit
         return lane
 
+    def start(self) -> None:
+        """Start the lanes; what their spools hold is known already."""
+        if self._gate is not None and self._state is not None and self.route.spool:
+            for sink in self.route.sinks:
+                self._gate.restore(self._state.spool_of(self.route.name, sink).retained())
+        for lane in self.all_lanes:
+            lane.start()
+
     @property
     def used(self) -> int:
         return self.metrics.inflight
@@ -87,13 +101,15 @@ class RunningRoute:
 
     def put(self, deliveries: Sequence[Delivery]) -> None:
         """Take deliveries of one event each."""
+        if self._gate is not None:
+            deliveries = self._gate.passed(deliveries)
         self.metrics.inflight += len(deliveries)
         if len(self.lanes) == 1:
             self.lanes[0].put(deliveries)
             return
         copies: list[list[Delivery]] = [[] for _ in self.lanes]
         for delivery in deliveries:
-            whole = Delivery(delivery.events, partial(self._settle_whole, delivery))
+            whole = delivery.behind(partial(self._settle_whole, delivery))
             for copy, part in zip(
                 copies, whole.split([delivery.events] * len(copies)), strict=True
             ):

@@ -72,10 +72,12 @@ class State:
         self.letters: DeadLetters | None = None
         if keeps_letters:
             self.letters = DeadLetters(path / LETTERS_FOLDER, max_bytes=letters_bytes)
+        windows = {route.name: route.dedup_window for route in routes}
         self._spools = {
             lane: Spool(
                 path / SPOOL_FOLDER / lane[0] / lane[1],
                 max_bytes=spool_bytes,
+                keep_seconds=windows[lane[0]],
             )
             for lane in lanes
         }

@@ -108,7 +108,7 @@ class DedupConfig(Record):
     )
     max_events: int = Field(
         default=1_000_000,
-        ge=1,
+        ge=2,
         description="most events remembered, about 100 bytes each; beyond it the window is shorter",
     )
 
