@@ -193,6 +193,8 @@ async def test_qos_1_is_acknowledged_when_accepted_in_order_of_receipt():
         await intake.wait_for(lambda i: len(i.deliveries) == 3)
         for delivery in reversed(intake.deliveries):
             delivery.settle(ACCEPTED)
+            await asyncio.sleep(0)  # else all of them leave together, whatever the order
+            await asyncio.sleep(0)
         answers = [await connection.read() for _ in range(3)]
     assert answers == [b"\x40\x02\x00\x03", b"\x40\x02\x00\x01", b"\x40\x02\x00\x02"]
 
