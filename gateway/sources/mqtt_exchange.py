@@ -32,6 +32,7 @@ from bindings.wire.mqtt import (
     Publish,
     ReasonCode,
     Version,
+    Will,
     encode_ack,
 )
 from gateway.delivery import Delivery, Outcome, Settlement
@@ -180,6 +181,27 @@ class Receiver:
         self._put(deliveries, events, exchange.number, partial(self._again, exchange, events))
         return deliveries
 
+    def keep(
+        self, packet: Publish | Will, error: CloudEventError, exchange: Exchange | None = None
+    ) -> None:
+        """Keep a message that brought no event and whose sender can't be told; then answer it."""
+        message = Message(packet.payload, packet.content_type, packet.user_properties, packet.topic)
+
+        def on_asked() -> bool:
+            if exchange is not None and self._is_unwanted(exchange):
+                return False
+            self.submitted += 1
+            return True
+
+        def on_answered(is_kept: bool) -> None:  # noqa: FBT001 - a callback
+            self.submitted -= 1
+            if is_kept and exchange is not None:
+                exchange.code = ReasonCode.SUCCESS
+            self._flush_soon()
+
+        item = Undecodable(message, error.reason, str(error), on_asked, on_answered)
+        self._backlog.keeper.keep(item)
+
     def flush(self) -> None:
         """Write every answer whose turn has come."""
         self._flushing = False
@@ -205,7 +227,7 @@ class Receiver:
             return self._decode(packet)
         except CloudEventError as error:
             if self._is_deaf:
-                self._keep(packet, error, exchange)
+                self.keep(packet, error, exchange)
                 return None
             self._intake.rejected(error.reason, str(error))
             if exchange is not None:
@@ -216,24 +238,6 @@ class Receiver:
     def _is_deaf(self) -> bool:
         """Whether the sender can't be told that its message was refused."""
         return self._of_broker or self._version == V311
-
-    def _keep(self, packet: Publish, error: CloudEventError, exchange: Exchange | None) -> None:
-        message = Message(packet.payload, packet.content_type, packet.user_properties, packet.topic)
-
-        def on_asked() -> bool:
-            if exchange is not None and self._is_unwanted(exchange):
-                return False
-            self.submitted += 1
-            return True
-
-        def on_answered(is_kept: bool) -> None:  # noqa: FBT001 - a callback
-            self.submitted -= 1
-            if is_kept and exchange is not None:
-                exchange.code = ReasonCode.SUCCESS
-            self._flush_soon()
-
-        item = Undecodable(message, error.reason, str(error), on_asked, on_answered)
-        self._backlog.keeper.keep(item)
 
     def _is_repetition(self, packet: Publish, known: Exchange) -> bool:
         # A device that lost its memory may begin again with identifiers that are open here. Only

@@ -202,6 +202,11 @@ class MqttSource:
         self._receiver.connect(self._client.send, self._version)
         if not session_present:
             self._receiver.lose()
+            if self._ready.is_set() and not self._config.clean:
+                _log.warning(
+                    "source %s: the broker has lost the session, and what it had queued for us",
+                    self._config.name,
+                )
 
     def _on_packets(self, packets: list[Publish | Ack]) -> None:
         assert self._receiver is not None  # noqa: S101 - set by `open`

@@ -332,7 +332,7 @@ class Connection(asyncio.Protocol):
         try:
             events = host.decoder.decode(will, session.version, session.facts)
         except CloudEventError as error:
-            host.intake.rejected(error.reason, str(error))
+            session.receiver.keep(will, error)
             return
         session.gate.submit(session.receiver.offer(events), self._on_room)
 

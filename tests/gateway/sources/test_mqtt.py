@@ -546,6 +546,17 @@ async def test_the_keep_alive_survives_a_long_stall():
         assert await connection.read() == b"\x40\x02\x00\x08"
 
 
+@pytest.mark.parametrize(("present", "clean", "said"), [(0, False, 1), (1, False, 0), (0, True, 0)])
+async def test_a_session_that_the_broker_lost_is_told(caplog, present, clean, said):
+    async with running(RecordingIntake(), clean=clean) as (broker, _, connection):
+        connection.drop()
+        second = await broker.connection()
+        await second.accept(present=present)
+        second.send(publish("a"))
+        await second.read()
+    assert caplog.text.count("the broker has lost the session") == said
+
+
 async def test_the_identifiers_of_a_lost_session_mean_nothing():
     intake = RecordingIntake()
     async with running(intake) as (broker, _, connection):

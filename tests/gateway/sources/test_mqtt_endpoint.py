@@ -369,6 +369,29 @@ async def test_what_is_no_event_is_answered_0x99_and_its_neighbours_live(bench, 
     assert len(intake.events) == 2
 
 
+async def test_in_3_1_1_what_is_no_event_is_acknowledged_when_it_is_kept(bench, intake):
+    device = await bench.connected(await bench.open(intake, event=None), level=4)
+    intake.keeping = []
+    device.send(publish("a", level=4, qos=1, mid=1), publish("b", level=4, qos=2, mid=2))
+    await intake.wait_for(lambda i: len(i.keeping) == 2)
+    device.send(b"\xc0\x00")
+    assert await device.read() == b"\xd0\x00"  # PINGRESP, and nothing before it
+    for on_kept in intake.keeping:
+        on_kept(None)
+    assert await device.read() == bytes.fromhex("40 02 0001")
+    assert await device.read() == bytes.fromhex("50 02 0002")
+    assert [(message.address, message.payload) for message in intake.kept] == [
+        ("a", b"hi"), ("b", b"hi"),
+    ]  # fmt: skip
+
+
+async def test_in_5_what_is_no_event_is_kept_only_by_its_sender(bench, intake):
+    device = await bench.connected(await bench.open(intake, event=None))
+    device.send(publish(qos=1, mid=1))
+    assert (await device.read())[4] == 0x99
+    assert intake.kept == []
+
+
 async def test_a_payload_above_the_limit_is_refused_by_itself(bench, intake):
     device = await bench.connected(
         await bench.open(intake, limits={"max_event_bytes": 100}), properties=b"\x17\x00"
@@ -554,6 +577,16 @@ async def test_retained_messages_and_wills_are_events_like_others(bench, intake,
     device.writer.transport.abort()
     await intake.wait_for(lambda i: len(i.events) == 2)
     assert [event.subject for event in intake.events] == ["a", "gone"]
+
+
+@pytest.mark.parametrize("level", [4, 5])
+async def test_a_will_that_is_no_event_is_kept_since_nobody_is_told(bench, intake, level):
+    source = await bench.open(intake, event=None)
+    will = (b"\x00" if level == 5 else b"") + text("gone") + text("bye")
+    device = await bench.connected(source, level=level, flags=0x0E, rest=will)
+    device.writer.transport.abort()
+    await intake.wait_for(lambda i: i.kept)
+    assert [(message.address, message.payload) for message in intake.kept] == [("gone", b"bye")]
 
 
 @pytest.mark.parametrize(("bye", "count"), [("e000", 0), ("e00104", 1)])
