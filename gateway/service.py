@@ -162,7 +162,7 @@ class Service:
         if not any(route.spool or route.keeps_letters for route in routes):
             return
         config = self._config.state
-        path = config.path or default_path(os.environ)
+        path = (config.path or default_path(os.environ)).absolute()
         _log.info("state: %s", path)
         state = State(path, config.max_bytes, routes)
         state.open()
