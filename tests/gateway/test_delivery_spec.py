@@ -34,7 +34,7 @@ class Bench:
         self._folder = folder
         self._sinks = {}
         self._submitted = 0
-        self.pipeline = None
+        self.policy = self.pipeline = None
         self.metrics = Metrics()
         self.answers = Answers()
         self.sink, self.dead = Script(), Script()
@@ -49,6 +49,8 @@ class Bench:
         delivery = {
             "retry": RETRY,
             "backoffDelay": "PT0S",
+            "spool": "off",
+            "dead_letters": "off",
             "deadLetterSink": self.dead.url,
             **delivery,
         }
@@ -70,7 +72,9 @@ class Bench:
             )
             for name, each in self._sinks.items()
         }
-        self.pipeline = Pipeline(assembly.make_routes(loaded), targets, self.metrics)
+        routes = assembly.make_routes(loaded)
+        self.policy = routes[0].policy
+        self.pipeline = Pipeline(routes, targets, self.metrics)
         self.pipeline.start()
 
     async def submit(self, *events):
@@ -116,13 +120,16 @@ async def bench(tmp_path):
 
 
 @pytest.fixture
-def waits(monkeypatch):
-    """What `RetryPolicy.wait` was asked and has said; the lane hears 0."""
+def waits(monkeypatch, bench):
+    """What the route's `RetryPolicy.wait` was asked and has said; the lane hears 0."""
     recorded = []
     right = RetryPolicy.wait
 
     def wait(self, n, retry_after=None):
-        recorded.append((n, right(self, n, retry_after)))
+        seconds = right(self, n, retry_after)
+        if self is not bench.policy:  # the circuit's own
+            return seconds
+        recorded.append((n, seconds))
         return 0.0
 
     monkeypatch.setattr(RetryPolicy, "wait", wait)
@@ -660,3 +667,52 @@ async def test_an_event_that_is_given_up_lets_the_next_of_its_key_go(bench):
     settlements = await bench.deliver(*[make_event(number) for number in (1, 2, 3)])
     assert [s.reason for s in settlements] == [Reason.DEAD_LETTERED, Reason.NONE, Reason.NONE]
     assert [r.id for r in bench.sink.requests] == ["1", "1", "1", "2", "3"]
+
+
+# --- what the sink itself holds back is no attempt -------------------------------------------
+
+HOOK = {"webhook": {"origin": "gw.example.com", "ask_again": "PT0.02S"}}
+
+
+def consent(rate=b"*"):
+    fields = b"WebHook-Allowed-Origin: *", b"WebHook-Allowed-Rate: " + rate
+    return answer(200, *fields)
+
+
+def deliveries(bench):
+    return [request.id for request in bench.sink.requests if request.line.startswith("POST")]
+
+
+async def test_waiting_for_consent_uses_up_no_retry(bench):
+    validations = [answer(200)] * 5 + [consent()]
+    bench.sink.reply = lambda r: validations.pop(0) if r.line.startswith("OPTIONS") else OK
+    await bench.start(sink=HOOK, retry=1)
+    settlements = await bench.deliver(make_event(1), make_event(2), keyed(3))
+    assert {s.reason for s in settlements} == {Reason.NONE}
+    assert sorted(deliveries(bench)) == ["1", "2", "3"]
+    assert (validations, bench.metrics.sinks["out"].failed, bench.dead.requests) == ([], {}, [])
+
+
+async def test_a_pause_that_the_receiver_asked_for_is_an_attempt_of_the_first_event_only(bench):
+    replies = [answer(429, b"Retry-After: 1")]
+
+    def reply(request):
+        if request.line.startswith("OPTIONS"):
+            return consent()
+        return replies.pop() if replies else OK
+
+    bench.sink.reply = reply
+    await bench.start(sink={**HOOK, "connections": 1}, retry=1)
+    settlements = await bench.deliver(*[keyed(number) for number in range(6)])
+    assert {s.reason for s in settlements} == {Reason.NONE}
+    assert collections.Counter(deliveries(bench)) == {"0": 2} | {str(n): 1 for n in range(1, 6)}
+    assert bench.metrics.sinks["out"].failed == {"sink_busy": 1}
+
+
+async def test_waiting_for_a_turn_in_the_rate_uses_up_no_retry(bench):
+    bench.sink.reply = lambda r: consent(b"1200") if r.line.startswith("OPTIONS") else OK
+    await bench.start(sink=HOOK, retry=0, timeout="PT0.1S")  # a turn in 50 ms
+    settlements = await bench.deliver(*[keyed(number) for number in range(12)])
+    assert {s.reason for s in settlements} == {Reason.NONE}
+    assert len(deliveries(bench)) == 12
+    assert bench.metrics.sinks["out"].failed == {}

@@ -12,7 +12,7 @@ import pytest
 from bindings.event import Event
 from gateway.delivery import Outcome, Reason
 from gateway.dispatcher import Target
-from gateway.lane import Lane
+from gateway.lane import Lane, Way
 from gateway.metrics import RouteMetrics, SinkMetrics
 from gateway.retry import RetryPolicy
 from gateway.sinks.http import HttpSink, HttpSinkConfig, callback
@@ -275,7 +275,7 @@ async def test_what_was_refused_goes_at_once_when_consent_comes(receiver, start)
     lane.put([answers.delivery(event(n)) for n in range(3)])
     await receiver.wait_for(1)
     async with asyncio.timeout(10):
-        while not lane._parked:
+        while sink._webhook._refusal is None:
             await asyncio.sleep(0)
     url = receiver.requests[0].fields["webhook-request-callback"]
     await call(sink, request(url))
