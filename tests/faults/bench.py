@@ -95,7 +95,7 @@ class Bench:
         return await self.gateway.up()
 
     async def settle(self, seconds: float = 60, *, quiet: float = 0.5) -> None:
-        """Wait until all that was acknowledged has arrived and nothing more comes.
+        """Wait until all that was acknowledged has arrived and the gateway holds nothing more.
 
         Returns in any case after `seconds`: the account then says what is missing.
         """
@@ -105,9 +105,20 @@ class Bench:
         while loop.time() < deadline:
             if self.sink.arrived != arrived or self.ledger.account.outstanding:
                 arrived, since = self.sink.arrived, loop.time()
-            elif loop.time() - since > quiet:
+            elif loop.time() - since > quiet and not await self.held():
                 return
             await asyncio.sleep(0.05)
+
+    async def held(self) -> float:
+        """Return how many events the gateway has under way or in its spools."""
+        if self.gateway.returncode is not None:
+            return 0
+        metrics = await self.gateway.metrics()
+        return sum(
+            value
+            for name, value in metrics.items()
+            if name.startswith(("ce_gateway_inflight", "ce_gateway_spool_events"))
+        )
 
     async def finish(self, figures: Figures, *, seconds: float = 60) -> None:
         """Stop the load, wait for the rest, stop the gateway, and add everything to the figures."""

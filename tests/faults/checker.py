@@ -71,7 +71,7 @@ class Account:
         self.own = [0]
         """Other repeated arrivals: before the first kill, then after each."""
         self.outstanding = 0
-        """Acknowledged, and neither at the sink nor a dead letter: at the end they are lost."""
+        """Acknowledged and neither at the sink nor condemned by it: they have yet to arrive."""
         self.reordered = Finding()
         self.corrupted = Finding()
         self.groundless = Finding()
@@ -94,7 +94,7 @@ class Account:
         if not state.flags[number] & ACKED:
             state.flags[number] |= ACKED
             self.acked += 1
-            if not state.arrivals[number] and not state.flags[number] & DEAD:
+            if not state.arrivals[number] and not state.flags[number] & CONDEMNED:
                 self.outstanding += 1
 
     def refuse(self, key: str, number: int) -> None:
@@ -104,7 +104,11 @@ class Account:
 
     def condemn(self, key: str, number: int) -> None:
         """Note that the sink will refuse the event for good: it may become a dead letter."""
-        self._of(key, number).flags[number] |= CONDEMNED
+        state = self._of(key, number)
+        if not state.flags[number] & CONDEMNED:
+            state.flags[number] |= CONDEMNED
+            if state.flags[number] & ACKED and not state.arrivals[number]:
+                self.outstanding -= 1
 
     def store(self, key: str, number: int, answer: str) -> None:
         """Note an arrival at the sink.
@@ -124,7 +128,7 @@ class Account:
             if number < state.newest:
                 self.reordered.add(f"{key}-{number} after {key}-{state.newest}")
             state.newest = max(state.newest, number)
-            if state.flags[number] & ACKED and not state.flags[number] & DEAD:
+            if state.flags[number] & ACKED and not state.flags[number] & CONDEMNED:
                 self.outstanding -= 1
         elif answer == "late":
             self.provoked += 1
@@ -150,8 +154,6 @@ class Account:
         if not state.flags[number] & DEAD:
             state.flags[number] |= DEAD
             self.dead_letters += 1
-            if state.flags[number] & ACKED and not state.arrivals[number]:
-                self.outstanding -= 1
 
     def kill(self) -> None:
         """Note that the gateway was killed: another window for duplicates begins."""

@@ -142,6 +142,13 @@ def test_a_dead_letter_with_a_cause_is_not_lost():
     assert (account.outstanding, account.dead_letters) == (0, 1)
 
 
+def test_what_the_sink_refused_and_nobody_keeps_is_lost():
+    account = account_of("I a 0\nP a 0 400\nA a 0\nI a 1\nA a 1\nP a 1 400\nP a 1 400")
+    assert_clean(account, but=["lost"])
+    assert account.lost().count == 2
+    assert account.outstanding == 0  # nothing to wait for
+
+
 def test_a_dead_letter_without_a_cause_is_a_failure():
     assert_clean(account_of("I a 0\nA a 0\nD a 0 sink_down"), but=["groundless"])
 

@@ -51,12 +51,7 @@ async def run(context: Context) -> Figures:
             during = sorted(sender.seconds[first:])
             await made.stop_load()
             await made.settle()
-            metrics = await made.gateway.metrics()
-            spooled = sum(
-                value
-                for name, value in metrics.items()
-                if name.startswith("ce_gateway_spool_events")
-            )
+            spooled = await made.held()
             await made.finish(figures)
         account = made.ledger.account
         figures.notes.append(
