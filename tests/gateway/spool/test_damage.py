@@ -143,6 +143,21 @@ def test_segments_that_are_all_gone_leave_an_empty_spool_that_counts_on():
     assert spool.store(b"fresh") == 25
 
 
+def test_the_later_one_of_both_cursors_says_how_to_count_on():
+    disk = filled()
+    spool = opened(disk)
+    spool.done(range(1, 10))
+    spool.work()
+    for number in range(25, 30):
+        spool.store(f"{number}:".encode())
+    spool.done([25])
+    spool.close()
+    assert {files.CURSOR, files.CURSOR_SYNCED} <= {path.name for path in disk.names}
+    for path in segments_of(disk):
+        del disk.names[path]
+    assert opened(disk).store(b"fresh") == 30
+
+
 def test_a_segment_that_goes_while_it_is_to_be_read_is_counted():
     disk = filled()
     spool = opened(disk)

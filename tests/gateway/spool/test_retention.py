@@ -238,6 +238,29 @@ def test_a_disk_that_fails_is_no_reason_to_give_up_what_is_kept(disk):
     assert kept(spool) == [1, 2, 3, 4, 5, 6, 7]
 
 
+def test_a_spool_that_is_full_of_what_is_pending_gives_back_what_is_done_at_once(disk):
+    spool = opened(disk)
+    store(spool, *range(1, 8))
+    disk.capacity = disk.used
+    with pytest.raises(StoreError):
+        store(spool, 8)
+    spool.done([number for number, _ in spool.read(4, 1 << 20)])
+    spool.work()
+    assert not spool.is_full
+    assert firsts(disk) == [3, 5, 7]
+    store(spool, 8)
+
+
+def test_the_newest_segment_goes_too_when_it_is_all_that_is_kept(disk):
+    spool = opened(disk, segment_bytes=1 << 14)
+    store(spool, *range(1, 21))
+    finish(spool)
+    assert firsts(disk) == [1]
+    disk.capacity = disk.used + 50
+    store(spool, 21)
+    assert firsts(disk) == [21]
+
+
 # trouble
 
 
