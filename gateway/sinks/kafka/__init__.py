@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import ClassVar, Final
 
+import msgspec
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from bindings.event import Event, canonical_text
@@ -13,9 +14,15 @@ from bindings.kafka import KAFKA
 from gateway.config.records import SinkConfig
 from gateway.delivery import Failure, Outcome, Reason
 from gateway.errors import GatewayError
-from gateway.sinks.kafka.config import KafkaSinkConfig, TopicTemplate, librdkafka_settings
+from gateway.sinks.kafka.config import (
+    ONE_BY_ONE,
+    KafkaSinkConfig,
+    TopicTemplate,
+    librdkafka_settings,
+)
 from gateway.sinks.kafka.producer import REFUSED, Batch, Client, failure_of
 from gateway.tasks import Tasks
+from gateway.throttle import Throttle
 from gateway.tls import client_context
 
 __all__ = ["KafkaSink", "KafkaSinkConfig"]
@@ -44,9 +51,10 @@ class KafkaSink:
         self._config = config
         self._topic = TopicTemplate(config.topic)
         self._tasks = Tasks(f"sink {config.name}")
-        self._clients: dict[float, Client] = {}
+        self._clients: dict[tuple[float, bool], Client] = {}
         self._connected: bool | None = None  # None: not known yet
         self._trouble = "no answer in time"
+        self._lines = Throttle()
 
     async def open(self) -> None:
         if self._config.tls is not None:
@@ -56,32 +64,63 @@ class KafkaSink:
     async def send(
         self, events: Sequence[Event], timeout: float | None = None
     ) -> Sequence[Failure]:
-        held: set[str] = set()  # keys of events that librdkafka would not even queue
+        seconds = self._config.timeout if timeout is None else timeout
+        failures: dict[int, Failure] = {}
+        positions: Sequence[int] = range(len(events))
+        while positions:
+            batch = await self._send_some(self._client(seconds), events, positions, failures)
+            if not batch.suspects:
+                break
+            # Whose fault was it? And then on with what was not sent because of it.
+            suspects = [positions[index] for index in sorted(batch.suspects)]
+            positions = [positions[index] for index in sorted(batch.swept)]
+            for position in (*suspects, *positions):
+                del failures[position]
+            self._note_suspects(len(suspects))
+            alone = self._client(seconds, one_by_one=True)
+            await self._send_some(alone, events, suspects, failures)
+        if len(failures) < len(events):
+            self._note_connection(connected=True)
+        elif any(f.reason in _UNANSWERED and f.status is None for f in failures.values()):
+            self._note_connection(connected=False)
+        return [failures[position] for position in sorted(failures)]
 
-        def produce(producer: Producer, batch: Batch, position: int) -> None:
+    async def _send_some(
+        self,
+        client: Client,
+        events: Sequence[Event],
+        positions: Sequence[int],
+        failures: dict[int, Failure],
+    ) -> Batch:
+        """Send the events at these positions, and add to `failures`."""
+        held: dict[str, int] = {}  # by key: the first position that has to be repeated
+        for position in sorted(failures):
+            if failures[position].outcome is Outcome.RELEASED:
+                held.setdefault(events[position].key, position)
+
+        def produce(producer: Producer, batch: Batch, index: int) -> None:
+            position = positions[index]
             event = events[position]
-            if held and event.key in held:
-                batch.settle(position, Failure(position, Outcome.RELEASED, Reason.HELD))
+            if held and held.get(event.key, position) < position:
+                batch.settle(index, Failure(index, Outcome.RELEASED, Reason.HELD))
                 return
             try:
                 topic = self._topic.fill(event)
             except ValueError as error:
-                batch.settle(position, Failure(position, *REFUSED, detail=str(error)))
+                batch.settle(index, Failure(index, *REFUSED, detail=str(error)))
                 return
             try:
-                self._produce(producer, topic, event, partial(batch.report, position))
+                self._produce(producer, topic, event, partial(batch.report, index))
             except KafkaException as exception:
-                if failure_of(position, exception.args[0]).outcome is Outcome.RELEASED:
-                    held.add(event.key)
+                if failure_of(index, exception.args[0]).outcome is Outcome.RELEASED:
+                    held.setdefault(event.key, position)  # librdkafka did not even queue it
                 raise
 
-        client = self._client(self._config.timeout if timeout is None else timeout)
-        failures = await client.send(len(events), produce)
-        if len(failures) < len(events):
-            self._note_connection(connected=True)
-        elif any(f.reason in _UNANSWERED and f.status is None for f in failures):
-            self._note_connection(connected=False)
-        return failures
+        batch = await client.run(len(positions), produce)
+        for failure in batch.failures:
+            position = positions[failure.position]
+            failures[position] = msgspec.structs.replace(failure, position=position)
+        return batch
 
     async def close(self) -> None:
         await asyncio.gather(*(client.close() for client in self._clients.values()))
@@ -106,23 +145,36 @@ class KafkaSink:
         value = event.attributes().get(name)
         return None if value is None else canonical_text(value).encode()
 
-    def _client(self, timeout: float) -> Client:
+    def _client(self, timeout: float, *, one_by_one: bool = False) -> Client:
         """Return the producer whose records time out after `timeout`: it has one time for all."""
-        client = self._clients.get(timeout)
+        client = self._clients.get((timeout, one_by_one))
         if client is None:
             settings = librdkafka_settings(self._config, timeout)
-            settings["error_cb"] = self._on_error
+            settings |= {"error_cb": self._on_error, **(ONE_BY_ONE if one_by_one else {})}
             try:
                 client = Client(settings, self._config.linger, self._tasks)
             except KafkaException as exception:
                 raise GatewayError(exception.args[0].str()) from exception
-            self._clients[timeout] = client
+            self._clients[timeout, one_by_one] = client
         return client
 
     def _on_error(self, error: KafkaError) -> None:
         self._trouble = error.str()
         if error.code() in _HOPELESS:
             self._note_connection(connected=False)
+
+    def _note_suspects(self, count: int) -> None:
+        more = self._lines.pass_on("suspects", count)
+        if more is not None:
+            _log.warning(
+                "sink %s: Kafka refused %d records of one batch, for one of them or for the size "
+                "of all; they are sent one by one. If that comes often, set `batch.size` in "
+                "`properties` to less than the topic's max.message.bytes%s",
+                self._config.name,
+                count,
+                more,
+                extra={"sink": self._config.name},
+            )
 
     def _note_connection(self, *, connected: bool) -> None:
         """Log a change, once. Brokers close idle connections: what counts is what gets through."""

@@ -3,6 +3,7 @@
 import logging
 import re
 import string
+from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 from pydantic import Field, field_validator
@@ -124,6 +125,15 @@ class KafkaSinkConfig(SinkConfig):
         return value
 
 
+ONE_BY_ONE: Final[Mapping[str, Any]] = {
+    "batch.num.messages": 1,
+    "max.in.flight.requests.per.connection": 1,
+    "enable.gapless.guarantee": False,
+    "linger.ms": 0,
+}
+"""Settings that give each record an answer of its own, and order too, but slowly."""
+
+
 def librdkafka_settings(config: KafkaSinkConfig, timeout: float) -> dict[str, Any]:
     """Return the settings of a producer whose records time out after `timeout` seconds."""
     milliseconds = max(1, round(timeout * 1000))
@@ -135,6 +145,8 @@ def librdkafka_settings(config: KafkaSinkConfig, timeout: float) -> dict[str, An
         **config.properties,
         "bootstrap.servers": config.bootstrap_servers,
         "enable.idempotence": True,
+        # A batch that fails ends the producer, so that nothing behind it overtakes it.
+        "enable.gapless.guarantee": True,
         "acks": "all",
         "compression.type": config.compression,
         "linger.ms": min(config.linger * 1000, milliseconds - 1),

@@ -14,6 +14,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from gateway.delivery import Failure, Outcome, Reason
 from gateway.tasks import Tasks
+from gateway.throttle import Throttle
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +33,25 @@ _DOWN: Final[Verdict] = (Outcome.RELEASED, Reason.SINK_DOWN)
 _TIMED_OUT: Final[Verdict] = (Outcome.RELEASED, Reason.TIMEOUT)
 _BUSY: Final[Verdict] = (Outcome.RELEASED, Reason.SINK_BUSY)
 
+# A batch of librdkafka's is answered as a whole: of one of these the fault is in one of its
+# records, or in their sum, which only shows when each is sent by itself.
+_FAULT_OF_ONE: Final = frozenset(
+    {
+        KafkaError.MSG_SIZE_TOO_LARGE,
+        KafkaError.RECORD_LIST_TOO_LARGE,
+        KafkaError.INVALID_RECORD,
+    }
+)
+# A record that was never the matter: its producer came to an end by another one.
+_SWEPT: Final = frozenset(
+    {
+        KafkaError._PURGE_QUEUE,  # noqa: SLF001 - the library's public names for local errors
+        KafkaError._PURGE_INFLIGHT,  # noqa: SLF001 - as above
+        KafkaError._FATAL,  # noqa: SLF001 - as above
+        KafkaError._GAPLESS_GUARANTEE,  # noqa: SLF001 - as above
+    }
+)
+
 # Only what lies in the record itself is refused for good. One denied or lost batch makes librdkafka
 # fail everything queued behind it with the same error, so all else goes back to be tried again.
 _VERDICTS: Final[Mapping[int, Verdict]] = {
@@ -47,11 +67,20 @@ _VERDICTS: Final[Mapping[int, Verdict]] = {
 
 
 class Batch:
-    """One call of `send`: takes its reports, gathers its failures."""
+    """One list of records: takes its reports, gathers its failures.
 
-    __slots__ = ("_known", "_open", "failures", "finished")
+    Attributes:
+        failures: those known by now, in no order.
+        suspects: positions that were refused with a whole batch of librdkafka's.
+        swept: positions that failed only because the producer came to its end.
+        finished: done when every outcome is known.
+    """
+
+    __slots__ = ("_known", "_open", "failures", "finished", "suspects", "swept")
 
     def __init__(self, size: int) -> None:
+        self.suspects: set[int] = set()
+        self.swept: set[int] = set()
         self._known = bytearray(size)  # by position: 1 when the outcome is known
         self._open = size
         self.failures: list[Failure] = []
@@ -59,7 +88,15 @@ class Batch:
 
     def report(self, position: int, error: KafkaError | None, _: object) -> None:
         """Take a delivery report; must not raise, for it would come out of some `poll`."""
-        self.settle(position, None if error is None else failure_of(position, error))
+        if error is None:
+            self.settle(position)
+            return
+        code = error.code()
+        if code in _FAULT_OF_ONE:
+            self.suspects.add(position)
+        elif code in _SWEPT:
+            self.swept.add(position)
+        self.settle(position, failure_of(position, error))
 
     def settle(self, position: int, failure: Failure | None = None) -> None:
         """Note an outcome, the first that comes; None is success."""
@@ -76,6 +113,7 @@ class Batch:
         """Release whatever has no outcome yet."""
         for position, known in enumerate(self._known):
             if not known:
+                self.swept.add(position)
                 self.settle(position, Failure(position, *_DOWN, detail=detail))
 
 
@@ -92,33 +130,40 @@ class Client:
         self._settings = settings
         self._linger = linger
         self._tasks = tasks
+        self._lines = Throttle()
         self._loop = asyncio.get_running_loop()
         self._producer = Producer(settings)
         self._batches: set[Batch] = set()
         self._room: asyncio.Future[None] | None = None
         self._delay = _POLL_MIN
+        self._next_poll = self._loop.time() + _POLL_IDLE  # uvloop's handles may have no `when`
         self._timer = self._loop.call_later(_POLL_IDLE, self._poll)
 
     async def send(
         self, size: int, produce: Callable[[Producer, Batch, int], None]
     ) -> Sequence[Failure]:
-        """Call `produce` for each position, wait for all reports, return the failures.
+        """Call `produce` for each position, wait for all reports, return the failures in order.
 
         What `Producer.produce` raises may come out of it: after a `BufferError` it is called again
         when there is room, an error of the record is that position's failure.
         """
+        batch = await self.run(size, produce)
+        return sorted(batch.failures, key=lambda failure: failure.position)
+
+    async def run(self, size: int, produce: Callable[[Producer, Batch, int], None]) -> Batch:
+        """Do as `send` does, and return all that is known of the list."""
         batch = Batch(size)
         self._batches.add(batch)
         try:
             for position in range(size):
                 await self._produce(produce, batch, position)
             self._delay = _POLL_MIN
-            if self._timer.when() > self._loop.time() + self._linger:
+            if self._next_poll > self._loop.time() + self._linger:
                 self._poll_in(self._linger)
             await batch.finished
         finally:
             self._batches.discard(batch)
-        return sorted(batch.failures, key=lambda failure: failure.position)
+        return batch
 
     async def _produce(
         self, produce: Callable[[Producer, Batch, int], None], batch: Batch, position: int
@@ -148,6 +193,7 @@ class Client:
 
     def _poll_in(self, delay: float) -> None:
         self._timer.cancel()
+        self._next_poll = self._loop.time() + delay
         self._timer = self._loop.call_later(delay, self._poll)
 
     def _poll(self) -> None:
@@ -156,13 +202,14 @@ class Client:
             served = self._producer.poll(0)
         except KafkaException as error:
             self._renew(str(error))
-        if served:
-            self._make_room()
-        if self._batches:
-            self._poll_in(self._delay)
-            self._delay = _POLL_MIN if served else min(self._delay * 1.5, _POLL_MAX)
-        else:
-            self._poll_in(_POLL_IDLE)
+        finally:  # what a report raises comes out of `poll` too, and must not end the polling
+            if served:
+                self._make_room()
+            if self._batches:
+                self._poll_in(self._delay)
+                self._delay = _POLL_MIN if served else min(self._delay * 1.5, _POLL_MAX)
+            else:
+                self._poll_in(_POLL_IDLE)
 
     async def _wait_for_room(self) -> None:
         if self._room is None:
@@ -172,7 +219,9 @@ class Client:
 
     def _renew(self, detail: str) -> None:
         """Replace a producer that has lost count of its records, and release what it held."""
-        _log.warning("the Kafka producer can't go on and is made anew: %s", detail)
+        more = self._lines.pass_on("renewed")
+        if more is not None:
+            _log.warning("the Kafka producer can't go on and is made anew: %s%s", detail, more)
         old, self._producer = self._producer, Producer(self._settings)
         self._abandon(old, detail)
         self._tasks.start(asyncio.to_thread(old.close), "end of a failed producer")
