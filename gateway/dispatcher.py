@@ -290,6 +290,8 @@ class Dispatcher:
         delivery.failed_first_at = delivery.failed_first_at or time.time()
         if failure.outcome is Outcome.RELEASED and is_probe:
             self._metrics.retried += 1
+            if self._circuit.is_open:
+                return math.inf  # all others ask before it asks again; it goes when one was taken
             return policy.wait(max(delivery.attempts, 1), failure.retry_after)
         delivery.attempts += 1
         if failure.outcome is Outcome.RELEASED and delivery.attempts <= policy.retry:

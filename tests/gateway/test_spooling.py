@@ -1,6 +1,7 @@
 """A lane with a spool: nothing on disk while all is well, everything through it in trouble."""
 
 import asyncio
+import math
 
 import pytest
 
@@ -323,6 +324,22 @@ async def test_another_key_asks_each_time(rig):
     await until(lambda: circuit.is_open)
     first = len(sink.lists)
     for _ in range(6):
+        before = len(sink.lists)
+        circuit.resume(asyncio.get_running_loop().time())
+        await until(lambda before=before: len(sink.lists) > before and not circuit._probing)
+    assert {events[0].source for events in sink.lists[first:]} == {f"/{n}" for n in range(6)}
+
+
+async def test_an_event_whose_wait_is_over_first_does_not_ask_again_and_again(rig):
+    sink, answers = ScriptedSink(lambda _: DOWN), Answers()
+    lane = await rig.open(sink, RetryPolicy(retry=100, delay=0.001, cap=0.001))
+    lane.put([answers.delivery(make_event(n, source=f"/{n}")) for n in range(6)])
+    await answers.count(6)
+    circuit, queue = lane._dispatcher._circuit, lane._dispatcher._queue
+    await until(lambda: circuit.is_open)
+    first = len(sink.lists)
+    for _ in range(6):
+        await until(lambda: queue.next_due == math.inf)  # no wait for a retry is left
         before = len(sink.lists)
         circuit.resume(asyncio.get_running_loop().time())
         await until(lambda before=before: len(sink.lists) > before and not circuit._probing)
