@@ -190,9 +190,10 @@ async def test_a_broker_that_is_killed_at_once_loses_nothing_it_acknowledged(
     assert list(dict.fromkeys(event.id for event in intake.events)) == ids
 
 
+@pytest.mark.parametrize("spool", ["auto", "off"])
 @pytest.mark.parametrize("qos", [1, 2])
-async def test_a_gateway_that_is_killed_loses_nothing(start, http_recorder, qos):
-    """SIGKILL, with some events at the sink, some under way and some still at the broker."""
+async def test_a_gateway_that_is_killed_loses_nothing(start, http_recorder, tmp_path, qos, spool):
+    """SIGKILL, with some events at the sink, some under way and some in the spool or the broker."""
     accepted, bodies, is_down = [], [], True
 
     def answer(request):
@@ -214,6 +215,8 @@ async def test_a_gateway_that_is_killed_loses_nothing(start, http_recorder, qos)
         },
         "sinks": {"out": {"protocol": "http", "url": http_recorder.url}},
         "routes": [{"from": ["plant"], "to": ["out"]}],
+        "delivery": {"spool": spool, "dead_letters": "local" if spool == "auto" else "off"},
+        "state": {"path": str(tmp_path / "state")},
     }  # fmt: skip
     first = start(Gateway, config)
     ids = [str(number) for number in range(100)]
