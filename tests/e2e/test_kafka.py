@@ -136,6 +136,33 @@ async def test_record_too_large_for_the_topic_is_rejected(kafka, make_sink):
     assert await sink.send([EVENT]) == []
 
 
+async def test_records_too_large_together_are_taken_one_by_one_in_order(kafka, make_sink, caplog):
+    if not kafka.is_apache:
+        pytest.skip("noida-db does not limit a topic's records")
+    topic = kafka.create_topic("small-batches", max_message_bytes="1000")
+    sink = await make_sink(topic, mode="binary", key="order")
+    events = [numbered(n) for n in range(200)]
+    for position in (20, 21, 150):
+        events[position] = events[position].replace(data=b"x" * 2000)
+    failures = await sink.send(events)
+    assert [(f.position, f.outcome, f.status) for f in failures] == [
+        (position, Outcome.REJECTED, 10) for position in (20, 21, 150)
+    ]
+    values = [int(message["payload"]) for message in consume(kafka, topic)]
+    assert values == [n for n in range(200) if n not in {20, 21, 150}]
+    assert "batch.size" in caplog.text
+
+
+async def test_batch_size_that_fits_the_topic_needs_no_second_way(kafka, make_sink, caplog):
+    if not kafka.is_apache:
+        pytest.skip("noida-db does not limit a topic's records")
+    topic = kafka.create_topic("fitting-batches", max_message_bytes="1000")
+    sink = await make_sink(topic, mode="binary", key="order", properties={"batch.size": 900})
+    assert await sink.send([numbered(n) for n in range(200)]) == []
+    assert [int(m["payload"]) for m in consume(kafka, topic)] == list(range(200))
+    assert "batch.size" not in caplog.text
+
+
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
 async def test_password_over_tls_is_accepted(kafka, make_sink, certificates, mechanism):
     topic = kafka.create_topic(f"secure-{mechanism.lower()}")
