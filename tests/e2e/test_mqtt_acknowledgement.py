@@ -8,6 +8,7 @@ import asyncio
 import json
 import re
 import subprocess
+import sys
 import threading
 
 import paho.mqtt.client as paho
@@ -319,6 +320,34 @@ async def test_what_is_settled_while_it_drains_is_acknowledged_and_the_rest_come
     await until(lambda: "last" in ids_of(http_recorder.requests), "the last")
     # 6 and 7 reached the sink before, and their answers had to wait for that to 5.
     assert set(ids_of(http_recorder.requests[before:])) == {"5", "6", "7", "last"}
+
+
+async def dead_letters(state):
+    """Return what the command line says of a state folder whose gateway has ended."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gateway", "dead-letters", "list", "--state", state, "--json",
+        stdout=subprocess.PIPE,
+    )  # fmt: skip
+    output, _ = await process.communicate()
+    assert process.returncode == 0
+    return [json.loads(line) for line in output.splitlines()]
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+async def test_what_was_refused_or_is_no_event_is_a_dead_letter_when_it_is_acknowledged(
+    start, http_recorder, tmp_path, qos
+):
+    http_recorder.answer = lambda _: Answer(400)
+    broker, state = start(Mosquitto), str(tmp_path / "state")
+    config = gateway_config(broker.port, http_recorder, qos, state={"path": state})
+    gateway = start(Gateway, config)
+    await publish(broker, [event("refused")], qos)
+    await publish(broker, ["no event"], qos, content_type="text/plain")
+    await until(lambda: len(acknowledged(broker, ANSWERS[qos])) == 2, "both answers")
+    await asyncio.to_thread(gateway.kill)
+    assert sorted(each["reason"] for each in await dead_letters(state)) == [
+        "not_an_event", "sink_refused",
+    ]  # fmt: skip
 
 
 class Between:
