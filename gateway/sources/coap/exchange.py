@@ -33,6 +33,8 @@ AMPLIFICATION: Final = 3
 
 _MAX_AGE_SECONDS: Final = (30, 90)
 """Random, so that a fleet does not come back at once (binding section 4.3)."""
+_OUR_OWN: Final = frozenset({Reason.BUSY, Reason.DRAINING, Reason.NOT_STORED})
+"""Their `retry_after` is the gateway's, for a single sender; no sink has asked for it."""
 
 
 class Exchange:
@@ -118,7 +120,8 @@ class Exchange:
         code = _code_of(settlement)
         options: tuple[Option, ...] = ()
         if code in {Code.SERVICE_UNAVAILABLE, Code.TOO_MANY_REQUESTS}:
-            options = (_max_age(settlement.retry_after),)
+            seconds = None if settlement.reason in _OUR_OWN else settlement.retry_after
+            options = (_max_age(seconds),)
         return self.answer(code, options)
 
     def unavailable(self) -> bytes:
