@@ -54,9 +54,11 @@ def sink() -> Iterator[Sink]:
 
 
 @contextlib.contextmanager
-def running(folder, sink, **delivery) -> Iterator[Gateway]:
+def running(folder, sink, state=None, limits=None, **delivery) -> Iterator[Gateway]:
     delivery = {"retry": 0, "spool": "off", "dead_letters": "off", **delivery}
     config = {
+        "limits": limits or {},
+        "state": {"path": str(folder / "state"), **(state or {})},
         "sources": {"web": {"protocol": "http", "listen": f"{HOST}:0"}},
         "sinks": {"out": {"protocol": "http", "url": sink.url, "mode": "structured"}},
         "routes": [{"to": ["out"], "delivery": delivery}],
@@ -162,6 +164,43 @@ def test_what_was_stored_for_a_sink_in_trouble_outlives_a_kill(tmp_path, sink, a
         sink.wait_for(lambda requests: len(requests) >= 23, 20)
     first = list(dict.fromkeys(sink.ids()))
     assert first == [str(number) for number in range(1, 24)]
+
+
+def test_a_full_spool_is_503_with_retry_after_until_there_is_room(tmp_path, sink):
+    sink.answer = lambda _: Answer(503)
+    stored = {"ack": "stored", "spool": "auto", "dead_letters": "local", "retry": 100}
+    accepted, refused = [], []
+    with (
+        running(
+            tmp_path, sink, state={"max_bytes": 2**23}, limits={"inflight": 20}, **stored
+        ) as gateway,
+        HttpPeer(gateway.ports["web"]) as client,
+    ):
+        for number in range(200):  # 12 MB
+            body = (EVENT % number).encode()
+            padded = body[:-1] + b',"data":"%b"}' % (b"x" * 60_000)
+            client.send(http_post(padded, STRUCTURED))
+            answer = client.answer()
+            assert answer is not None
+            if answer.status == 202:
+                accepted.append(str(number))
+                continue
+            assert (answer.status, answer.fields["retry-after"]) == (503, "1")
+            assert len(answer.body) <= 768
+            refused.append((number, padded))
+        assert accepted
+        assert refused
+        sink.requests.clear()
+        sink.answer = lambda _: Answer(202)
+        number, padded = refused[0]
+
+        def is_taken_again() -> bool:
+            client.send(http_post(padded, STRUCTURED))
+            return client.statuses(1) == [202]
+
+        poll_until(is_taken_again, 20, "room in the spool")
+        sink.wait_for(lambda _: {*accepted, str(number)} <= set(sink.ids()), 20)
+    assert list(dict.fromkeys(sink.ids())) == [*accepted, str(number)]
 
 
 def test_killed_while_the_sink_thinks_nobody_was_told_202(tmp_path, sink):
