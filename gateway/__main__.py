@@ -8,7 +8,7 @@ import typer
 import typer.core
 import typer.main
 
-_OWN: Final = ("run", "check", "schema", "send", "listen", "dead-letters")
+_OWN: Final = ("run", "check", "schema", "send", "listen", "dead-letters", "spool")
 _PLUGINS: Final = "cloudevents_gateway.commands"
 _STYLE: Final[dict[str, Any]] = {
     "add_completion": False,

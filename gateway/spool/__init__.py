@@ -4,7 +4,7 @@
 (`reader.py`) and marks done; the writer's thread commits (`tail.py`), keeps the cursor and trims
 (`checkpoint.py`). `log.py` is what both know, `room.py` says when it is enough. The files are
 described in `files.py`, `record.py` and `cursor.py`; `recovery.py` reads them at the start, and
-`python -m gateway.spool FOLDER` shows them.
+`inspection.py` looks at them for `ce-gateway spool show`.
 """
 
 from gateway.spool.disk import REAL_DISK, Disk

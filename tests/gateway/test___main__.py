@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from gateway.__main__ import app
 
-COMMANDS = ["run", "check", "schema", "send", "listen", "dead-letters"]
+COMMANDS = ["run", "check", "schema", "send", "listen", "dead-letters", "spool"]
 
 
 def ce_gateway(*arguments):

@@ -15,7 +15,6 @@ import pytest
 
 from gateway.errors import GatewayError
 from gateway.spool import Found, Spool, StoreError, files
-from gateway.spool.__main__ import main
 
 ROOT = Path(__file__).parents[3]
 
@@ -283,43 +282,3 @@ async def test_the_share_that_others_need_stays_free(make, small):
     await fill(spool)
     free = os.statvfs(small)
     assert 0.25 <= free.f_bavail / free.f_blocks < 0.28
-
-
-# python -m gateway.spool
-
-
-async def test_the_folder_can_be_looked_at_while_it_is_used(make, tmp_path, capsys):
-    spool = make(max_bytes=4000)
-    for number in range(20):
-        await store(spool, b"%d" % number * 30)
-    spool.done(number for number, _ in spool.read(5, 1 << 20))
-    spool.done([20])
-    folder = tmp_path / "lane"
-    await until((folder / files.CURSOR).exists)
-    last = max(folder.glob("*.seg"))
-    spool.close()
-    content = bytearray(last.read_bytes())
-    content[40] ^= 1
-    last.write_bytes(content + b"torn")
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    assert main([str(folder)]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "cursor: format 1, all before 6 done and 1 beyond it, next 21"
-    assert sum(int(line.split()[3]) for line in lines if ".seg:" in line) == 19
-    assert sum(int(line.split()[5]) for line in lines if ".seg:" in line) in (13, 14)
-    assert lines[-2].startswith("  damaged: ")
-    assert lines[-2].endswith("at 16")
-    assert lines[-1].startswith("  no whole record: 4 bytes")
-    assert before == {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-def test_what_is_no_spool_is_said(tmp_path, capsys):
-    assert main([str(tmp_path)]) == 1
-    assert main([str(tmp_path / "none")]) == 1
-    assert main([]) == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert lines == [
-        f"{tmp_path} is no spool: it has neither segments nor a cursor",
-        f"{tmp_path / 'none'} can't be read: No such file or directory",
-        "usage: python -m gateway.spool FOLDER ...",
-    ]

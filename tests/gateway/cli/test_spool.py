@@ -1,0 +1,202 @@
+"""`ce-gateway spool` as a user calls it, beside spools that are in use."""
+
+import asyncio
+import json
+import os
+import re
+
+import pytest
+from typer.testing import CliRunner
+
+from bindings.event import Event
+from bindings.json_format import decode_event
+from gateway.__main__ import app
+from gateway.spool import Spool, files
+from gateway.stored_event import encode
+
+NOON = 1_700_049_600  # 2023-11-15T12:00:00Z
+
+
+@pytest.fixture
+def state(tmp_path):
+    return tmp_path / "state"
+
+
+@pytest.fixture
+async def fill(state):
+    """Store records in a lane's spool, which stays open."""
+    spools = []
+
+    async def fill(route, sink, *records):
+        spool = Spool(state / "spool" / route / sink, max_bytes=1 << 20, min_free_share=0.0)
+        spools.append(spool)
+        spool.open()
+        stored = asyncio.Event()
+        spool.append(records, lambda *_: stored.set())
+        await stored.wait()
+        os.utime(segment_of(spool), (NOON, NOON))
+        return spool
+
+    yield fill
+    for spool in spools:
+        spool.close()
+
+
+def segment_of(spool):
+    return spool.folder / files.segment_name(1)
+
+
+def show(*arguments):
+    return CliRunner().invoke(app, ["spool", "show", *map(str, arguments)])
+
+
+def event(number, **attributes):
+    return Event(id=str(number), source="/plant", type="reading", **attributes)
+
+
+async def test_each_spool_is_a_line(fill, state):
+    orders = await fill("orders", "kafka", *[bytes(100)] * 3)
+    readings = await fill("readings", "out", b"x")
+    orders.done([2])
+    orders.close()
+    readings.done([1])
+    readings.close()
+    result = show("--state", state)
+    assert result.exit_code == 0
+    assert result.stdout == (
+        "ROUTE     SINK   PENDING  BYTES  OLDEST                DAMAGED\n"
+        "orders    kafka  2        376    2023-11-15T12:00:00Z  0\n"
+        "readings  out    0        37     -                     0\n"
+    )
+    assert result.stderr == ""
+
+
+async def test_json_is_an_object_per_spool_and_line(fill, state):
+    await fill("orders", "kafka", *[bytes(100)] * 3)
+    await fill("orders", "out", b"x")
+    result = show("--state", state, "--json", "--sink", "kafka")
+    assert json.loads(result.stdout) == {
+        "route": "orders",
+        "sink": "kafka",
+        "pending": 3,
+        "bytes": 376,
+        "oldest": "2023-11-15T12:00:00Z",
+        "damaged": [],
+    }
+
+
+async def test_nothing_is_changed(fill, state):
+    spool = await fill("orders", "kafka", b"x")
+    before = {path: path.read_bytes() for path in spool.folder.iterdir()}
+    show("--state", state)
+    assert {path: path.read_bytes() for path in spool.folder.iterdir()} == before
+
+
+async def test_a_configuration_says_where_the_state_is(fill, state, tmp_path):
+    await fill("orders", "kafka", b"x")
+    file = tmp_path / "gateway.yaml"
+    file.write_text(
+        "sources: {web: {protocol: http, listen: 127.0.0.1:0}}\n"
+        "sinks: {out: {protocol: log}}\nroutes: [{to: [out]}]\n"
+        f"state: {{path: {state}}}\n"
+    )
+    result = show(file)
+    assert (result.exit_code, result.stdout.count("orders")) == (0, 1)
+
+
+async def test_without_either_it_looks_where_a_gateway_does(fill, state, monkeypatch):
+    await fill("orders", "kafka", b"x")
+    monkeypatch.setenv("STATE_DIRECTORY", str(state))
+    assert "orders" in show().stdout
+
+
+async def test_damaged_places_are_named(fill, state):
+    spool = await fill("orders", "kafka", *[bytes(100)] * 3)
+    spool.close()
+    content = bytearray(segment_of(spool).read_bytes())
+    content[50] ^= 1
+    segment_of(spool).write_bytes(content)
+    result = show("--state", state)
+    assert result.exit_code == 0
+    assert re.search(r"^orders +kafka +2 .* 1$", result.stdout, re.MULTILINE)
+    assert result.stderr == f"{segment_of(spool)}: 1 records lost in 120 bytes at 16\n"
+    (place,) = json.loads(show("--state", state, "--json").stdout)["damaged"]
+    assert place == {"segment": segment_of(spool).name, "offset": 16, "size": 120, "records": 1}
+
+
+async def test_pending_events_are_printed(fill, state):
+    events = [
+        event(1, data=b"hot", datacontenttype="text/plain"),
+        event(2, data=b"\x00\xff"),
+        event(3),
+    ]
+    spool = await fill("orders", "kafka", *(encode(one, "web") for one in events))
+    spool.done([3])
+    spool.close()
+    lines = show("--state", state, "--events", "--json").stdout.splitlines()
+    found = [json.loads(line) for line in lines]
+    assert [(one["sequence"], one["from"]) for one in found] == [(1, "web"), (2, "web")]
+    assert [decode_event(json.dumps(one["event"]).encode()) for one in found] == events[:2]
+    text = show("--state", state, "--events").stdout
+    assert "route orders, sink kafka, sequence 1, from web\n" in text
+    assert "\nhot\n" in text
+
+
+async def test_an_event_that_came_in_several_lines_is_one_line_of_json(fill, state):
+    pretty = (
+        b'{"specversion":"1.0",\r\n"id":"1","source":"/p","type":"t","data":\n1'
+        + b"0" * 5000
+        + b"}"
+    )
+    await fill("orders", "kafka", encode(decode_event(pretty), "web"))
+    result = show("--state", state, "--events", "--json")
+    assert len(result.stdout.splitlines()) == 1
+    assert b"0" * 5000 in result.stdout_bytes
+    assert "0" * 5000 in show("--state", state, "--events").stdout
+
+
+async def test_what_a_device_sent_does_not_move_the_cursor_of_a_terminal(fill, state):
+    await fill(
+        "orders", "kafka", encode(event(1, data=b"\x1b[2J", datacontenttype="text/plain"), "web")
+    )
+    shown = show("--state", state, "--events").stdout
+    assert "\\u001b[2J" in shown
+    assert "\x1b" not in shown
+
+
+async def test_a_record_that_is_no_event_fails_and_the_others_are_printed(fill, state):
+    await fill("orders", "kafka", b"\x09later", encode(event(2), "web"))
+    result = show("--state", state, "--events", "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["sequence"] == 2
+    assert "record 1: record of unknown form 9" in result.stderr
+
+
+async def test_no_spools_are_said(fill, state):
+    result = show("--state", state)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == f"no spools in {state / 'spool'}\n"
+    await fill("orders", "kafka", b"x")
+    assert show("--state", state, "--route", "other").stdout == ""
+
+
+async def test_a_newer_format_fails(fill, state):
+    spool = await fill("orders", "kafka", b"x")
+    spool.close()
+    segment_of(spool).write_bytes(files.head(files.SEGMENT_MAGIC, files.VERSION + 1))
+    result = show("--state", state)
+    assert result.exit_code == 1
+    assert "of a newer gateway" in result.stderr
+
+
+def test_wrong_usage_and_wrong_configuration_have_their_exit_codes(tmp_path):
+    assert show("gateway.yaml", "--state", tmp_path).exit_code == 2
+    assert show("--stat", tmp_path).exit_code == 2
+    result = show(tmp_path / "none.yaml")
+    assert (result.exit_code, result.stdout) == (78, "")
+    assert "none.yaml" in result.stderr
+
+
+def test_its_help_has_an_example():
+    result = CliRunner().invoke(app, ["spool", "show", "--help"], prog_name="ce-gateway")
+    assert "\n    ce-gateway spool show --state /var/lib/ce-gateway --json" in result.output
