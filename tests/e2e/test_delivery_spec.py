@@ -224,6 +224,44 @@ def test_what_an_earlier_failure_left_on_the_event_is_replaced(bench):
     ]
 
 
+def test_on_a_route_with_a_spool_the_attempts_are_the_same(gateway):
+    statuses = (503, 404, 429, 500, 400)
+    with HttpRecorder() as sink, HttpRecorder() as dead:
+        asked: Counter[str] = Counter()
+
+        def answer(request: RecordedRequest) -> Answer:
+            name = json.loads(request.body)["id"]
+            asked[name] += 1
+            return Answer(int(name.split("-")[0]), {"Connection": "close"})
+
+        sink.answer = answer
+        process = gateway(
+            {
+                "sources": {"http": {"protocol": "http", "listen": f"{HOST}:0"}},
+                "sinks": {"out": {"protocol": "http", "url": sink.url}},
+                "routes": [{"to": ["out"]}],
+                "delivery": {
+                    "retry": RETRY,
+                    "backoffDelay": "PT0.01S",
+                    "deadLetterSink": dead.url,
+                },
+            }
+        )
+        # A success in between: five failures in a row would open the sink's circuit.
+        for name in [f"{status}-{n}" for n in statuses for status in (n, 202)]:
+            event = {"specversion": "1.0", "id": name, "source": f"/{name}", "type": "t"}
+            with HttpPeer(process.ports["http"]) as peer:
+                peer.send(http_post(json.dumps(event).encode(), STRUCTURED))
+                assert peer.statuses(1) == [202]
+            arrived = sink if name.startswith("202") else dead
+            arrived.wait_for(lambda got, name=name: any(name.encode() in r.body for r in got))
+        assert asked == {
+            **{f"202-{status}": 1 for status in statuses},
+            **{f"{status}-{status}": RETRY + 1 for status in statuses},
+            "400-400": 1,
+        }
+
+
 class Flaky:
     """A sink on plain sockets that resets and cuts, on its own thread, as a list of deeds says.
 
