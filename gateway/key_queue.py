@@ -64,7 +64,15 @@ class KeyQueue:
         return taken, keys
 
     def take_one(self) -> tuple[list[Delivery], set[str]]:
-        """Return one delivery, of a key that is not parked if there is one."""
+        """Return one delivery: one that has not failed before, else of a key that is not parked."""
+        passed: set[str] = set()
+        for position, delivery in enumerate(self._ready):
+            key = delivery.events[0].key
+            if not (delivery.attempts or key in passed or key in self._behind):
+                del self._ready[position]
+                self._behind[key] = []
+                return [delivery], {key}
+            passed.add(key)
         while self._ready:
             taken = self.take(1)
             if taken[0]:

@@ -346,6 +346,22 @@ async def test_an_event_whose_wait_is_over_first_does_not_ask_again_and_again(ri
     assert {events[0].source for events in sink.lists[first:]} == {f"/{n}" for n in range(6)}
 
 
+async def test_what_has_not_failed_yet_asks_before_what_has(rig):
+    sink, answers = ScriptedSink(lambda _: DOWN), Answers()
+    lane = await rig.open(sink, RetryPolicy(retry=100, delay=0.001, cap=0.001))
+    lane.put([answers.delivery(make_event(n, source=f"/{n}")) for n in range(6)])
+    await answers.count(6)
+    circuit, queue = lane._dispatcher._circuit, lane._dispatcher._queue
+    await until(lambda: circuit.is_open and queue.next_due == math.inf)
+    fresh = [(10, "/0"), (11, "/6"), (12, "/6")]
+    lane.put([answers.delivery(make_event(n, source=key)) for n, key in fresh])
+    await answers.count(9)
+    await until(lambda: len(queue.all()) == 9)
+    circuit.resume(asyncio.get_running_loop().time())
+    await until(lambda: not circuit._probing)
+    assert ids(sink.lists[-1]) == ["11"]
+
+
 async def test_a_poison_event_ends_as_a_dead_letter_and_other_keys_flow(rig):
     sink = ScriptedSink(lambda event: DOWN if event.id == "0" else None)
     answers = Answers()
