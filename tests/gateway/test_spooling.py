@@ -357,8 +357,9 @@ async def test_what_has_not_failed_yet_asks_before_what_has(rig):
     lane.put([answers.delivery(make_event(n, source=key)) for n, key in fresh])
     await answers.count(9)
     await until(lambda: len(queue.all()) == 9)
+    before = len(sink.lists)
     circuit.resume(asyncio.get_running_loop().time())
-    await until(lambda: not circuit._probing)
+    await until(lambda: len(sink.lists) > before and not circuit._probing)
     assert ids(sink.lists[-1]) == ["11"]
 
 
