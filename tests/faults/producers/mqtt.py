@@ -94,6 +94,8 @@ class MqttProducer(Producer):
                     continue
                 key = self.keys[turn % len(self.keys)]
                 turn += 1
+                if key in self.silent:
+                    continue
                 number = self.next_number(key)
             packet_id = self._next_id()
             self.ledger.intent(key, number)

@@ -41,6 +41,9 @@ class Producer:
 
     Subclasses implement `_run`, which ends soon after `stopping` is set.
 
+    Attributes:
+        silent: keys that send nothing new.
+
     Args:
         name: of the input; its keys begin with it.
         sample: what is sent.
@@ -58,6 +61,7 @@ class Producer:
         self.pace = Pace(rate)
         self.keys: Sequence[str] = [f"{name}-{number:02}" for number in range(keys)]
         self.stopping = False
+        self.silent: set[str] = set()
         self._numbers = dict.fromkeys(self.keys, 0)
         self._task: asyncio.Task[None] | None = None
 
@@ -112,9 +116,9 @@ class OneAtATime(Producer):
                 group.create_task(self._run_key(key))
 
     async def _run_key(self, key: str) -> None:
-        while not self.stopping:
+        while not self.stopping and key not in self.silent:
             await self.pace.turn()
-            if self.stopping:
+            if self.stopping or key in self.silent:
                 return
             number = self.next_number(key)
             began = time.monotonic()
