@@ -322,6 +322,29 @@ async def test_what_is_settled_while_it_drains_is_acknowledged_and_the_rest_come
     assert set(ids_of(http_recorder.requests[before:])) == {"5", "6", "7", "last"}
 
 
+@pytest.mark.parametrize("ack", ["sink", "stored"])
+@pytest.mark.parametrize("qos", [1, 2])
+async def test_what_is_acknowledged_while_the_sink_is_down_outlives_a_kill(
+    start, http_recorder, tmp_path, qos, ack
+):
+    is_down = True
+    http_recorder.answer = lambda _: Answer(503 if is_down else 202)
+    broker = start(Mosquitto)
+    config = gateway_config(
+        broker.port, http_recorder, qos, delivery={"ack": ack},
+        state={"path": str(tmp_path / "state")},
+    )  # fmt: skip
+    gateway = start(Gateway, config)
+    ids = [str(number) for number in range(30)]
+    await publish(broker, map(event, ids), qos)
+    await until(lambda: len(acknowledged(broker, ANSWERS[qos])) == 30, "all answers")
+    await asyncio.to_thread(gateway.kill)
+    is_down, before = False, len(http_recorder.requests)
+    start(Gateway, config)
+    await until(lambda: set(ids) <= set(ids_of(http_recorder.requests[before:])), "all events")
+    assert acknowledged(broker, ANSWERS[qos]) == sent(broker)
+
+
 async def dead_letters(state):
     """Return what the command line says of a state folder whose gateway has ended."""
     process = await asyncio.create_subprocess_exec(
