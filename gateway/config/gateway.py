@@ -59,7 +59,7 @@ class DeliveryConfig(Record):
         description="change each wait at random by up to this part of it, 0 to 1",
     )
     timeout: Duration = Field(
-        default=30.0, description="limit of one attempt, not of the whole delivery"
+        default=30.0, gt=0, description="limit of one attempt, not of the whole delivery"
     )
     retry_after_max: Duration = Field(
         default=600.0,

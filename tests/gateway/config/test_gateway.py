@@ -60,7 +60,9 @@ def test_a_rate_of_a_backlog_lets_something_through(rate):
         DrainConfig(rate=rate)
 
 
-@pytest.mark.parametrize("values", [{"retry": -1}, {"jitter": 1.5}, {"backoffDelay": "1 s"}])
+@pytest.mark.parametrize(
+    "values", [{"retry": -1}, {"jitter": 1.5}, {"timeout": "PT0S"}, {"backoffDelay": "1 s"}]
+)
 def test_numbers_outside_their_range_are_refused(values):
     with pytest.raises(ValidationError):
         DeliveryConfig(**values)
