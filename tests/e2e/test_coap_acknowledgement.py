@@ -48,6 +48,11 @@ class Sink(HttpRecorder):
     def ids(self) -> list[str]:
         return [json.loads(request.body)["id"] for request in self.requests]
 
+    def forget(self) -> None:
+        """Forget all that came, once nothing is left that a killed gateway has sent."""
+        poll_until(lambda: not self._connections, 10, "connections to end")
+        self.requests.clear()
+
     def close(self) -> None:
         self.gate.set()
         super().close()
@@ -137,7 +142,7 @@ def test_what_was_stored_for_a_sink_in_trouble_outlives_a_kill(tmp_path, sink, a
                     device.send(b"\x60\0" + datagram[2:4])
                 assert datagram[1] == 0x44
         gateway.kill()
-        sink.requests.clear()
+        sink.forget()
         sink.answer = lambda _: Answer(202)
         gateway.start()
         sink.wait_for(lambda requests: len(requests) >= 20, 20)
@@ -159,8 +164,9 @@ def test_deduplication_knows_a_repetition_by_its_id_also_after_a_kill(tmp_path, 
         for mid, query in ((1, b"s=/s"), (2, b"i=2"), (3, b"i=2")):
             device.send(request(mid, query))
             assert device.receive() == b"\x61\x44\0" + bytes((mid, 7))
+        sink.wait_for(lambda _: len(set(sink.ids())) == 2)  # no connection is still on its way
         gateway.kill()
-        sink.requests.clear()
+        sink.forget()
         sink.answer = lambda _: Answer(202)
         gateway.start()
         for mid, query in ((1, b"s=/s"), (2, b"i=2"), (4, b"i=2"), (5, b"i=last")):
