@@ -95,7 +95,15 @@ class ListClient(TlsClient):
         return self._sid
 
     def write(self, data: bytes) -> None:
-        self._transport.write(data)
+        """Write protocol lines; no effect on a socket that is broken, which the reading tells."""
+        if not self._is_broken:
+            self._transport.write(data)
+
+    @property
+    def _is_broken(self) -> bool:
+        """Whether the socket is; uvloop's raises when it is written to nevertheless."""
+        writer = self._transport._io_writer  # noqa: SLF001 - there is no other way to it
+        return bool(writer.is_closing())
 
     async def drain_writes(self) -> None:
         await self._transport.drain()
@@ -108,7 +116,7 @@ class ListClient(TlsClient):
 
     @property
     def is_usable(self) -> bool:
-        return self.is_connected and not self.gone.done()
+        return self.is_connected and not self.gone.done() and not self._is_broken
 
     async def refused(self, text: str) -> None:
         """Take a `-ERR`: a permission that lacks leaves the connection up, all else ends it."""

@@ -122,6 +122,31 @@ async def test_what_stood_before_the_fault_is_delivered(server, connected):
     assert lists[0][0].payload == b"1"
 
 
+async def test_a_socket_that_broke_while_nobody_read_is_not_written_to(server):
+    """The loss shows when we read again; until then uvloop's transport raises for each write."""
+    may_read = asyncio.Event()
+    is_paused = asyncio.Event()
+
+    async def pause():
+        is_paused.set()
+        await may_read.wait()
+
+    client = ListClient(wants_tls=False, refused=lambda _: None, pause=pause)
+    await client.connect(server.url, error_cb=client.on_error, **OPTIONS)
+    server.say(b"+OK\r\n")
+    async with asyncio.timeout(10):
+        await is_paused.wait()
+        server.hang_up()
+        while client.is_usable:
+            client.write(b"PUB a 1\r\nx\r\n")
+            await asyncio.sleep(0)
+        client.write(b"PUB a 1\r\nx\r\n")
+        assert not client.gone.done()
+        may_read.set()
+        await client.gone
+    await client.discard()
+
+
 async def test_reading_stops_while_paused(server):
     resume = asyncio.Event()
     paused = asyncio.Event()
