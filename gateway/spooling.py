@@ -133,6 +133,8 @@ class Spooling:
             return
         _log.info("%s: events go through the spool: %s", self._name, why)
         self.is_on = True
+        # The spool is empty; what is appended now comes from memory.
+        self._left_until = self._spool.position
         self._append(unfinished, self._diverted)
 
     def ended(self, deliveries: Sequence[Delivery], settlement: Settlement) -> None:

@@ -424,3 +424,25 @@ async def test_a_backlog_is_fetched_at_its_rate(rig):
     await rig.empty()
     assert ids(sink.taken) == [str(n) for n in range(30)]
     assert max(len(events) for events in sink.lists) <= 10
+
+
+async def test_what_a_start_has_read_is_no_reason_to_read_what_is_being_stored(rig):
+    answers = Answers()
+    lane = await rig.open(ScriptedSink(lambda _: DOWN), LATER)
+    lane.put([answers.delivery(make_event(n, source=f"/{n}")) for n in range(4)])
+    await answers.count(4)
+    await rig.close()
+    sink = ScriptedSink()
+    lane = await rig.open(sink, window=4)  # the backlog is exactly a window
+    await rig.empty()
+    sink.gate.clear()
+    lane.put([answers.delivery(make_event(n, source=f"/{n}")) for n in range(4, 8)])
+    await until(lambda: len(sink.lists) == 2)
+    lane.spooling.divert("a test")
+    while rig.spool.pending < 4:  # in the writer's thread, without a turn of the loop
+        pass
+    lane.spooling._go_on()
+    sink.gate.set()
+    await answers.count(8)
+    await rig.empty()
+    assert sorted(ids(sink.taken)) == [str(n) for n in range(8)]
