@@ -100,13 +100,13 @@ class NatsSink:
         if not self._connection.is_up:
             return [failure(position, DOWN, "no connection") for position in range(len(events))]
         messages, failures = self._encode(events)
-        seconds = self._config.timeout if timeout is None else timeout
-        deadline = asyncio.get_running_loop().time() + seconds
+        now = asyncio.get_running_loop().time()
+        deadline = now + (self._config.timeout if timeout is None else timeout)
         if self._batches and len(messages) > 1:
             failures += await self._send_batches(messages, deadline)
         elif messages:
             failures += await self._send_singly(messages, deadline)
-        if deadline - seconds > self._next_look and len(failures) < len(events):
+        if now > self._next_look and len(failures) < len(events) and self._connection.is_up:
             self._look_soon()
         failures.sort(key=_position)
         return failures
