@@ -209,8 +209,10 @@ class NatsConnection:
         attempt = 0
         loop = asyncio.get_running_loop()
         while not self._closed:  # nats-py swallows some cancellations, so one is not enough
-            self._is_absent = False
+            was_absent, self._is_absent = self._is_absent, False
             client = await self._connect()
+            if was_absent and not self._is_absent:
+                attempt = 0  # it has come back, and may need a moment
             if client is not None:
                 began = loop.time()
                 await self._serve(client)

@@ -9,6 +9,8 @@ import itertools
 import json
 import random
 import signal
+import subprocess
+import sys
 import threading
 
 import nats
@@ -256,8 +258,9 @@ async def test_acknowledgements_made_while_there_is_no_connection_all_arrive(
     assert info.delivered.consumer_seq == 50  # none came again
 
 
-async def test_what_was_released_keeps_its_place(nats_server, client, stream):
+async def test_what_was_released_keeps_its_place(nats_server, client, stream, monkeypatch):
     """The trap: `-NAK` has the server give it later, behind those after it."""
+    monkeypatch.setattr("gateway.sources.backlog.FIRST_DELAY", 0.05)
     refusals = iter([RELEASED] * 4)
     intake = RecordingIntake(lambda _: next(refusals, ACCEPTED))
     async with source(nats_server, intake, stream=stream, durable="gw"):
@@ -426,11 +429,12 @@ class Valve:
         self._opened.set()
 
 
-def gateway_config(server, sink, grace, **options):
+def gateway_config(server, sink, grace="PT20S", *, state=None, delivery=None, **options):
     return {
+        **({"state": {"path": state}} if state else {}),
         "sources": {"bus": {"protocol": "nats", "url": server.url, **options}},
         "sinks": {"out": {"protocol": "http", "url": sink.url}},
-        "routes": [{"from": ["bus"], "to": ["out"]}],
+        "routes": [{"from": ["bus"], "to": ["out"], "delivery": delivery or {"spool": "off"}}],
         "drain": {"grace": grace},
     }
 
@@ -440,7 +444,7 @@ async def test_what_settles_while_it_ends_is_acknowledged_and_the_rest_goes_to_t
 ):
     valve = http_recorder.answer = Valve()
     options = {"stream": stream, "durable": "gw", "ack_wait": 2}
-    first = start(Gateway, gateway_config(nats_server, http_recorder, "PT20S", **options))
+    first = start(Gateway, gateway_config(nats_server, http_recorder, **options))
     for number in range(20):
         await client.jetstream().publish(
             f"{stream}.a",
@@ -465,7 +469,7 @@ async def test_what_settles_while_it_ends_is_acknowledged_and_the_rest_goes_to_t
     accepted = set(valve.accepted)
     assert info.num_ack_pending == 20 - len(accepted)
     assert (info.num_pending, info.num_redelivered) == (1, 0)
-    start(Gateway, gateway_config(nats_server, http_recorder, "PT20S", **options))
+    start(Gateway, gateway_config(nats_server, http_recorder, **options))
     await until_settled(client, stream)
     assert len(valve.accepted) == len(set(valve.accepted)) == 21
     assert set(valve.accepted) == accepted | {"too late"} | {str(number) for number in range(20)}
@@ -499,6 +503,75 @@ def http_recorder_waits(recorder, valve):
     """Return when a request is in the valve: it was read and has no answer."""
     while not recorder._connections or "passes" not in valve.accepted:
         threading.Event().wait(0.01)
+
+
+# What is acknowledged outlives a kill -9 of the gateway.
+
+
+@pytest.mark.parametrize("ack", ["sink", "stored"])
+async def test_what_is_acknowledged_while_the_sink_is_down_outlives_a_kill(
+    nats_server, client, stream, http_recorder, start, ack
+):
+    is_down = True
+    http_recorder.answer = lambda _: Answer(503 if is_down else 202)
+    options = {"stream": stream, "durable": "gw"}
+    process = start(
+        Gateway, gateway_config(nats_server, http_recorder, delivery={"ack": ack}, **options)
+    )
+    await publish(client, stream, *range(30))
+    info = await until_settled(client, stream)
+    await asyncio.to_thread(process.kill)
+    assert info.num_redelivered == 0
+    is_down, before = False, len(http_recorder.requests)
+    await asyncio.to_thread(process.start)
+    names = {str(number) for number in range(30)}
+
+    def arrived(requests):
+        return names <= {json.loads(each.body)["id"] for each in requests[before:]}
+
+    await asyncio.to_thread(http_recorder.wait_for, arrived, 20)
+
+
+async def dead_letters(state):
+    """Return the reasons of what the command line lists, the gateway having ended."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gateway", "dead-letters", "list", "--state", state, "--json",
+        stdout=subprocess.PIPE,
+    )  # fmt: skip
+    output, _ = await process.communicate()
+    assert process.returncode == 0
+    return sorted(json.loads(line)["reason"] for line in output.splitlines())
+
+
+async def test_what_is_ended_in_the_stream_is_a_dead_letter_by_then(
+    nats_server, client, stream, http_recorder, start, tmp_path
+):
+    http_recorder.answer = lambda _: Answer(400)
+    state = str(tmp_path)
+    options = {"stream": stream, "durable": "gw"}
+    process = start(Gateway, gateway_config(nats_server, http_recorder, state=state, **options))
+    await client.jetstream().publish(f"{stream}.a", b"no event")
+    await publish(client, stream, "refused")
+    await until_settled(client, stream)
+    await asyncio.to_thread(process.kill)
+    assert await dead_letters(state) == ["not_an_event", "sink_refused"]
+
+
+async def test_of_core_messages_those_that_nobody_is_told_of_are_dead_letters(
+    nats_server, client, http_recorder, start, tmp_path
+):
+    subject = f"core{next(_numbers)}"
+    process = start(
+        Gateway,
+        gateway_config(nats_server, http_recorder, state=str(tmp_path), subjects=[subject]),
+    )
+    assert (await client.request(subject, b"told")).data.startswith(b"-ERR not_an_event")
+    await client.publish(subject, b"{}", headers={"ce-id": "not told"})
+    good = await client.request(subject, b"", headers=HEADERS)
+    assert good.data == b"+ACK"
+    process.signal(signal.SIGTERM)
+    assert await ended(process) == 0, process.log
+    assert await dead_letters(str(tmp_path)) == ["missing_attribute"]
 
 
 # Core NATS.

@@ -2,6 +2,7 @@ import asyncio
 import contextlib
 import logging
 
+import nats.errors
 import pytest
 from pydantic import ValidationError
 
@@ -201,8 +202,10 @@ async def test_a_server_that_is_away_is_asked_every_second_and_one_that_refuses_
     sleep = asyncio.sleep
 
     async def pause(seconds):
-        if seconds:  # nats-py has some of none
-            pauses.append(seconds)
+        if seconds in {0, 20}:  # of nats-py: it yields, and pings
+            await sleep(seconds)
+            return
+        pauses.append(seconds)
         if len(pauses) == 8:
             enough.set()
         await sleep(0)
@@ -219,3 +222,31 @@ async def test_a_server_that_is_away_is_asked_every_second_and_one_that_refuses_
         await connection.close()
     assert pauses[:4] == [0.1, 0.2, 0.5, 1.0]
     assert set(pauses[4:8]) == ({2.0, 5.0, 10.0} if is_there else {1.0})
+
+
+async def test_a_server_that_has_come_back_is_not_waited_for_as_one_that_was_away(monkeypatch):
+    """It may need a moment more, until JetStream is ready for one: that is no reason for 10 s."""
+    pauses = []
+    sleep = asyncio.sleep
+    attaching = iter([nats.errors.Error("not ready"), None])
+
+    async def attach():
+        if (error := next(attaching, None)) is not None:
+            raise error
+
+    async def pause(seconds):
+        if seconds in {0, 20}:  # of nats-py: it yields, and pings
+            await sleep(seconds)
+            return
+        pauses.append(seconds)
+        if len(pauses) == 7 and not server._server.is_serving():
+            server._server = await asyncio.start_server(server._serve, "127.0.0.1", server.port)
+        await sleep(0)
+
+    async with ScriptedNats() as server, asyncio.timeout(20):
+        server._server.close()
+        connection, _ = make(server.url, attach)
+        monkeypatch.setattr("gateway.nats_connection.asyncio.sleep", pause)
+        await connection.open()
+        await connection.close()
+    assert pauses == [0.1, 0.2, 0.5, 1.0, 1.0, 1.0, 1.0, 0.1]
