@@ -278,10 +278,11 @@ async def test_what_brings_no_event_stays_in_the_stream_until_it_is_kept(
     intake = RecordingIntake()
     intake.keep_error = StoreError("no room", full=True)
     options = {"stream": stream, "durable": "gw", "ack_wait": 1}
-    await client.jetstream().publish(f"{stream}.b", b"poison")
     async with source(nats_server, intake, **options):
         await publish(client, stream, "good")
-        await intake.wait_for(lambda i: i.events and len(i.rejections) > 2)
+        await until_settled(client, stream)
+        await client.jetstream().publish(f"{stream}.b", b"poison")
+        await intake.wait_for(lambda i: len(i.rejections) > 2)
         assert (await client.jetstream().consumer_info(stream, "gw")).num_ack_pending == 1
     second = RecordingIntake()
     async with source(nats_server, second, **options):  # the next process
@@ -530,6 +531,25 @@ async def test_what_is_acknowledged_while_the_sink_is_down_outlives_a_kill(
         return names <= {json.loads(each.body)["id"] for each in requests[before:]}
 
     await asyncio.to_thread(http_recorder.wait_for, arrived, 20)
+
+
+@pytest.mark.parametrize("ack", ["sink", "stored"])
+async def test_a_request_confirmed_while_the_sink_is_down_outlives_a_kill(
+    nats_server, client, http_recorder, start, ack
+):
+    is_down = True
+    http_recorder.answer = lambda _: Answer(503 if is_down else 202)
+    options = {"subjects": [f"kill{next(_numbers)}"]}
+    process = start(
+        Gateway, gateway_config(nats_server, http_recorder, delivery={"ack": ack}, **options)
+    )
+    (subject,) = options["subjects"]
+    assert (await client.request(subject, b"", timeout=10, headers=HEADERS)).data == b"+ACK"
+    await asyncio.to_thread(process.kill)
+    is_down, before = False, len(http_recorder.requests)
+    await asyncio.to_thread(process.start)
+    await asyncio.to_thread(http_recorder.wait_for, lambda requests: requests[before:], 20)
+    assert json.loads(http_recorder.requests[-1].body)["id"] == HEADERS["ce-id"]
 
 
 async def dead_letters(state):

@@ -24,7 +24,9 @@ class NatsSourceConfig(NatsServerConfig, SourceConfig):
     )
     stream: str = Field("", description="JetStream: the stream; absent means core NATS")
     durable: str = Field(
-        "", description="JetStream: the durable consumer, the same for each replica"
+        "",
+        description="JetStream: the durable consumer, the same for each replica; one that exists "
+        "must be pulled from, with explicit acknowledgement and max_deliver -1",
     )
     create: bool = Field(
         default=True, description="JetStream: create the consumer if it is missing"
