@@ -25,6 +25,8 @@ _log = logging.getLogger(__name__)
 _CONNECT_SECONDS: Final = 10.0
 _FIRST_DELAY: Final = 0.2
 _LAST_DELAY: Final = 15.0
+_ABSENT_DELAY: Final = 1.0
+"""Longest pause while nobody is there, so that we are back soon after the broker is."""
 _SUBSCRIBE_AGAIN_SECONDS: Final = 30.0
 
 
@@ -90,11 +92,14 @@ class MqttSource:
     async def _run(self) -> None:
         """Connect, and connect again whenever the connection is lost."""
         delay = _FIRST_DELAY
+        is_absent = False
         loop = asyncio.get_running_loop()
         while not self._draining:
+            was_absent, is_absent = is_absent, False
             try:
                 client = await self._connect()
             except (OSError, UnicodeError, BrokerRefusedError) as error:
+                is_absent = isinstance(error, OSError)
                 # That a lost broker is still away is no news; what it says when it is back is.
                 is_news = not (self._lost and isinstance(error, OSError))
                 if is_news and not self._draining:
@@ -102,11 +107,13 @@ class MqttSource:
             else:
                 began = loop.time()
                 await self._stay(client)
-                if loop.time() - began > _LAST_DELAY:
-                    delay = _FIRST_DELAY  # else two with one client_id take turns for ever
+                # Else two with one client_id take turns for ever.
+                if was_absent or loop.time() - began > _LAST_DELAY:
+                    delay = _FIRST_DELAY
             if self._draining:
                 return
-            await asyncio.sleep(delay * (1 + random.random() / 2))  # noqa: S311 - no secret
+            pause = min(delay, _ABSENT_DELAY) if is_absent else delay
+            await asyncio.sleep(pause * (1 + random.random() / 2))  # noqa: S311 - no secret
             delay = min(delay * 2, _LAST_DELAY)
             assert self._gate is not None  # noqa: S101 - set by `open`
             # What came last is still waiting for room; more would overtake it.

@@ -526,6 +526,43 @@ async def test_a_connection_that_never_lasts_is_made_less_and_less_often():
     assert moments[3] - moments[2] > 0.75  # 0.2, 0.4 and 0.8 s before it
 
 
+async def test_a_broker_that_is_away_is_looked_for_each_second_and_once_back_all_begins_anew(
+    monkeypatch,
+):
+    pauses, goes_on, sleep = asyncio.Queue(), asyncio.Queue(), asyncio.sleep
+
+    async def pause(seconds):
+        pauses.put_nowait(seconds)
+        await goes_on.get()
+
+    monkeypatch.setattr("gateway.sources.mqtt.source.asyncio.sleep", pause)
+    monkeypatch.setattr("gateway.sources.mqtt.source.random.random", lambda: 0.0)
+    async with Broker() as broker:
+        pass  # nobody listens there any more
+    source = MqttSource(config(broker))
+    opening = asyncio.ensure_future(source.open(RecordingIntake()))
+    try:
+        async with asyncio.timeout(10):
+            for expected in (0.2, 0.4, 0.8, 1.0, 1.0, 1.0):
+                assert await pauses.get() == expected
+                goes_on.put_nowait(None)
+            assert await pauses.get() == 1.0
+            broker.server = await asyncio.start_server(broker._take, "127.0.0.1", broker.port)
+            for expected in (0.2, 0.4):
+                goes_on.put_nowait(None)
+                connection = await broker.connection()
+                await connection.accept()
+                await opening
+                connection.drop()
+                assert await pauses.get() == expected
+    finally:
+        monkeypatch.setattr("gateway.sources.mqtt.source.asyncio.sleep", sleep)
+        opening.cancel()
+        await source.close()
+        broker.server.close()
+        await broker.server.wait_closed()
+
+
 async def test_the_keep_alive_survives_a_long_stall():
     intake = RecordingIntake(lambda _: None)
     async with running(intake, keep_alive=1) as (_, _, connection):
