@@ -14,8 +14,14 @@ class Disk:
     """The real one. Each method is one system call, or nearly, and raises what that raises."""
 
     def make_folder(self, folder: Path) -> None:
-        """Make a folder that only its owner may look into: events are nobody else's business."""
+        """Make a folder that only its owner may look into: events are nobody else's business.
+
+        Its name is durable, and so are those of the folders above it that were not there.
+        """
+        missing = [path for path in (folder, *folder.parents) if not path.exists()]
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path in reversed(missing):
+            self.fsync_dir(path.parent)
 
     def lock(self, path: Path) -> int:
         """Lock the file for this process, and write the process's id into it.
