@@ -14,7 +14,7 @@ ROWS = sorted(set(re.findall(r"`make faults` row (\d+)", PAGE)))
 
 
 @cache
-def tests_in(path):
+def names_in(path):
     found = set()
     for node in ast.parse((ROOT / path).read_text()).body:
         if isinstance(node, ast.ClassDef):
@@ -36,7 +36,7 @@ def test_it_names_proofs_for_every_protocol_and_sink():
 
 @pytest.mark.parametrize(("path", "name"), PROOFS)
 def test_a_test_that_is_named_is_there(path, name):
-    assert name in tests_in(path)
+    assert name in names_in(path)
 
 
 def test_every_row_of_a_promise_has_a_proof():
