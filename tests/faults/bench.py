@@ -122,8 +122,11 @@ class Bench:
 
     async def finish(self, figures: Figures, *, seconds: float = 60) -> None:
         """Stop the load, wait for the rest, stop the gateway, and add everything to the figures."""
+        self.ledger.remark("stop the load")
         await self.stop_load()
+        self.ledger.remark("wait for the rest")
         await self.settle(seconds)
+        self.ledger.remark("end")
         if self.gateway.returncode is None:
             took = await self.terminate()
             figures.require(
@@ -172,6 +175,7 @@ async def bench(
     sink_mode: str = "structured",
     keys: int = 20,
     neighbour: bool = False,
+    process: type[GatewayProcess] = GatewayProcess,
     **config: Any,
 ) -> AsyncIterator[Bench]:
     """Start brokers, sink and gateway; stop everything at the end.
@@ -185,6 +189,7 @@ async def bench(
         sink_mode: structured or binary.
         keys: of each input.
         neighbour: also an input `steady` with a route of its own to a sink that never fails.
+        process: how the gateway is run.
         config: further tables, such as `limits` and `drain`.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -202,7 +207,7 @@ async def bench(
             await healthy.open()
             stack.push_async_callback(healthy.close)
             _add_neighbour(tables, healthy)
-        gateway = GatewayProcess(
+        gateway = process(
             folder / "gateway",
             {**tables, "delivery": dict(delivery), "limits": {"inflight": INFLIGHT}, **config},
         )

@@ -4,7 +4,7 @@ It is kept while the run goes on, in a few bytes per event, and can be made agai
 file, line by line (`check`).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -162,11 +162,16 @@ class Account:
     def lost(self) -> Finding:
         """Return what was acknowledged and is nowhere."""
         finding = Finding()
+        for key, number in self.missing():
+            finding.add(f"{key}-{number}")
+        return finding
+
+    def missing(self) -> Iterator[tuple[str, int]]:
+        """Yield key and number of what was acknowledged and has not been seen yet."""
         for key, state in self._keys.items():
             for number, flags in enumerate(state.flags):
                 if flags & ACKED and not flags & DEAD and not state.arrivals[number]:
-                    finding.add(f"{key}-{number}")
-        return finding
+                    yield key, number
 
     def unacknowledged(self) -> int:
         """Return how many were delivered without their sender knowing: allowed, and counted."""
