@@ -1,8 +1,10 @@
 """The durable consumer of a stream: find it or make it, and check that nothing can get lost."""
 
+import logging
 from datetime import datetime
 from typing import Any, NamedTuple
 
+import nats.errors
 import nats.js.api as js_api
 import nats.js.errors
 from nats.aio.client import Client
@@ -10,6 +12,10 @@ from nats.js import JetStreamManager
 
 from gateway.errors import GatewayError
 from gateway.sources.nats.config import NatsSourceConfig
+
+_REWIND_SECONDS = 2.0
+
+_log = logging.getLogger(__name__)
 
 
 class Consumer(NamedTuple):
@@ -26,8 +32,14 @@ class Consumer(NamedTuple):
     window: int
 
 
-async def find_consumer(client: Client, config: NatsSourceConfig) -> Consumer:
+async def find_consumer(client: Client, config: NatsSourceConfig, *, rewind: bool) -> Consumer:
     """Return the consumer; makes it if it is missing and may be made.
+
+    Args:
+        client: connected.
+        config: of the source.
+        rewind: let it begin again at what was not acknowledged. Else what a killed process had
+            under way comes again only after `ack_wait`, and newer events of its keys before it.
 
     Raises:
         GatewayError: it is of a kind that loses messages; the text says what to change.
@@ -51,10 +63,32 @@ async def find_consumer(client: Client, config: NatsSourceConfig) -> Consumer:
         )
     found = info.config
     _check(found, config)
+    # Who waits for messages is another replica, and what is under way may be in its hands.
+    if rewind and info.num_ack_pending and not info.num_waiting:
+        await _rewind(client, config, info.num_ack_pending)
     limit = found.max_ack_pending or 0
     waits = [found.ack_wait or config.ack_wait, *(found.backoff or ())]
     window = min(config.max_ack_pending, limit) if limit > 0 else config.max_ack_pending
     return Consumer(info.created, min(waits), window)
+
+
+async def _rewind(client: Client, config: NatsSourceConfig, count: int) -> None:
+    """Reset the consumer to its last acknowledgement (NATS ADR-60, since nats-server 2.14)."""
+    subject = f"$JS.API.CONSUMER.RESET.{config.stream}.{config.durable}"
+    try:
+        answer = (await client.request(subject, b"", timeout=_REWIND_SECONDS)).data
+    except (nats.errors.Error, TimeoutError) as error:
+        answer = str(error).encode()
+    if b'"reset_seq"' in answer:
+        _log.info("%s: %d messages that nobody acknowledged come again", config.name, count)
+    else:
+        _log.warning(
+            "%s: %d messages that nobody acknowledged come again after ack_wait, behind newer "
+            "ones: %s",
+            config.name,
+            count,
+            answer[:200].decode("utf-8", "replace"),
+        )
 
 
 def _check(found: js_api.ConsumerConfig, config: NatsSourceConfig) -> None:

@@ -131,7 +131,9 @@ class JetStreamConsumer:
         self._start_pulling()
 
     async def _prepare_consumer(self) -> None:
-        consumer = await find_consumer(self._connection.client, self._config)
+        client = self._connection.client
+        # Once in a life: later we know what is under way, it is with us.
+        consumer = await find_consumer(client, self._config, rewind=self._created is None)
         if self._created not in {None, consumer.created}:
             self._forget_tokens()
         self._created = consumer.created
