@@ -9,7 +9,7 @@ from tests.faults.row import Context
 NUMBER = 9
 NAME = "sink down under load"
 BOUND = "5 min at 2000 events/s"
-SHORT_BOUND = "8 s at 500 events/s"
+SHORT_BOUND = "6 s at 500 events/s"
 SECONDS = 900.0
 SHORT_SECONDS = 60.0
 
@@ -21,7 +21,7 @@ DELIVERY = {"backoffDelay": "PT0.1S", "backoffCap": "PT2S", "retry": 1000}
 
 async def run(context: Context) -> Figures:
     figures = Figures()
-    seconds, rate, warm = (8.0, 500.0, 3.0) if context.short else (300.0, 2000.0, 30.0)
+    seconds, rate, warm = (6.0, 500.0, 2.0) if context.short else (300.0, 2000.0, 30.0)
     async with bench(
         context.folder, context.seed, inputs=("http", "endpoint"), rate=rate, keys=40,
         delivery={**MODES["sink"], **DELIVERY}, limits={"inflight": 1000},
