@@ -29,9 +29,21 @@ class DedupGate:
         self._dedup = dedup
         self._metrics = metrics
 
-    def restore(self, records: Iterable[Sequence[bytes]]) -> None:
-        """Remember the events that a spool still has, delivered or not."""
-        self._dedup.restore(_identities(records), time.monotonic())
+    def restore(self, spools: Sequence[Iterable[Sequence[bytes]]]) -> None:
+        """Remember the events that the spools of all the route's lanes still have.
+
+        One that a lane does not have may be lost to its sink: it is new when it comes again.
+        """
+        first, *others = spools
+        elsewhere = [{key_of(*identity) for identity in _identities(spool)} for spool in others]
+        self._dedup.restore(
+            (
+                identity
+                for identity in _identities(first)
+                if all(key_of(*identity) in keys for keys in elsewhere)
+            ),
+            time.monotonic(),
+        )
 
     def passed(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """Return those that are no duplicates, to be settled in place of the given ones."""

@@ -82,8 +82,8 @@ class RunningRoute:
     def start(self) -> None:
         """Start the lanes; what their spools hold is known already."""
         if self._gate is not None and self._state is not None and self.route.spool:
-            for sink in self.route.sinks:
-                self._gate.restore(self._state.spool_of(self.route.name, sink).retained())
+            spools = [self._state.spool_of(self.route.name, sink) for sink in self.route.sinks]
+            self._gate.restore([spool.retained() for spool in spools])
         for lane in self.all_lanes:
             lane.start()
 

@@ -4,12 +4,14 @@ import asyncio
 
 import pytest
 
+from gateway import stored_event
 from gateway.delivery import Failure, Outcome, Reason
 from gateway.dispatcher import Target
 from gateway.metrics import Metrics
 from gateway.pipeline import Pipeline
 from gateway.retry import RetryPolicy
 from gateway.router import Route
+from gateway.spool import Spool
 from gateway.state import State
 from tests.helpers import Answers, ScriptedSink, make_event
 
@@ -164,6 +166,27 @@ async def test_the_window_outlives_the_process_with_what_was_stored(rig):
             await asyncio.sleep(0)
     assert [event.id for event in again.taken] == ["5"]
     assert rig.duplicates == 5
+
+
+async def test_what_one_of_two_lanes_had_not_stored_is_new_to_the_next_life(rig):
+    options = {"spool": True, "stored": True, "keeps_letters": True}
+    sinks = {"a": ScriptedSink(), "b": ScriptedSink()}
+    await rig.open(sinks, **options)
+    await rig.close()
+    spool = Spool(rig.folder / "spool/way/a", max_bytes=2**26)
+    spool.open()
+    stored = asyncio.Event()
+    spool.append([stored_event.encode(make_event(1), "web")], lambda *_: stored.set())
+    await stored.wait()
+    spool.close()  # the other lane's was cut off
+    copies = Copies()
+    intake = await rig.open(sinks, **options)
+    await intake.submit([copies.delivery(make_event(1))])
+    await copies.count(1)
+    async with asyncio.timeout(10):
+        while not sinks["b"].taken:
+            await asyncio.sleep(0)
+    assert rig.duplicates == 0
 
 
 async def test_a_replayed_dead_letter_is_no_duplicate(rig):
