@@ -354,7 +354,9 @@ async def test_fetching_stops_at_the_window(nats_server, client, stream):
 
 async def test_two_replicas_share_a_durable(nats_server, client, stream):
     one, two = RecordingIntake(), RecordingIntake()
-    options = {"stream": stream, "durable": "gw", "batch": 5, "max_ack_pending": 10}
+    options = {
+        "stream": stream, "durable": "gw", "shared": True, "batch": 5, "max_ack_pending": 10,
+    }  # fmt: skip
     async with source(nats_server, one, **options), source(nats_server, two, **options):
         for number in range(200):
             await client.jetstream().publish(
@@ -362,6 +364,24 @@ async def test_two_replicas_share_a_durable(nats_server, client, stream):
             )
         await until_settled(client, stream)
     assert sorted(int(e.id) for e in one.events + two.events) == list(range(200))
+
+
+@pytest.mark.parametrize("shared", [False, True])
+async def test_what_another_process_left_comes_before_newer_ones_unless_the_durable_is_shared(
+    nats_server, client, stream, shared
+):
+    jetstream = client.jetstream()
+    left = RecordingIntake(lambda _: None)
+    options = {"stream": stream, "durable": "gw"}
+    async with source(nats_server, left, **options):
+        for number in (1, 2):
+            await jetstream.publish(f"{stream}.a", b"", headers={**HEADERS, "ce-id": str(number)})
+        await left.wait_for(lambda i: len(i.events) == 2)
+    await jetstream.publish(f"{stream}.a", b"", headers={**HEADERS, "ce-id": "3"})
+    intake = RecordingIntake()
+    async with source(nats_server, intake, shared=shared, **options):
+        await intake.wait_for(lambda i: i.events and i.events[-1].id == "3")
+    assert [event.id for event in intake.events] == (["3"] if shared else ["1", "2", "3"])
 
 
 async def test_only_the_configured_subjects_are_consumed(nats_server, client, stream):

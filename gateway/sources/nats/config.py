@@ -28,6 +28,12 @@ class NatsSourceConfig(NatsServerConfig, SourceConfig):
         description="JetStream: the durable consumer, the same for each replica; one that exists "
         "must be pulled from, with explicit acknowledgement and max_deliver -1",
     )
+    shared: bool = Field(
+        default=False,
+        description="JetStream: other processes read with this durable, too. If not, a new process "
+        "lets the consumer begin again at what nobody acknowledged, so that the order of keys "
+        "outlives a kill; with others at work that would take from them what they have under way",
+    )
     create: bool = Field(
         default=True, description="JetStream: create the consumer if it is missing"
     )

@@ -133,7 +133,8 @@ class JetStreamConsumer:
     async def _prepare_consumer(self) -> None:
         client = self._connection.client
         # Once in a life: later we know what is under way, it is with us.
-        consumer = await find_consumer(client, self._config, rewind=self._created is None)
+        rewind = self._created is None and not self._config.shared
+        consumer = await find_consumer(client, self._config, rewind=rewind)
         if self._created not in {None, consumer.created}:
             self._forget_tokens()
         self._created = consumer.created
