@@ -1,0 +1,1 @@
+"""Senders of events, one module for each protocol: honest clients, which repeat what failed."""
