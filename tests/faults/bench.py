@@ -49,6 +49,7 @@ class Bench:
         gateway: started already.
         producers: by input, not started yet.
         brokers: by name, running.
+        undecodable: dead letters that brought no event; None while there must be none.
     """
 
     chance: Random
@@ -59,6 +60,7 @@ class Bench:
     producers: dict[str, Producer] = field(default_factory=dict)
     brokers: dict[str, Mosquitto | NatsServer] = field(default_factory=dict)
     kills: int = 0
+    undecodable: int | None = None
 
     def start_load(self) -> None:
         for producer in self.producers.values():
@@ -152,6 +154,9 @@ class Bench:
                     self._take_dead_letter(event, reason)
 
     def _take_dead_letter(self, event: bytes | None, reason: str) -> None:
+        if event is None and self.undecodable is not None:
+            self.undecodable += 1
+            return
         if event is None:
             self.ledger.corrupt(f"a dead letter that could not be decoded: {reason}")
             return
