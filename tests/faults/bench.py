@@ -195,7 +195,8 @@ async def bench(
         keys: of each input.
         neighbour: also an input `steady` with a route of its own to a sink that never fails.
         process: how the gateway is run.
-        config: further tables, such as `limits` and `drain`.
+        config: further tables, such as `limits` and `drain`; `sources` and `sinks` are added to
+            those of the bench.
     """
     folder.mkdir(parents=True, exist_ok=True)
     chance, sample = Random(seed), Sample(seed)
@@ -207,6 +208,8 @@ async def bench(
         await sink.open()
         stack.push_async_callback(sink.close)
         tables = _tables(inputs, brokers, sink, sink_mode)
+        for name in ("sources", "sinks"):
+            tables[name] |= config.pop(name, {})
         if neighbour:
             healthy = FaultySink(sample, ledger)
             await healthy.open()

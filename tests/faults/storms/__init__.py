@@ -1,0 +1,1 @@
+"""Storms: senders of what nobody should send, in a process of their own beside the good ones."""

@@ -1,0 +1,3 @@
+"""Floods and connections that keep others waiting."""
+
+FLOODS = {}
