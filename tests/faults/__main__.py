@@ -128,6 +128,8 @@ def _say(row: Row, figures: Figures) -> None:
         f"{figures.seconds:.1f} s",
         flush=True,
     )
+    if figures.skipped:
+        print(f"       SKIPPED: {figures.skipped}", flush=True)
     for text in figures.notes:
         print(f"       {text}", flush=True)
     for text in figures.problems:
@@ -149,7 +151,8 @@ def _page(table: str, results: Results, seed: int, *, short: bool) -> str:
     command = f"python -m tests.faults{' --short' if short else ''} --seed {seed}"
     lines = ["# Reliability figures", "", f"Made by `{command}`.", "", describe(), "", table, ""]
     for row, figures in results:
-        details: list[Any] = [*figures.notes, *(f"PROBLEM: {text}" for text in figures.problems)]
+        details: list[Any] = [f"SKIPPED: {figures.skipped}"] if figures.skipped else []
+        details += [*figures.notes, *(f"PROBLEM: {text}" for text in figures.problems)]
         if details:
             lines += [f"Row {row.number}, {row.name}:", "", *(f"- {text}" for text in details), ""]
     return "\n".join(lines)

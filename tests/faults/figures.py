@@ -34,6 +34,7 @@ class Figures:
         rss_mib: most resident memory of the gateway.
         notes: further figures, for the report.
         problems: why it is no pass; empty is a pass.
+        skipped: why it can't be done on this machine.
         seconds: how long it took.
     """
 
@@ -52,11 +53,14 @@ class Figures:
     rss_mib: float = 0.0
     notes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    skipped: str = ""
     seconds: float = 0.0
 
     @property
     def verdict(self) -> str:
-        return "FAIL" if self.problems else "PASS"
+        if self.problems:
+            return "FAIL"
+        return "SKIP" if self.skipped else "PASS"
 
     def require(self, condition: object, problem: str) -> None:
         """Fail the row with this text unless the condition holds."""

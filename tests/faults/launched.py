@@ -16,9 +16,15 @@ SEGMENT_BYTES = 32 * 1024
 
 
 class LaunchedGateway(GatewayProcess):
-    """`ce-gateway run FILE` by `tests.faults.launcher`."""
+    """`ce-gateway run FILE` by `tests.faults.launcher`.
+
+    Attributes:
+        segment_bytes: size of the spool's files; 0 is the product's own.
+        has_attic: whether what is removed is kept; it then takes room on the disk as before.
+    """
 
     segment_bytes = SEGMENT_BYTES
+    has_attic = True
 
     def __init__(self, folder: Path, config: Mapping[str, object]) -> None:
         super().__init__(folder, config)
@@ -32,7 +38,8 @@ class LaunchedGateway(GatewayProcess):
     def command(self) -> Sequence[str]:
         python, _, _, *arguments = super().command()
         launcher = [python, "-m", "tests.faults.launcher", self.orders_path, self.journal_path]
-        return [*map(str, launcher), str(self.attic), str(self.segment_bytes), *arguments]
+        attic = str(self.attic) if self.has_attic else "-"
+        return [*map(str, launcher), attic, str(self.segment_bytes), *arguments]
 
     async def up(self) -> float:
         """Start it, with journal and attic empty."""

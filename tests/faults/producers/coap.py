@@ -80,6 +80,24 @@ class CoapProducer(OneAtATime):
         return out
 
 
+async def ask(port: int) -> str:
+    """Post an event that must not be taken; returns the code of the answer."""
+    client = _Client()
+    loop = asyncio.get_running_loop()
+    await loop.create_datagram_endpoint(lambda: client, remote_addr=(HOST, port))
+    options = _option(_URI_PATH, b"ce") + _option(_CONTENT_FORMAT - _URI_PATH, _JSON)
+    delta = _URI_QUERY - _CONTENT_FORMAT
+    for query in (b"id=refused", b"source=/probe", b"type=probe"):
+        options += _option(delta, query)
+        delta = 0
+    token = random.randbytes(4)
+    datagram = b"\x44\x02\x00\x01" + token + options + b"\xff{}"
+    try:
+        return await client.post(1, token, datagram, _ACK_TIMEOUT * 8)
+    finally:
+        client.close()
+
+
 def _option(delta: int, value: bytes) -> bytes:
     """Return an option (section 3.1) whose number is at most 12 beyond the last one's."""
     if len(value) < 13:
