@@ -110,9 +110,17 @@ def _run(row: Row, scratch: Path, seed: int, options: argparse.Namespace) -> Fig
 
 
 async def _bounded(row: Row, context: Context, limit: float) -> Figures:
+    own_faults: list[str] = []
+
+    def note(loop: asyncio.AbstractEventLoop, fault: dict[str, Any]) -> None:
+        own_faults.append(f"in the harness: {fault.get('message')}: {fault.get('exception')!r}")
+
+    asyncio.get_running_loop().set_exception_handler(note)
     try:
         async with asyncio.timeout(limit):
-            return await row.run(context)
+            figures = await row.run(context)
+        figures.problems += own_faults[:5]
+        return figures
     except TimeoutError as error:
         return Figures(problems=[f"not done within {limit:.0f} s: {error!r}"])
     except MissingError as error:

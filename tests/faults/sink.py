@@ -237,9 +237,13 @@ class _Connection(asyncio.Protocol):
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.transport.abort()
 
+    def _accept(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(_ACCEPTED)
+
     def _answer(self, fault: Fault | None) -> None:
         if fault is None:
-            self.transport.write(_ACCEPTED)
+            self._accept()
             return
         match fault.kind:
             case "status":
@@ -257,9 +261,7 @@ class _Connection(asyncio.Protocol):
                 self.transport.write(b"HTTP/1.1 20")
                 self.transport.close()
             case "slow":
-                asyncio.get_running_loop().call_later(
-                    fault.seconds, self.transport.write, _ACCEPTED
-                )
+                asyncio.get_running_loop().call_later(fault.seconds, self._accept)
             case other:
                 raise AssertionError(f"no fault {other}")
 
