@@ -4,10 +4,14 @@ import threading
 from bisect import bisect_right
 from collections.abc import Iterable
 from itertools import takewhile
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from gateway.spool.ranges import Ranges, runs_of
 from gateway.spool.segment import Gap, Mark, Segment
+
+UNWRITTEN_RECORDS: Final = 64
+"""Records that are done and not in the cursor file, from which on it is written at once: a kill
+makes duplicates of them."""
 
 
 class Located(NamedTuple):
@@ -29,6 +33,7 @@ class Log:
         next_sequence: what the next stored record gets.
         bytes: of all segments.
         changed: whether the cursor file is behind.
+        unwritten: how many records were done since the cursor file was written.
     """
 
     def __init__(self, segments: list[Segment], done: Ranges, next_sequence: int) -> None:
@@ -38,6 +43,7 @@ class Log:
         self.next_sequence = next_sequence
         self.bytes = sum(segment.size for segment in segments)
         self.changed = False
+        self.unwritten = 0
 
     @property
     def watermark(self) -> int:
@@ -78,7 +84,7 @@ class Log:
             return [found for found in records if found[0] not in done]
 
     def finish(self, sequences: Iterable[int]) -> bool:
-        """Mark records as done; return whether the cursor file was in step until now.
+        """Mark records as done; return whether the cursor file was in step, or is far behind now.
 
         Raises:
             ValueError: one was never stored.
@@ -87,10 +93,11 @@ class Log:
         with self.lock:
             if runs and runs[-1][1] > self.next_sequence:
                 raise ValueError(f"record {runs[-1][1] - 1} was never stored")
+            before = self.unwritten
             for start, end in runs:
-                self._done.add(start, end)
+                self.unwritten += self._done.add(start, end)
             was_in_step, self.changed = not self.changed, True
-            return was_in_step
+            return was_in_step or before < UNWRITTEN_RECORDS <= self.unwritten
 
     def lose(self, gap: Gap) -> int:
         """Mark what a gap has taken as done; return how many records were not done before."""
@@ -100,9 +107,10 @@ class Log:
             return lost
 
     def snapshot(self) -> tuple[int, list[tuple[int, int]]]:
-        """Return the next sequence number and the done ranges for the cursor; clear `changed`."""
+        """Return the next sequence number and the done ranges for the cursor, to be written."""
         with self.lock:
             self.changed = False
+            self.unwritten = 0
             return self.next_sequence, self._done.pairs()
 
     def start_segment(self, segment: Segment) -> None:

@@ -203,7 +203,8 @@ class Spool:
     def done(self, sequences: Iterable[int]) -> None:
         """Say what is delivered, in any order; it never comes back once that is on the disk.
 
-        That is within 100 ms, and by `close`: a crash before makes duplicates.
+        That is within 100 ms, sooner when it is much, and by `close`: a crash before makes
+        duplicates.
 
         Raises:
             ValueError: a record of that number was never stored.

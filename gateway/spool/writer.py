@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from gateway.spool import record
 from gateway.spool.checkpoint import Checkpoint
-from gateway.spool.log import Log
+from gateway.spool.log import UNWRITTEN_RECORDS, Log
 from gateway.spool.room import Room, StoreError
 from gateway.spool.tail import Tail
 
@@ -144,8 +144,9 @@ class Writer:
         group = self._take()
         if group:
             self._commit(group)
-        if now >= self._checkpoint_due and (
-            self._is_waiting() or self._checkpoint.keep_seconds > 0
+        if self._log.unwritten >= UNWRITTEN_RECORDS or (
+            now >= self._checkpoint_due
+            and (self._is_waiting() or self._checkpoint.keep_seconds > 0)
         ):
             self._checkpoint_due = now + CHECKPOINT_SECONDS
             self._keep()
@@ -176,7 +177,7 @@ class Writer:
                         continue
                     break  # what is kept may be old enough to go
                 left = self._checkpoint_due - time.monotonic()
-                if left <= 0:
+                if left <= 0 or self._log.unwritten >= UNWRITTEN_RECORDS:
                     break
                 self._signal.wait(left)
             return not self._is_closing

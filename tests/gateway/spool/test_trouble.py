@@ -61,6 +61,21 @@ def test_a_commit_has_1024_records_at_most(disk):
     assert disk.calls["fdatasync"] == 3
 
 
+def test_when_much_is_done_the_cursor_does_not_wait_until_it_is_due(disk):
+    spool = opened(disk)
+    spool.store(*(b"%d" % number for number in range(200)))
+    spool.done([1])
+    spool.work()  # the next one is due a while later
+    spool.done(range(2, 50))
+    spool.work(keep=False)
+    spool.done(range(50, 70))
+    spool.work(keep=False)
+    spool.done(range(70, 75))
+    spool.work(keep=False)
+    disk.kill()
+    assert opened(disk).found.pending == 200 - 69
+
+
 def test_a_commit_has_512_kib_at_most_but_a_list_is_never_split(disk):
     spool, answers = opened(disk, max_bytes=1 << 24, segment_bytes=1 << 22), Answers()
     for size in (300_000, 200_000, 100_000, 900_000, 1):
