@@ -107,13 +107,15 @@ class MqttSource:
             else:
                 began = loop.time()
                 await self._stay(client)
-                # Else two with one client_id take turns for ever.
-                if was_absent or loop.time() - began > _LAST_DELAY:
-                    delay = _FIRST_DELAY
+                if loop.time() - began > _LAST_DELAY:
+                    delay = _FIRST_DELAY  # else two with one client_id take turns for ever
             if self._draining:
                 return
-            pause = min(delay, _ABSENT_DELAY) if is_absent else delay
-            await asyncio.sleep(pause * (1 + random.random() / 2))  # noqa: S311 - no secret
+            if is_absent:
+                delay = min(delay, _ABSENT_DELAY)
+            elif was_absent:
+                delay = _FIRST_DELAY  # it has come back, and may need a moment
+            await asyncio.sleep(delay * (1 + random.random() / 2))  # noqa: S311 - no secret
             delay = min(delay * 2, _LAST_DELAY)
             assert self._gate is not None  # noqa: S101 - set by `open`
             # What came last is still waiting for room; more would overtake it.

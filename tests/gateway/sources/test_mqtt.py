@@ -548,13 +548,16 @@ async def test_a_broker_that_is_away_is_looked_for_each_second_and_once_back_all
                 goes_on.put_nowait(None)
             assert await pauses.get() == 1.0
             broker.server = await asyncio.start_server(broker._take, "127.0.0.1", broker.port)
+            goes_on.put_nowait(None)
+            (await broker.connection()).drop()  # it is there, but not yet itself
             for expected in (0.2, 0.4):
+                assert await pauses.get() == expected
                 goes_on.put_nowait(None)
                 connection = await broker.connection()
                 await connection.accept()
                 await opening
                 connection.drop()
-                assert await pauses.get() == expected
+            assert await pauses.get() == 0.8
     finally:
         monkeypatch.setattr("gateway.sources.mqtt.source.asyncio.sleep", sleep)
         opening.cancel()
