@@ -51,13 +51,13 @@ class Trouble:
     async def down(self) -> None:
         self._made.ledger.remark("down")
         self._cluster.go_down()
-        await asyncio.sleep(2.5 if self._short else 5)
+        await asyncio.sleep(1.5 if self._short else 5)
         self._cluster.come_up()
         await self._measure("down", 1.0)
 
     async def burst(self) -> None:
         """Errors that pass, in a row."""
-        for _ in range(3):
+        for _ in range(1 if self._short else 3):
             chance = self._made.chance
             codes = [chance.choice(PASSING) for _ in range(chance.randint(1, 6))]
             self._made.ledger.remark(f"errors {codes}")
@@ -68,7 +68,7 @@ class Trouble:
         """Answers that come after the client has given their request up."""
         self._made.ledger.remark("slow")
         self._cluster.answer_after(RTT_MILLISECONDS)
-        await asyncio.sleep(2.5 if self._short else 8)
+        await asyncio.sleep(2 if self._short else 8)
         self._cluster.answer_after(0)
         await self._measure("slow", 1.0)
 

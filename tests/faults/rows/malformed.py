@@ -1,7 +1,6 @@
 """Row 12: storms of malformed frames in every protocol, beside senders who do nothing wrong."""
 
 import asyncio
-import contextlib
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -11,8 +10,8 @@ from tests.faults.bench import MODES, Bench, bench
 from tests.faults.figures import Figures
 from tests.faults.producers.producer import OneAtATime
 from tests.faults.row import Context
-from tests.faults.sample import TYPE
 from tests.faults.storms.process import storm
+from tests.faults.storms.routes import ROUTES, SINKS
 
 NUMBER = 12
 NAME = "malformed frames in HTTP, MQTT, CoAP and NATS, beside good senders"
@@ -34,7 +33,10 @@ MOST_LINES: Final = 2000
 async def run(context: Context) -> Figures:
     figures = Figures()
     count = 2000 if context.short else 50_000
-    async with _bench(context) as made:
+    async with bench(
+        context.folder, context.seed, inputs=INPUTS, rate=200, delivery=MODES["sink"],
+        sinks=SINKS, routes=ROUTES,
+    ) as made:  # fmt: skip
         made.undecodable = 0
         made.start_load()
         await asyncio.sleep(1 if context.short else 5)
@@ -42,7 +44,7 @@ async def run(context: Context) -> Figures:
         memory, descriptors = made.gateway.anonymous_mib(), made.gateway.descriptors()
         ports = {**made.gateway.ports, "nats": made.brokers["nats-server"].port}
         storms = [
-            asyncio.ensure_future(storm(kind, ports[kind], count, context.seed + number))
+            asyncio.ensure_future(storm(kind, ports[kind], count, seed=context.seed + number))
             for number, kind in enumerate(KINDS)
         ]
         marks = _marks(made)
@@ -70,19 +72,6 @@ async def run(context: Context) -> Figures:
         + f"; {made.undecodable} dead letters that are no events, {lines} lines in the log"
     )
     return figures
-
-
-def _bench(context: Context) -> contextlib.AbstractAsyncContextManager[Bench]:
-    """Return a bench with a second route, for what a mutation has left a good event."""
-    good = {"exact": {"type": TYPE}}
-    return bench(
-        context.folder, context.seed, inputs=INPUTS, rate=200, delivery=MODES["sink"],
-        sinks={"others": {"protocol": "log"}},
-        routes=[
-            {"name": "faults", "filter": good, "to": ["out"]},
-            {"name": "others", "filter": {"not": good}, "to": ["others"]},
-        ],
-    )  # fmt: skip
 
 
 def _marks(made: Bench) -> dict[str, int]:
