@@ -117,6 +117,7 @@ class Dispatcher:
         self._healthy = True
         self._lines = Throttle()
         self._resumed = 0
+        self._leaves_stored = False
         self._closed = False
 
     @property
@@ -155,7 +156,11 @@ class Dispatcher:
         self._ends.given_up(self._queue.remove_late(deadline))
 
     def give_up_stored(self) -> None:
-        """Forget what is in the spool and not under way: the next life delivers it."""
+        """Forget what is in the spool, now or when it is no longer under way.
+
+        The next life delivers it.
+        """
+        self._leaves_stored = True
         self._ends.given_up(self._queue.remove(lambda delivery: delivery.sequence > 0))
 
     async def stop(self) -> None:
@@ -239,6 +244,8 @@ class Dispatcher:
                 self._circuit.failed(failures, asyncio.get_running_loop().time())
             self._settle_some(batch, failures)
         self._queue.end_turn(batch.keys)
+        if self._leaves_stored:
+            self.give_up_stored()
         if failures and any(failure.outcome is Outcome.RELEASED for failure in failures):
             self._ends.troubled()
         self._wake()

@@ -77,7 +77,7 @@ class Lane:
             sink=way.dead_letters,
             letters=way.letters,
             metrics=route_metrics,
-            on_end=self._end,
+            owner=self,
         )
         self._spooling: Spooling | None = None
         if way.spool is not None:
@@ -94,6 +94,11 @@ class Lane:
     def spooling(self) -> Spooling | None:
         """The spool at work; None without one."""
         return self._spooling
+
+    @property
+    def is_diverting(self) -> bool:
+        """Whether what the dispatcher has is being stored."""
+        return self._spooling is not None and self._spooling.is_diverting
 
     def start(self) -> None:
         """Start the workers; what an earlier life left in the spool comes first."""
@@ -114,6 +119,7 @@ class Lane:
             self._spooling.stop_fetching()
             self._dispatcher.give_up_stored()
         self._dispatcher.hurry(deadline)
+        self._undeliverable.hurry()
 
     async def quiet(self) -> None:
         """Return when nothing is under way to the sink, to the disk or to the dead letters."""
@@ -127,7 +133,7 @@ class Lane:
         await self._dispatcher.stop()
         if self._spooling is not None:
             self._spooling.close()
-        self._undeliverable.close()
+        self._undeliverable.hurry()
         self._dispatcher.give_up()
 
     def delivered(self, deliveries: Sequence[Delivery]) -> None:
@@ -156,7 +162,7 @@ class Lane:
             self._spooling.divert("the sink is in trouble")
         self._note_quiet()
 
-    def _end(self, delivery: Delivery, settlement: Settlement) -> None:
+    def ended(self, delivery: Delivery, settlement: Settlement) -> None:
         if self._spooling is not None:
             self._spooling.ended((delivery,), settlement)
         else:

@@ -16,6 +16,7 @@ from gateway import stored_event
 from gateway.delivery import ACCEPTED, DRAINING, Delivery, Outcome, Reason, Settlement
 from gateway.dispatcher import Dispatcher
 from gateway.spool import Spool, StoreError
+from gateway.throttle import Throttle
 
 _log = logging.getLogger(__name__)
 
@@ -23,6 +24,8 @@ READ_BYTES: Final = 4 * 1024 * 1024
 """Bytes of records fetched from the spool at a time."""
 _READ_AGAIN_SECONDS: Final = 1.0
 _NO_END: Final = 1 << 63
+DIVERT_AGAIN_SECONDS: Final = 1.0
+"""Until the disk is asked again that would not store what waits for a sink."""
 _FETCHES_PER_SECOND: Final = 10
 """How often events are fetched when there is a rate."""
 
@@ -58,7 +61,9 @@ class Spooling:
 
     Attributes:
         is_on: whether events go through the spool at the moment.
-        appending: lists of which the disk has not said whether they are stored.
+        is_diverting: whether the disk has yet to say whether it stores what the dispatcher has.
+            Nothing that is given up is released before: it may be in the spool, and a copy that
+            comes to the next life would be taken for a duplicate of it.
     """
 
     def __init__(
@@ -76,17 +81,28 @@ class Spooling:
         self._dispatcher = dispatcher
         self._on_done = on_done
         self._on_stored = on_stored
-        self._low = use.window - (use.window >> 2)
+        self._low = use.window - max(use.window >> 2, 1)
         self._fed = 0  # stored events in the dispatcher
         self._left_until = 0  # events before it, from the spool's position on, are on disk only
         self._allowance = 0.0
         self._allowed_at = time.monotonic()
         self._fetch_timer: asyncio.TimerHandle | None = None
         self._watch_timer: asyncio.TimerHandle | None = None
+        self._divert_at = 0.0
         self._is_ending = False
-        self.is_on = use.always
-        self.appending = 0
+        self._unanswered: list[int] = []  # the numbers of lists
+        self._appended = 0
+        self._given_up: list[Delivery] = []  # while diverting
         self._unreadable = 0
+        self._lines = Throttle()
+        self._is_told = False  # that it is on
+        self.is_on = use.always
+        self.is_diverting = False
+
+    @property
+    def appending(self) -> int:
+        """Lists of which the disk has not said whether they are stored."""
+        return len(self._unanswered)
 
     @property
     def pending(self) -> int:
@@ -111,14 +127,14 @@ class Spooling:
     def start(self) -> None:
         """Begin with what an earlier life has left."""
         if self._spool.pending:
-            self.is_on = True
+            self.is_on = self._is_told = True
             self._left_until = _NO_END
             self._fetch()
 
     def put(self, deliveries: Sequence[Delivery]) -> None:
         """Take new deliveries."""
         if self.is_on:
-            self._append(deliveries, self._stored)
+            self._append(deliveries, self._stored, self._not_stored)
             return
         self._dispatcher.put(deliveries)
         if self._watch_timer is None:
@@ -126,16 +142,19 @@ class Spooling:
 
     def divert(self, why: str) -> None:
         """Put everything that has not ended into the spool, and what comes from now on, too."""
-        if self.is_on or self._is_ending:
+        if self.is_on or self._is_ending or time.monotonic() < self._divert_at:
             return
         unfinished = self._dispatcher.unfinished()
         if not unfinished:
             return
-        _log.info("%s: events go through the spool: %s", self._name, why)
-        self.is_on = True
+        more = self._lines.pass_on("on")
+        self._is_told = more is not None
+        if more is not None:
+            _log.info("%s: events go through the spool: %s%s", self._name, why, more)
+        self.is_on = self.is_diverting = True
         # The spool is empty; what is appended now comes from memory.
         self._left_until = self._spool.position
-        self._append(unfinished, self._diverted)
+        self._append(unfinished, self._diverted, self._not_diverted)
 
     def ended(self, deliveries: Sequence[Delivery], settlement: Settlement) -> None:
         """Settle deliveries that the sink or the dead letters have, or that nobody wants."""
@@ -144,18 +163,17 @@ class Spooling:
             self._fed -= len(stored)
             self._spool.done(delivery.sequence for delivery in stored)
         if unstored:
-            self._on_done(len(unstored))
-            for delivery in unstored:
-                delivery.settle(settlement)
+            self._settle(unstored, settlement)
         self._go_on()
 
     def given_up(self, deliveries: Sequence[Delivery]) -> None:
         """Release deliveries; those in the spool stay there."""
         stored, unstored = _parted(deliveries)
         self._fed -= len(stored)
-        self._on_done(len(unstored))
-        for delivery in unstored:
-            delivery.settle(DRAINING)
+        if self.is_diverting:
+            self._given_up += unstored
+        else:
+            self._settle(unstored, DRAINING)
 
     def stop_fetching(self) -> None:
         """Leave to the next life what is in the spool; new events are still stored."""
@@ -172,28 +190,35 @@ class Spooling:
     def _append(
         self,
         deliveries: Sequence[Delivery],
-        take: Callable[[Sequence[Delivery], int | None, StoreError | None], None],
+        on_stored: Callable[[Sequence[Delivery], int], None],
+        on_refused: Callable[[Sequence[Delivery], StoreError | None, int], None],
     ) -> None:
+        """Append; the answer comes with the first sequence number, or with the error.
+
+        An error also comes with how many earlier lists still wait for theirs: what finds no room
+        is refused at once.
+        """
         records = [
             stored_event.encode(delivery.events[0], delivery.source) for delivery in deliveries
         ]
+        self._appended += 1
+        number = self._appended
 
         def answered(first: int | None, error: StoreError | None) -> None:
-            self.appending -= 1
-            take(deliveries, first, error)
+            earlier = self._unanswered.index(number)
+            del self._unanswered[earlier]
+            if first is None:
+                on_refused(deliveries, error, earlier)
+            else:
+                on_stored(deliveries, first)
             self._go_on()
             self._on_stored()
 
-        self.appending += 1
+        self._unanswered.append(number)
         self._spool.append(records, answered)
 
-    def _stored(
-        self, deliveries: Sequence[Delivery], first: int | None, error: StoreError | None
-    ) -> None:
+    def _stored(self, deliveries: Sequence[Delivery], first: int) -> None:
         """Answer for new deliveries, and hand them over from memory if nothing is before them."""
-        if first is None:
-            self._not_stored(deliveries, error)
-            return
         end = first + len(deliveries)
         hand_over = (
             self._spool.position == first
@@ -207,29 +232,23 @@ class Spooling:
             self._fed += len(deliveries)
         else:
             self._left_until = end
-        self._on_done(len(deliveries))
-        for delivery in deliveries:
-            delivery.settle(ACCEPTED)
+        self._settle(deliveries, ACCEPTED)
         if hand_over:
             self._dispatcher.put(deliveries)
 
-    def _not_stored(self, deliveries: Sequence[Delivery], error: StoreError | None) -> None:
+    def _not_stored(
+        self, deliveries: Sequence[Delivery], error: StoreError | None, earlier: int
+    ) -> None:
         """Go on without the disk as far as the order of keys allows it."""
-        if not self.appending and self._spool.position >= self._left_until:
+        if not earlier and self._spool.position >= self._left_until:
             self._dispatcher.put(deliveries)
             return
         refused = Settlement(Outcome.RELEASED, Reason.NOT_STORED, 1.0, str(error))
-        self._on_done(len(deliveries))
-        for delivery in deliveries:
-            delivery.settle(refused)
+        self._settle(deliveries, refused)
 
-    def _diverted(
-        self, deliveries: Sequence[Delivery], first: int | None, error: StoreError | None
-    ) -> None:
+    def _diverted(self, deliveries: Sequence[Delivery], first: int) -> None:
         """Answer for what the dispatcher has, as far as it has not ended meanwhile."""
-        if first is None:
-            _log.warning("%s: %s; senders wait for the sink", self._name, error)
-            return
+        self.is_diverting = False
         self._spool.skip(first + len(deliveries))
         ended: list[int] = []
         stored: list[Delivery] = []
@@ -241,9 +260,26 @@ class Spooling:
                 stored.append(delivery)
         self._fed += len(stored)
         self._spool.done(ended)
-        self._on_done(len(stored))
-        for delivery in stored:
-            delivery.settle(ACCEPTED)
+        self._settle(stored, ACCEPTED)
+        if self._is_ending:
+            self._dispatcher.give_up_stored()
+
+    def _not_diverted(
+        self, _deliveries: Sequence[Delivery], error: StoreError | None, _earlier: int
+    ) -> None:
+        """Let the senders wait for the sink, and ask the disk again later."""
+        self.is_diverting = False
+        given_up, self._given_up = self._given_up, []
+        self._settle(given_up, DRAINING)
+        more = self._lines.pass_on("refused")
+        if more is not None:
+            _log.warning("%s: %s; senders wait for the sink%s", self._name, error, more)
+        self._divert_at = time.monotonic() + DIVERT_AGAIN_SECONDS
+
+    def _settle(self, deliveries: Sequence[Delivery], settlement: Settlement) -> None:
+        self._on_done(len(deliveries))
+        for delivery in deliveries:
+            delivery.settle(settlement)
 
     def _go_on(self) -> None:
         """Fetch more, or leave the spool when it is empty."""
@@ -253,7 +289,10 @@ class Spooling:
             self._fetch()
             return
         self.is_on = False
-        _log.info("%s: the spool is empty", self._name)
+        if self._is_told:
+            _log.info("%s: the spool is empty", self._name)
+        if self._watch_timer is None:  # what could not be stored waits for the sink
+            self._watch_in(self._use.after)
 
     def _fetch(self) -> None:
         """Hand over what is on disk only, as far as there is room for it in memory."""
@@ -322,9 +361,10 @@ class Spooling:
         unfinished = [] if self.is_on else self._dispatcher.unfinished()
         if not unfinished:
             return  # `put` watches again
-        age = time.monotonic() - unfinished[0].received_at
-        if age < self._use.after:
-            self._watch_in(self._use.after - age)
+        now = time.monotonic()
+        due = max(unfinished[0].received_at + self._use.after, self._divert_at)
+        if now < due:
+            self._watch_in(due - now)
         else:
             self.divert("the sink is slow")
 

@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final, Protocol
@@ -23,7 +23,19 @@ STORE_AGAIN_SECONDS: Final = 5.0
 _NO_ANSWER: Final = 500  # as Knative's Go dispatcher writes
 _DEAD_LETTERED: Final = Settlement(Outcome.ACCEPTED, Reason.DEAD_LETTERED)
 
-OnEnd = Callable[[Delivery, Settlement], None]
+
+class Owner(Protocol):
+    """The lane, which alone settles."""
+
+    @property
+    def is_diverting(self) -> bool:
+        """Whether what has not been answered for may be in the spool in a moment."""
+
+    def ended(self, delivery: Delivery, settlement: Settlement) -> None:
+        """It has its place, with ACCEPTED, or has none."""
+
+    def given_up(self, deliveries: Sequence[Delivery]) -> None:
+        """The process ends before they have a place; those in the spool stay there."""
 
 
 class DeadLetterSink(Protocol):
@@ -42,7 +54,7 @@ class Undeliverable:
         sink: the route's dead-letter sink, asked first; None is none.
         letters: the local dead letters, asked then; None keeps none.
         metrics: the route's counters.
-        on_end: called when an event has its place, with ACCEPTED, or has none.
+        owner: who is told what became of each.
     """
 
     def __init__(
@@ -53,16 +65,17 @@ class Undeliverable:
         sink: DeadLetterSink | None,
         letters: DeadLetters | None,
         metrics: RouteMetrics,
-        on_end: OnEnd,
+        owner: Owner,
     ) -> None:
         self._route = route
         self._target = target
         self._sink = sink
         self._letters = letters
         self._metrics = metrics
-        self._on_end = on_end
+        self._owner = owner
         self._unstored: list[tuple[Delivery, Failure]] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._is_ending = False
         self.pending = 0
 
     def take(self, delivery: Delivery, failure: Failure) -> None:
@@ -76,10 +89,13 @@ class Undeliverable:
         part.received_at = delivery.received_at
         self._sink.put([part])
 
-    def close(self) -> None:
-        """Try no more; what could not be stored is still in the spool."""
+    def hurry(self) -> None:
+        """Before a shutdown: what could not be stored is not tried again."""
+        self._is_ending = True
         if self._timer is not None:
             self._timer.cancel()
+        unstored, self._unstored = self._unstored, []
+        self._give_up([delivery for delivery, _ in unstored])
 
     def _sink_settled(self, delivery: Delivery, failure: Failure, settlement: Settlement) -> None:
         if settlement.outcome is Outcome.ACCEPTED:
@@ -100,9 +116,11 @@ class Undeliverable:
         if error is None:
             self._metrics.dead_lettered += 1
             self._end(delivery, _DEAD_LETTERED)
-        elif not delivery.settled:
+        elif not (delivery.settled or self._owner.is_diverting):
             self._end(delivery, Settlement(Outcome.RELEASED, Reason.NOT_STORED, 5.0, str(error)))
-        else:  # its sender has forgotten it
+        elif self._is_ending:
+            self._give_up([delivery])
+        else:  # its sender has forgotten it, or is about to
             self._unstored.append((delivery, failure))
             if self._timer is None:
                 loop = asyncio.get_running_loop()
@@ -116,7 +134,11 @@ class Undeliverable:
 
     def _end(self, delivery: Delivery, settlement: Settlement) -> None:
         self.pending -= 1
-        self._on_end(delivery, settlement)
+        self._owner.ended(delivery, settlement)
+
+    def _give_up(self, deliveries: Sequence[Delivery]) -> None:
+        self.pending -= len(deliveries)
+        self._owner.given_up(deliveries)
 
 
 def _verdict(failure: Failure) -> Settlement:
