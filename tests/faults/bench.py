@@ -99,15 +99,19 @@ class Bench:
     async def settle(self, seconds: float = 60, *, quiet: float = 0.5) -> None:
         """Wait until all that was acknowledged has arrived and the gateway holds nothing more.
 
-        Returns in any case after `seconds`: the account then says what is missing.
+        Returns in any case when nothing has come for `seconds`: the account then says what is
+        missing.
         """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + seconds
         arrived, since = -1, loop.time()
-        while loop.time() < deadline:
-            if self.sink.arrived != arrived or self.ledger.account.outstanding:
+        while loop.time() < since + seconds:
+            if self.sink.arrived != arrived:
                 arrived, since = self.sink.arrived, loop.time()
-            elif loop.time() - since > quiet and not await self.held():
+            elif (
+                loop.time() - since > quiet
+                and not self.ledger.account.outstanding
+                and not await self.held()
+            ):
                 return
             await asyncio.sleep(0.05)
 

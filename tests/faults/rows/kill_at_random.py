@@ -6,7 +6,7 @@ import statistics
 from tests.faults.bench import MODES, WINDOW, bench
 from tests.faults.figures import Figures
 from tests.faults.row import Context
-from tests.faults.sink import RandomFaults
+from tests.faults.sink import RandomFaults, no_fault
 
 NUMBER = 1
 NAME = "kill -9 at random, all inputs, both acknowledgement modes"
@@ -32,6 +32,7 @@ async def run(context: Context) -> Figures:
                 await made.kill()
                 await made.restart()
             await asyncio.sleep(1)
+            made.sink.choose = no_fault
             await made.finish(figures)
         account = made.ledger.account
         figures.notes.append(

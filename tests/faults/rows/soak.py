@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from tests.faults.bench import MODES, WINDOW, Bench, bench
 from tests.faults.figures import Figures
 from tests.faults.row import Context
-from tests.faults.sink import RandomFaults
+from tests.faults.sink import RandomFaults, no_fault
 
 NUMBER = 16
 NAME = "soak: kills, stops, SIGTERM, brokers restarted, sink down, half-open and faulty, at random"
@@ -57,7 +57,8 @@ async def _soak(context: Context, mode: str, seed: int, seconds: float, figures:
             await asyncio.sleep(made.chance.uniform(0.1, 1.0))
         made.sink.choose = RandomFaults(made.chance, {"503": 0.02, "drop": 0.005})
         await _watch(made, seconds * CALM_SHARE, figures, mode)
-        await made.finish(figures, seconds=120)
+        made.sink.choose = no_fault
+        await made.finish(figures)
     figures.notes.append(
         f"ack: {mode}: " + ", ".join(f"{count} x {name}" for name, count in done.items())
     )
