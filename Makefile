@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test quick lint fmt types unit more conformance conformance-mutants e2e bench lock clean
+.PHONY: run test quick lint fmt types unit more conformance conformance-mutants e2e faults faults-short soak bench lock clean
 
 run: .venv/run                ## start the embedded default: no broker, no root, no configuration
 	@$(BIN)/ce-gateway run
@@ -11,7 +11,7 @@ run: .venv/run                ## start the embedded default: no broker, no root,
 # Tests that start processes, or take the conformance suite through its paces. `make quick` leaves them to `make more`.
 MORE := tests/conformance tests/docs tests/gateway/cli tests/gateway/test_service.py tests/gateway/sinks/kafka
 
-test: quick more e2e          ## everything
+test: quick more e2e faults-short   ## everything
 
 quick: lint types unit        ## lint, types, unit tests
 
@@ -39,6 +39,18 @@ conformance-mutants: .venv/dev   ## the suite finds every deliberate mistake
 e2e: .venv/dev                ## tests with real brokers and foreign clients
 	.ci/servers
 	$(BIN)/pytest -q -n 3 --dist loadfile tests/e2e
+
+faults: .venv/dev             ## the fault plan: kills, power cuts, full disks, broken sinks and brokers; the figures
+	.ci/servers
+	$(BIN)/python -m tests.faults
+
+faults-short: .venv/dev       ## the same in three minutes
+	.ci/servers
+	$(BIN)/python -m tests.faults --short
+
+soak: .venv/dev               ## all faults at random for MINUTES
+	.ci/servers
+	$(BIN)/python -m tests.faults --row 16 --minutes $(or $(MINUTES),60)
 
 bench: .venv/dev              ## figures for docs/performance.md
 	.ci/servers
