@@ -149,11 +149,12 @@ class MqttWatch:
         on_message: called with each message that goes to the gateway.
 
     Args:
-        ledger: where arrivals at the sink are looked up.
+        ledger: where arrivals at the sink are looked up; None: what is acknowledged need not have
+            arrived, as there is a spool.
         acknowledges: the gateway's acknowledgement is the one that counts: put it in the ledger.
     """
 
-    def __init__(self, ledger: Ledger, *, acknowledges: bool) -> None:
+    def __init__(self, ledger: Ledger | None, *, acknowledges: bool = False) -> None:
         self.stale: list[str] = []
         self.acknowledged = 0
         self.repeated = 0
@@ -170,9 +171,9 @@ class MqttWatch:
         if event is None:
             self.stale.append(f"PUBACK {packet_id} of no message")
             return
-        if self._acknowledges:
+        if self._acknowledges and self._ledger is not None:
             self._ledger.ack(*event)
-        if not self._ledger.account.arrivals(*event):
+        if self._ledger is not None and not self._ledger.account.arrivals(*event):
             self.stale.append(f"PUBACK {packet_id} of {event[0]}-{event[1]}, which had not arrived")
         self.acknowledged += 1
 
@@ -237,32 +238,37 @@ class NatsWatch:
         stale: acknowledgements of messages that had not arrived at the sink, or of a stream that
             is no more.
         acknowledged: how many were right.
+        repeated: messages whose event had come before.
         swallowed: how many were not passed on.
         swallows: pass no acknowledgement on.
         generation: counted up by whoever makes the stream anew.
         on_message: called with each message that goes to the gateway.
 
     Args:
-        ledger: where arrivals at the sink are looked up.
-        judges: whether an event has to have arrived at the sink when it is acknowledged.
+        ledger: where arrivals at the sink are looked up; None: what is acknowledged need not have
+            arrived, as there is a spool.
     """
 
-    def __init__(self, ledger: Ledger, *, judges: bool = True) -> None:
+    def __init__(self, ledger: Ledger | None) -> None:
         self.stale: list[str] = []
         self.acknowledged = 0
+        self.repeated = 0
         self.swallowed = 0
         self.swallows = False
         self.generation = 0
         self.on_message: Callable[[], None] = lambda: None
         self._ledger = ledger
-        self._judges = judges
         self._tokens: dict[bytes, tuple[int, tuple[str, int] | None]] = {}
+        self._seen: set[tuple[str, int] | None] = set()
 
     def connection(self) -> Watcher:
         return _NatsConnection(self)
 
     def message(self, token: bytes, body: bytes) -> None:
-        self._tokens[token] = self.generation, event_in(body)
+        event = event_in(body)
+        self._tokens[token] = self.generation, event
+        self.repeated += event in self._seen
+        self._seen.add(event)
         self.on_message()
 
     def acknowledge(self, token: bytes) -> bool:
@@ -274,7 +280,7 @@ class NatsWatch:
         generation, (key, number) = known
         if generation != self.generation:
             self.stale.append(f"acknowledgement of {key}-{number} to a new stream")
-        elif self._judges and not self._ledger.account.arrivals(key, number):
+        elif self._ledger is not None and not self._ledger.account.arrivals(key, number):
             self.stale.append(f"acknowledgement of {key}-{number}, which had not arrived")
         self.acknowledged += 1
         self.swallowed += self.swallows
