@@ -93,7 +93,9 @@ def run() -> None:
     )
 
 
-class _NullSink:
+class NullSink:
+    """Takes everything at once."""
+
     async def open(self) -> None: ...
 
     async def send(self, events: Sequence[Event], timeout: float | None = None) -> tuple[()]:
@@ -105,7 +107,7 @@ class _NullSink:
 async def pipeline(size: int, events: Sequence[Event]) -> list[float]:
     """Return CPU microseconds per event from submit to settle, a null sink behind it."""
     route = Route(name="bench", sinks=["null"])
-    target = Target(name="null", sink=_NullSink(), address="null")
+    target = Target(name="null", sink=NullSink(), address="null")
     running = Pipeline([route], {"null": target}, Metrics())
     running.start()
     intake = running.intake("bench")

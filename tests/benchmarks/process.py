@@ -32,7 +32,7 @@ ROUNDS = 3
 COUNT = 10_000
 TICKS = os.sysconf("SC_CLK_TCK")
 GATEWAY = (sys.executable, "-m", "gateway")
-SETTLED = re.compile(rb'^ce_gateway_settled_total\{outcome="accepted".*\} (\d+)', re.MULTILINE)
+SENT = re.compile(rb"^ce_gateway_sent_total\{.*\} (\d+)", re.MULTILINE)
 
 SINK = r"""
 import asyncio, sys, httptools, uvloop
@@ -84,9 +84,21 @@ class Running:
         self.admin = admin
         self.ready_seconds = ready_seconds
 
-    def settled(self) -> int:
-        """Return how many events were accepted since the start."""
-        return sum(int(count) for count in SETTLED.findall(get(self.admin, "/metrics")[1]))
+    def sent(self) -> int:
+        """Return how many events sinks have taken since the start."""
+        return sum(int(count) for count in SENT.findall(get(self.admin, "/metrics")[1]))
+
+    def until_sent(self, count: int) -> None:
+        """Wait until sinks have taken so many events.
+
+        Raises:
+            RuntimeError: they did not within a minute.
+        """
+        deadline = time.monotonic() + 60
+        while (sent := self.sent()) < count:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"only {sent} of {count} events arrived")
+            time.sleep(0.02)
 
 
 @contextlib.contextmanager
@@ -95,7 +107,8 @@ def gateway(config: Mapping[str, object]) -> Iterator[Running]:
     admin = free_port()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "gateway.yaml")
-        file.write_text(yaml.safe_dump({**config, "admin": {"listen": f"127.0.0.1:{admin}"}}))
+        own = {"admin": {"listen": f"127.0.0.1:{admin}"}, "state": {"path": f"{folder}/state"}}
+        file.write_text(yaml.safe_dump({**own, **config}))
         command = [*GATEWAY, "run", str(file), "--log-level", "warning"]
         started = time.monotonic()
         with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
@@ -303,7 +316,7 @@ def _paths(servers: Mapping[str, int], sinks: Mapping[str, Mapping[str, object]]
                 for number in range(1, ROUNDS + 1):
                     before = cpu_seconds(running.pid)
                     rate.append(load(*target)["rate"])
-                    _until_settled(running, number * COUNT)
+                    running.until_sent(number * COUNT)
                     cpu.append((cpu_seconds(running.pid) - before) / COUNT * 1e6)
                     resident.append(memory_mib(running.pid))
             rows.append((source_name, sink_name, spread(cpu), spread(rate, 0), spread(resident)))
@@ -311,11 +324,3 @@ def _paths(servers: Mapping[str, int], sinks: Mapping[str, Mapping[str, object]]
     print(f"\n{COUNT} binary events of 200 B of JSON and eight attributes, {ROUNDS} rounds.")
     header = ("source", "sink", "CPU us per event", "events per second", "resident, MiB")
     table(header, rows)
-
-
-def _until_settled(running: Running, count: int) -> None:
-    deadline = time.monotonic() + 60
-    while running.settled() < count:
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"only {running.settled()} of {count} events arrived")
-        time.sleep(0.02)
