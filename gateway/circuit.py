@@ -93,7 +93,7 @@ class Circuit:
         """Note the failures of a list of which the sink took nothing."""
         down = [failure for failure in failures if _says_down(failure)]
         if not down:
-            self._not_blamed(failures)
+            self._not_blamed(failures, now)
             return
         retry_after = max(failure.retry_after or 0.0 for failure in down)
         if not self.is_open:
@@ -158,12 +158,18 @@ class Circuit:
         self._callbacks.clear()
         self._cancel_timer()
 
-    def _not_blamed(self, failures: Sequence[Failure]) -> None:
+    def _not_blamed(self, failures: Sequence[Failure], now: float) -> None:
         """Note failures that say nothing against the sink; they may be a probe's outcome."""
         if not self._probing:
             return
-        if any(failure.status is not None for failure in failures):
+        held = [failure for failure in failures if failure.reason is Reason.HELD]
+        if any(failure.status is not None for failure in failures if failure not in held):
             self._close()  # it does not want this event, but it answers
+        elif held:
+            # Nothing was sent, and another event would be held as well.
+            wait = max(failure.retry_after or 0.0 for failure in held)
+            wait = min(max(wait, PROBE_DELAY), RETRY_AFTER_MAX)
+            self._set_timer(now if self._resumed else now + wait)
         else:
             self.return_probe()
 
@@ -222,8 +228,13 @@ class Circuit:
             if self._probing:
                 # An event that always fails must not be everybody's probe for ever.
                 if token in self._callbacks:
-                    self._callbacks[token] = self._callbacks.pop(token)
+                    self._come_last(token)
                 return
+        if self._callbacks:  # who was called first may take it in a moment
+            self._come_last(next(iter(self._callbacks)))
+
+    def _come_last(self, token: object) -> None:
+        self._callbacks[token] = self._callbacks.pop(token)
 
 
 def _says_down(failure: Failure) -> bool:

@@ -103,6 +103,8 @@ class RunningRoute:
         """Take deliveries of one event each."""
         if self._gate is not None:
             deliveries = self._gate.passed(deliveries)
+        if not deliveries:
+            return
         self.metrics.inflight += len(deliveries)
         if len(self.lanes) == 1:
             self.lanes[0].put(deliveries)
@@ -118,7 +120,9 @@ class RunningRoute:
             lane.put(copy)
 
     async def room(self) -> None:
-        """Return when the window has become emptier."""
+        """Return when the window has become emptier, or at once if it is empty."""
+        if not self.used:  # what was put may all have been duplicates
+            return
         waiter = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         await waiter

@@ -119,10 +119,9 @@ class State:
             self.letters.close()
 
     def _orphans(self) -> Iterable[tuple[str, str]]:
-        for path in sorted((self.path / SPOOL_FOLDER).glob("*/*/*.seg")):
-            lane = path.parent.parent.name, path.parent.name
-            if lane not in self._spools:
-                yield lane
+        found = (self.path / SPOOL_FOLDER).glob("*/*/*.seg")
+        lanes = {(path.parent.parent.name, path.parent.name) for path in found}
+        return sorted(lanes - self._spools.keys())
 
 
 def _tell(lane: tuple[str, str], found: Found) -> None:

@@ -231,6 +231,21 @@ def test_lanes_take_turns_with_the_probe(circuit, clock):
     assert [len(lane.probes) for lane in lanes] == [2, 2, 2]
 
 
+def test_lanes_take_turns_though_each_takes_the_probe_a_moment_later(circuit, clock):
+    called = []
+    for name in "abc":
+        circuit.subscribe(lambda name=name: called.append(name))
+    open_it(circuit, clock)
+    first = []
+    for _ in range(6):
+        called.clear()
+        clock.go_to(circuit.probe_at)
+        first += called[:1]
+        assert circuit.take_probe(clock.now)
+        circuit.failed(DOWN, clock.now)
+    assert first == [*"abcabc"]
+
+
 def test_a_probe_that_was_lost_goes_to_the_next_at_once(circuit, clock):
     first, second = Lane(circuit, clock), Lane(circuit, clock)
     open_it(circuit, clock)
@@ -269,6 +284,25 @@ def test_a_probe_that_never_left_the_gateway_is_followed_by_another(circuit, clo
     circuit.failed([down(Reason.SINK_REFUSED, REJECTED)], clock.now)
     assert circuit.is_open
     clock.go_to(clock.now)
+    assert len(lane.probes) == 2
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "wait"), [(None, 0.5), (0.0, 0.5), (7.0, 7.0), (1e9, RETRY_AFTER_MAX)]
+)
+def test_a_probe_that_the_sink_held_back_is_followed_by_another_when_it_may_go(
+    circuit, clock, retry_after, wait
+):
+    lane = Lane(circuit, clock)
+    open_it(circuit, clock)
+    clock.go_to(circuit.probe_at)
+    # The status is that of the answer which made the sink hold it back.
+    circuit.failed([down(Reason.HELD, status=429, retry_after=retry_after)], clock.now)
+    assert circuit.is_open
+    clock.go_to(clock.now)
+    assert len(lane.probes) == 1
+    assert circuit.probe_at == clock.now + wait
+    clock.go_to(circuit.probe_at)
     assert len(lane.probes) == 2
 
 
