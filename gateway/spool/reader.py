@@ -4,11 +4,15 @@ import errno
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from gateway.spool.disk import Disk
 from gateway.spool.log import Located, Log
 from gateway.spool.segment import UNREADABLE, Gap, Segment, SegmentFile
 
+READ_TRIES: Final = 10
+"""How often a place that the disk can't read is tried, a second apart, before it is damage: a cable
+or a network may be back by then."""
 _log = logging.getLogger(__name__)
 
 
@@ -31,6 +35,8 @@ class Reader:
         self._segment: Segment | None = None
         self._file: SegmentFile | None = None
         self._failing = False
+        self._tries = 0
+        self._given_up: Segment | None = None  # its bad places are tried no more
         self.position = log.watermark
         self.damaged = 0
 
@@ -52,12 +58,14 @@ class Reader:
                 taken += sum(len(data) for _, data in records)
                 found += records
         except OSError as error:  # too many open files, no memory: the records are still there
+            self._tries += error.errno in UNREADABLE
             if not self._failing:
                 _log.warning("%s can't be read at the moment: %s", self._folder, error)
             self._failing = True
             self.close()  # a part may have been read and not returned
         else:
             self._failing = False
+            self._tries = 0
         return found
 
     def skip(self, end: int) -> None:
@@ -92,11 +100,14 @@ class Reader:
 
     def _read_from(self, located: Located, limit: int, max_bytes: int) -> list[tuple[int, bytes]]:
         segment, end, size = located
+        if self._tries >= READ_TRIES:
+            self._given_up = segment
         file = self._open(segment)
         if file is None:
             self.lose(segment, Gap(0, size, max(segment.first, self.position), end))
             self.position = end
             return []
+        file.gives_up = segment is self._given_up
         gap = file.pass_over(self.position, end, size)
         if gap is not None:  # what it has taken from before the position is nobody's loss
             self.lose(segment, gap._replace(first=self.position))
@@ -112,7 +123,7 @@ class Reader:
         return self._records.without_done(part.records)
 
     def _open(self, segment: Segment) -> SegmentFile | None:
-        """Return the segment's file; None when it is gone or the disk can't read it."""
+        """Return the segment's file; None when it is gone or was given up."""
         if segment is self._segment:
             return self._file
         self.close()
@@ -120,7 +131,8 @@ class Reader:
             mark = self._records.mark_before(segment, self.position)
             self._file = SegmentFile(self._disk, self._folder / segment.name, mark)
         except OSError as error:
-            if error.errno not in UNREADABLE and error.errno != errno.ENOENT:
+            is_given_up = error.errno in UNREADABLE and segment is self._given_up
+            if not is_given_up and error.errno != errno.ENOENT:
                 raise
             return None
         self._segment = segment

@@ -82,6 +82,7 @@ class SegmentFile:
         offset: where it goes on reading.
         expected: the sequence number of the record there.
         good_until: where the last whole record ends.
+        gives_up: whether what the disk can't read is damage, and not an error that may pass.
     """
 
     def __init__(self, disk: Disk, path: Path, mark: Mark) -> None:
@@ -92,6 +93,7 @@ class SegmentFile:
         self.offset = mark.offset
         self.expected = mark.sequence
         self.good_until = mark.offset
+        self.gives_up = True
 
     def close(self) -> None:
         self._disk.close(self._fd)
@@ -199,7 +201,7 @@ class SegmentFile:
         try:
             return self._read(offset, length)
         except OSError as error:
-            if error.errno not in UNREADABLE:
+            if error.errno not in UNREADABLE or not self.gives_up:
                 raise
         return b"".join(
             self._load_page(at, min(_PAGE, offset + length - at))

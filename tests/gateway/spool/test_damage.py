@@ -7,6 +7,7 @@ import pytest
 
 from gateway.errors import GatewayError
 from gateway.spool import cursor, files
+from gateway.spool.reader import READ_TRIES
 from gateway.spool.record import MARKER, encode
 from tests.gateway.spool.simulated import SimulatedDisk, SteppedSpool
 
@@ -36,6 +37,13 @@ def filled(records=24, size=40, **options):
     spool.close()
     assert len(segments_of(disk)) >= 3
     return disk
+
+
+def give_up(spool):
+    """Try to read until it is no longer tried."""
+    for _ in range(READ_TRIES):
+        assert spool.damaged == 0
+        assert spool.read(9, 1 << 20) == []
 
 
 def numbers_of(found):
@@ -253,6 +261,7 @@ def test_a_place_that_the_disk_can_not_read_is_damage_and_the_rest_is_not():
 
     disk.read = unreadable
     spool = opened(disk)
+    give_up(spool)
     got = numbers_of(spool.rest())
     # The page is all of this small file.
     assert got == [n for n in range(3, 25) if n >= files.first_of(segments_of(disk)[1].name)]
@@ -269,6 +278,35 @@ def test_an_error_that_passes_is_no_damage(caplog):
     assert numbers_of(spool.rest()) == list(range(3, 25))
     assert spool.damaged == 0
     assert caplog.text.count("can't be read at the moment") == 1
+
+
+@pytest.mark.parametrize("call", ["open", "read"])
+def test_a_disk_that_can_not_be_read_for_a_while_costs_nothing(call):
+    disk = filled()
+    spool = opened(disk)
+    disk.fail(call, errno.EIO, times=READ_TRIES - 1)
+    for _ in range(READ_TRIES - 1):
+        assert spool.read(9, 1 << 20) == []
+    assert numbers_of(spool.rest()) == list(range(3, 25))
+    assert spool.damaged == 0
+
+
+def test_a_segment_that_can_not_be_opened_is_given_up_and_the_next_one_is_read():
+    disk = filled()
+    bad = segments_of(disk)[0]
+    spool = opened(disk)
+    real = disk.open
+
+    def unreadable(path):
+        if path == bad:
+            raise OSError(errno.EIO, "Input/output error")
+        return real(path)
+
+    disk.open = unreadable
+    give_up(spool)
+    got = numbers_of(spool.rest())
+    assert got == [n for n in range(3, 25) if n >= files.first_of(segments_of(disk)[1].name)]
+    assert spool.damaged == 22 - len(got)
 
 
 def test_damage_in_large_records_is_stepped_over():
