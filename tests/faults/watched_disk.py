@@ -183,6 +183,11 @@ class WatchedDisk(Disk):
             watch.at("cursor_written", "any")
         return written
 
+    def read(self, fd: int, offset: int, length: int) -> bytes:
+        if fd in self.watch.files:
+            self.watch.fail("read")
+        return super().read(fd, offset, length)
+
     def truncate(self, fd: int, size: int) -> None:
         watch = self.watch
         number, path = watch.files[fd]

@@ -127,11 +127,11 @@ async def _run_mode(context: Context, mode: str, offset: int, figures: Figures) 
     ) as made:  # fmt: skip
         script = made.sink.choose = Script()
         made.start_load()
-        await asyncio.sleep(1)
+        await asyncio.sleep(0.5 if context.short else 1)
         steps = STEPS[:4] if context.short else [made.chance.choice(STEPS) for _ in range(25)]
         for position, clock in enumerate(steps):
             script.step(made, clock)
-            await asyncio.sleep(1.0 if context.short else made.chance.uniform(0.5, 2))
+            await asyncio.sleep(0.5 if context.short else made.chance.uniform(0.5, 2))
             await _send_again(made, figures, f"clock {clock:+}")
             if clock < 0 and position in (1, 12):
                 await made.kill()

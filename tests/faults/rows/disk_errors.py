@@ -14,7 +14,7 @@ from tests.faults.sink import Fault, RandomFaults
 
 NUMBER = 4
 NAME = "EIO, ENOSPC, EMFILE and short writes at each call of the disk"
-BOUND = "102 faults, once or for 0.5 s, power cut after every 3"
+BOUND = "114 faults, once or for 0.5 s, power cut after every 3"
 SHORT_BOUND = "6 faults, power cut after every 3"
 SECONDS = 900.0
 SHORT_SECONDS = 60.0
@@ -71,7 +71,7 @@ TROUBLES = [
     for when, calls in (
         ("storing", _STORING),
         ("delivering", _DELIVERING),
-        ("reading", [("open segment", ("EMFILE",))]),
+        ("reading", [("open segment", ("EMFILE", "EIO")), ("read", ("EIO",))]),
     )
     for call, errors in calls
     for error in errors
@@ -83,7 +83,7 @@ SHORT_TROUBLES = [
     Trouble("write segment", "SHORT", None, "storing"),
     Trouble("create segment", "EIO", None, "storing"),
     Trouble("fsync_dir", "EIO", None, "delivering"),
-    Trouble("rename", "EIO", 1, "delivering"),
+    Trouble("open segment", "EIO", None, "reading"),
 ]
 FAULTS_PER_LIFE = 3
 

@@ -24,7 +24,7 @@ from tests.faults.sink import Fault, no_fault
 NUMBER = 5
 NAME = "full disk: by the spool to its floor, by another process to 0 bytes"
 BOUND = "tmpfs of 32 MiB, both acknowledgement modes, kill -9 on the full disk"
-SHORT_BOUND = "tmpfs of 16 MiB with 2 MiB of room, ack: stored"
+SHORT_BOUND = "tmpfs of 16 MiB with 1 MiB of room, ack: stored"
 SECONDS = 600.0
 SHORT_SECONDS = 60.0
 
@@ -100,7 +100,7 @@ async def _run_mode(
         if context.short:
             total = os.statvfs(place)
             free = total.f_bavail * total.f_frsize
-            ballast.write(free - int(16 * _MIB * FLOOR_SHARE) - 2 * _MIB)
+            ballast.write(free - int(16 * _MIB * FLOOR_SHARE) - _MIB)
         made.start_load()
         await asyncio.sleep(0.5)
         await made.sink.close()
