@@ -22,6 +22,7 @@ REFUSED = {"http-00", "endpoint-00", "jetstream-00"}
 STUCK = {"http-01", "endpoint-01", "jetstream-01"}
 _REFUSAL = Fault("status", 400)
 _NEVER = Fault("status", 503, is_final=True)
+QUIET_SECONDS = 1.5
 FEW_HELD = 5
 """Events under way or in the spool at any moment of a load that flows."""
 
@@ -73,11 +74,18 @@ async def run(context: Context) -> Figures:
 
 
 async def _end_poison(made: Bench, seconds: float) -> float:
-    """Let only the other keys send on; returns how many events are held after `seconds` or so."""
+    """Let only the other keys send on; returns how many events are held after `seconds` or so.
+
+    Without the others' success nothing tells an event that always fails from a sink that is down.
+    """
     for producer in made.producers.values():
         producer.silent = REFUSED | STUCK
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + seconds
-    while (held := await made.held()) > FEW_HELD and loop.time() < deadline:
+    deadline, since = loop.time() + seconds, loop.time()
+    held = 0.0
+    while loop.time() < min(deadline, since + QUIET_SECONDS):
+        held = await made.held()
+        if held > FEW_HELD:
+            since = loop.time()
         await asyncio.sleep(0.1)
     return held if held > FEW_HELD else 0

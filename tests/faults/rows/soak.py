@@ -23,7 +23,8 @@ DELIVERY = {
 CALM_SHARE = 0.3
 """The last part of the time is without restarts: memory and descriptors are watched."""
 GROWN_MIB = 10.0
-GROWN_DESCRIPTORS = 20
+GROWN_DESCRIPTORS = 64
+"""The pools of connections breathe; a leak grows with time."""
 
 
 async def run(context: Context) -> Figures:
