@@ -26,7 +26,7 @@ from gateway.router import Route
 from gateway.state import State
 from tests.benchmarks.codec import NullSink, make_events
 from tests.benchmarks.counting_sink import counting_sink
-from tests.benchmarks.load import Report, run_load
+from tests.benchmarks.load import WINDOW, Report, run_load
 from tests.benchmarks.machine import spread, table
 from tests.benchmarks.process import cpu_seconds, gateway, memory_mib
 from tests.e2e.servers import HOST, free_port
@@ -96,7 +96,7 @@ def config_of(way: Way, mode: str, port: int, sink: int) -> dict[str, Any]:
     protocol = {"http": "http", "mqtt": "mqtt-endpoint"}[way.kind]
     source: dict[str, Any] = {"protocol": protocol, "listen": f"{HOST}:{port}"}
     if way.kind == "mqtt":
-        source["receive_maximum"] = 1000
+        source["receive_maximum"] = WINDOW
     return {
         "sources": {"in": source},
         "sinks": {"out": {"protocol": "http", "url": f"http://{HOST}:{sink}/", "batch": way.batch}},
