@@ -2,13 +2,14 @@
 
 python -m tests.faults list              what there is
 python -m tests.faults                   all rows in full (but the soak: --row 16)
-python -m tests.faults --short           all rows, in three minutes
+python -m tests.faults --short --jobs 3  all rows, in three minutes
 python -m tests.faults --row 1 --row 8   these only
 python -m tests.faults --seed 7          everything left to chance as in the run that printed 7
 """
 
 import argparse
 import asyncio
+import dataclasses
 import json
 import random
 import shutil
@@ -28,6 +29,7 @@ from tests.faults.figures import HEADER, Figures
 from tests.faults.row import Context, Row, find_rows
 
 SOAK = 16
+Results = Sequence[tuple[Row, Figures]]
 
 
 def main() -> int:
@@ -40,24 +42,25 @@ def main() -> int:
             )
         return 0
     chosen = _choose(rows, options)
-    seed = random.randrange(2**32) if options.seed is None else options.seed
-    print(f"seed {seed}", flush=True)
-    results = []
+    options.seed = random.randrange(2**32) if options.seed is None else options.seed
+    print(f"seed {options.seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="faults-") as scratch:
-        for row in chosen:
-            figures = _run(row, Path(scratch), seed, options)
-            results.append((row, figures))
-            _say(row, figures)
+        if len(chosen) == 1:
+            figures = _run(chosen[0], Path(scratch), options)
+            _say(chosen[0], figures)
+            results: Results = [(chosen[0], figures)]
+        else:
+            results = asyncio.run(_run_all(chosen, Path(scratch), options))
     table = _table(results, short=options.short)
     print("\n" + table)
     if options.markdown:
-        options.markdown.write_text(_page(table, results, seed, short=options.short))
+        options.markdown.write_text(_page(table, results, options.seed, short=options.short))
     if options.json:
         found = [{"row": row.number, "fault": row.name, **made.as_dict()} for row, made in results]
-        options.json.write_text(json.dumps({"seed": seed, "rows": found}, indent=1) + "\n")
+        options.json.write_text(json.dumps({"seed": options.seed, "rows": found}, indent=1) + "\n")
     failed = [row.number for row, figures in results if figures.problems]
     if failed:
-        print(f"\nFAILED: rows {failed}, seed {seed}")
+        print(f"\nFAILED: rows {failed}, seed {options.seed}")
     return 1 if failed else 0
 
 
@@ -70,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("command", nargs="?", choices=["run", "list"], default="run")
     parser.add_argument("--row", type=int, action="append", help="this row; may be repeated")
     parser.add_argument("--short", action="store_true", help="seconds per row, not minutes")
+    parser.add_argument("--jobs", type=int, default=1, help="rows at once")
     parser.add_argument("--seed", type=int, help="default: a random one; it is printed")
     parser.add_argument("--minutes", type=float, help="how long the soak goes on")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep failed rows' files here")
@@ -89,10 +93,43 @@ def _choose(rows: Sequence[Row], options: argparse.Namespace) -> Sequence[Row]:
     return [row for row in rows if row.number != SOAK]
 
 
-def _run(row: Row, scratch: Path, seed: int, options: argparse.Namespace) -> Figures:
+async def _run_all(
+    chosen: Sequence[Row], scratch: Path, options: argparse.Namespace
+) -> list[tuple[Row, Figures]]:
+    """Run each row in a process of its own, some at once."""
+    room = asyncio.Semaphore(options.jobs)
+
+    async def run(row: Row) -> tuple[Row, Figures]:
+        async with room:
+            figures = await _run_apart(row, scratch, options)
+        _say(row, figures)
+        return row, figures
+
+    return await asyncio.gather(*(run(row) for row in chosen))
+
+
+async def _run_apart(row: Row, scratch: Path, options: argparse.Namespace) -> Figures:
+    result = scratch / f"row-{row.number}.json"
+    command = [sys.executable, "-m", "tests.faults", "--row", str(row.number)]
+    command += ["--seed", str(options.seed), "--json", str(result)]
+    command += ["--short"] if options.short else []
+    command += ["--keep", str(options.keep)] if options.keep else []
+    command += ["--minutes", str(options.minutes)] if options.minutes else []
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    output, _ = await process.communicate()
+    if not result.exists():
+        return Figures(problems=[f"no result: {output.decode(errors='replace')[-4000:]}"])
+    (found,) = json.loads(result.read_text())["rows"]
+    names = {field.name for field in dataclasses.fields(Figures)}
+    return Figures(**{name: value for name, value in found.items() if name in names})
+
+
+def _run(row: Row, scratch: Path, options: argparse.Namespace) -> Figures:
     folder = scratch / f"row-{row.number}"
     folder.mkdir()
-    context = Context(folder, seed, options.short, options.minutes)
+    context = Context(folder, options.seed, options.short, options.minutes)
     limit = row.short_seconds if options.short else row.seconds
     if options.minutes is not None and row.number == SOAK:
         limit = options.minutes * 60 + 120
@@ -101,7 +138,7 @@ def _run(row: Row, scratch: Path, seed: int, options: argparse.Namespace) -> Fig
         figures = runner.run(_bounded(row, context, limit))
     figures.seconds = time.monotonic() - started
     if figures.problems and options.keep:
-        kept = options.keep / f"row-{row.number}-seed-{seed}"
+        kept = options.keep / f"row-{row.number}-seed-{options.seed}"
         shutil.rmtree(kept, ignore_errors=True)
         shutil.copytree(folder, kept, ignore_dangling_symlinks=True)
         figures.notes.append(f"kept in {kept}")
@@ -142,9 +179,6 @@ def _say(row: Row, figures: Figures) -> None:
         print(f"       {text}", flush=True)
     for text in figures.problems:
         print(f"       PROBLEM: {text}", flush=True)
-
-
-Results = Sequence[tuple[Row, Figures]]
 
 
 def _table(results: Results, *, short: bool) -> str:

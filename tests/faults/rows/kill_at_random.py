@@ -20,6 +20,7 @@ SHARES = {"503": 0.05, "stall": 0.0025, "stored stall": 0.0025, "drop": 0.005}
 
 async def run(context: Context) -> Figures:
     figures = Figures(window=WINDOW)
+    undisturbed: list[float] = []
     kills = (4 if context.short else 200) // len(MODES)
     for number, (mode, options) in enumerate(MODES.items()):
         delivery = {"timeout": "PT1S", "backoffDelay": "PT0.05S", "backoffCap": "PT0.5S"} | options
@@ -33,6 +34,7 @@ async def run(context: Context) -> Figures:
             await asyncio.sleep(1)
             made.sink.choose = no_fault
             await made.finish(figures)
+        undisturbed.append(made.gateway.ready_seconds[0])
         account = made.ledger.account
         figures.notes.append(
             f"ack: {mode}: {account.acked} acknowledged, {account.unacknowledged()} delivered "
@@ -43,7 +45,8 @@ async def run(context: Context) -> Figures:
         figures.own_duplicates_max <= WINDOW,
         f"{figures.own_duplicates_max} own duplicates after one kill, window {WINDOW}",
     )
-    # Nearly all: a machine that is busy with something else is no fault of the gateway's.
+    # Nearly all, and not worse than a start that nothing disturbs: machines have other work, too.
     ready = sorted(figures.ready)[int(len(figures.ready) * (0.5 if context.short else 0.95))]
-    figures.require(ready <= READY_SECONDS, f"ready again after {ready:.2f} s")
+    bound = max(READY_SECONDS, 2 * max(undisturbed))
+    figures.require(ready <= bound, f"ready again after {ready:.2f} s, at most {bound:.2f} s")
     return figures
