@@ -247,6 +247,7 @@ class AnyHistory(RuleBasedStateMachine):
                 assert verdict is SAFE
         if verdict is NEW:
             self.waiting[name] = []
+            self.safe_at.pop(name, None)  # one that was dropped early is missed once
 
     @rule(name=names)
     def admit(self, name):
