@@ -115,13 +115,18 @@ class Circuit:
         self._cancel_timer()
         return True
 
-    def return_probe(self) -> None:
+    def return_probe(self, not_before: float = 0.0) -> None:
         """Give a probe back that has no outcome, such as one that was cancelled.
 
         Another may be taken at once. Without a probe under way this does nothing.
+
+        Args:
+            not_before: when the callbacks are called again; sooner than now is at once.
         """
         if self._probing:
-            self._set_timer(self.probe_at)
+            probe_at = self.probe_at
+            self._set_timer(max(probe_at, not_before))
+            self.probe_at = probe_at  # what comes in meanwhile may ask
 
     def resume(self, now: float) -> None:
         """Let a probe be taken at once: the sink says that it can take events again.

@@ -210,10 +210,10 @@ class Dispatcher:
         # and again may be to blame itself.
         now = asyncio.get_running_loop().time()
         if self._queue.has_any and self._circuit.take_probe(now):
-            batch = _Batch(*self._queue.take_one(), is_probe=True)
+            batch = _Batch(*self._queue.take_one(now), is_probe=True)
             if batch.deliveries:
                 return batch
-            self._circuit.return_probe()
+            self._circuit.return_probe(self._queue.next_allowed)
         return _Batch([], set(), is_probe=False)
 
     async def _send(self, events: list[Event]) -> Sequence[Failure]:
@@ -255,6 +255,7 @@ class Dispatcher:
         failed = {failure.position: failure for failure in failures}
         retries: dict[str, tuple[float, list[Delivery]]] = {}
         failed_keys: set[str] = set()
+        asked: dict[str, float] = {}  # the sink's own Retry-After
         delivered: list[Delivery] = []
         for position, delivery in enumerate(batch.deliveries):
             failure = failed.get(position)
@@ -267,6 +268,7 @@ class Dispatcher:
             else:
                 failed_keys.add(key)
                 wait = self._judge(delivery, failure, is_probe=batch.is_probe)
+                asked[key] = min(failure.retry_after or 0.0, self._policy.retry_after_max)
             if wait is not None:
                 due, again = retries.setdefault(key, (wait, []))
                 again.append(delivery)
@@ -278,15 +280,16 @@ class Dispatcher:
             self._queue.again(key, again)
             if wait > 0:
                 batch.keys.discard(key)
-                self._park(key, asyncio.get_running_loop().time() + wait)
+                now = asyncio.get_running_loop().time()
+                self._park(key, now + wait, now + asked.get(key, 0.0))
         self._set_timer()
 
-    def _park(self, key: str, due: float) -> None:
+    def _park(self, key: str, due: float, not_before: float) -> None:
         """Let a key wait, or give it up if that would be after the end of a drain."""
         if due > self._deadline:
             self._ends.given_up(self._queue.remove_key(key))
         else:
-            self._queue.park(key, due)
+            self._queue.park(key, due, not_before)
 
     def _judge(self, delivery: Delivery, failure: Failure, *, is_probe: bool) -> float | None:
         """Return the seconds to wait before a retry, or None when the delivery has ended."""
@@ -334,7 +337,9 @@ class Dispatcher:
         if self._circuit.is_open:
             self._wake_one()
         else:
-            self._unpark(math.inf)
+            self._queue.hasten(asyncio.get_running_loop().time())
+            self._set_timer()
+            self._wake()
 
     def _resume(self) -> None:
         """Try again what waits for its retry: the sink says that it can take it."""

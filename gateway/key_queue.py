@@ -19,7 +19,8 @@ class KeyQueue:
         self._ready: deque[Delivery] = deque()
         # By key, for every key under way or parked: what waits for its turn.
         self._behind: dict[str, list[Delivery]] = {}
-        self._parked: list[tuple[float, int, str]] = []  # heap of (due, serial, key)
+        # A heap of (due, serial, key, not before).
+        self._parked: list[tuple[float, int, str, float]] = []
         self._serial = 0
 
     @property
@@ -63,8 +64,11 @@ class KeyQueue:
             taken.append(delivery)
         return taken, keys
 
-    def take_one(self) -> tuple[list[Delivery], set[str]]:
-        """Return one delivery: one that has not failed before, else of a key that is not parked."""
+    def take_one(self, now: float) -> tuple[list[Delivery], set[str]]:
+        """Return one delivery: one that has not failed before, else of a key that is not parked.
+
+        A parked key may end its wait early for this, but never before `park` allowed.
+        """
         passed: set[str] = set()
         for position, delivery in enumerate(self._ready):
             key = delivery.events[0].key
@@ -77,8 +81,12 @@ class KeyQueue:
             taken = self.take(1)
             if taken[0]:
                 return taken
-        while self._parked:
-            key = heapq.heappop(self._parked)[2]
+        for entry in sorted(self._parked):
+            if entry[3] > now:
+                continue
+            self._parked.remove(entry)
+            heapq.heapify(self._parked)
+            key = entry[2]
             if self._behind[key]:
                 return [self._behind[key].pop(0)], {key}
             del self._behind[key]
@@ -95,10 +103,30 @@ class KeyQueue:
             if waiting:
                 self.put_back(waiting)
 
-    def park(self, key: str, due: float) -> None:
-        """Let a key under way wait, with all that is behind it."""
+    @property
+    def next_allowed(self) -> float:
+        """When the first parked key may end its wait early; 0 if none is parked."""
+        return min((entry[3] for entry in self._parked), default=0.0)
+
+    def park(self, key: str, due: float, not_before: float = 0.0) -> None:
+        """Let a key under way wait, with all that is behind it.
+
+        Args:
+            key: which.
+            due: when its wait ends by itself.
+            not_before: no part of it goes earlier, whatever happens.
+        """
         self._serial += 1
-        heapq.heappush(self._parked, (due, self._serial, key))
+        heapq.heappush(self._parked, (due, self._serial, key, not_before))
+
+    def hasten(self, now: float) -> None:
+        """End every wait that may end early; the others end as soon as they may."""
+        parked, self._parked = sorted(self._parked), []
+        for _, serial, key, not_before in parked:
+            if not_before > now:
+                heapq.heappush(self._parked, (not_before, serial, key, not_before))
+            else:
+                self.end_turn((key,))
 
     def unpark(self, now: float) -> None:
         """End the waits that are due."""
@@ -114,7 +142,7 @@ class KeyQueue:
         late = [entry for entry in self._parked if entry[0] > deadline]
         self._parked = [entry for entry in self._parked if entry[0] <= deadline]
         heapq.heapify(self._parked)
-        return [delivery for _, _, key in late for delivery in self._behind.pop(key)]
+        return [delivery for entry in late for delivery in self._behind.pop(entry[2])]
 
     def remove(self, wanted: Callable[[Delivery], bool]) -> list[Delivery]:
         """Return every delivery here that is wanted; it is here no more."""

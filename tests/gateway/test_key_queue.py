@@ -96,10 +96,10 @@ def test_keys_due_at_the_same_moment_need_no_order(queue):
 
 def test_one_that_has_not_failed_is_taken_before_one_that_has(queue):
     queue.put([delivery(1, "/a", attempts=1), delivery(2, "/a"), delivery(3, "/b")])
-    one, keys = queue.take_one()
+    one, keys = queue.take_one(0.0)
     assert (ids(one), keys) == ([3], {"/b"})
-    assert ids(queue.take_one()[0]) == [1]
-    assert queue.take_one() == ([], set())  # 2 is behind 1
+    assert ids(queue.take_one(0.0)[0]) == [1]
+    assert queue.take_one(0.0) == ([], set())  # 2 is behind 1
 
 
 def test_one_of_a_parked_key_is_taken_when_there_is_no_other(queue):
@@ -107,11 +107,41 @@ def test_one_of_a_parked_key_is_taken_when_there_is_no_other(queue):
     taken, _ = queue.take(100)
     queue.again("/a", taken)
     queue.park("/a", 10.0)
-    one, keys = queue.take_one()
+    one, keys = queue.take_one(0.0)
     assert (ids(one), keys) == ([1], {"/a"})
     assert queue.next_due == math.inf
     queue.end_turn(keys)
     assert take(queue)[0] == [2]
+
+
+def park(queue, number, key, due, not_before):
+    put(queue, (number, key))
+    taken, _ = queue.take(100)
+    queue.again(key, taken)
+    queue.park(key, due, not_before)
+
+
+def test_no_wait_ends_before_it_may(queue):
+    park(queue, 1, "/a", math.inf, 20.0)
+    park(queue, 2, "/b", 30.0, 5.0)
+    park(queue, 3, "/c", 40.0, 15.0)
+    assert queue.next_allowed == 5.0
+    assert queue.take_one(4.0) == ([], set())
+    assert ids(queue.take_one(16.0)[0]) == [2]
+    assert ids(queue.take_one(16.0)[0]) == [3]
+    assert queue.take_one(16.0) == ([], set())
+
+
+def test_waits_are_cut_short_as_far_as_they_may(queue):
+    park(queue, 1, "/a", math.inf, 20.0)
+    park(queue, 2, "/b", 30.0, 5.0)
+    park(queue, 3, "/c", math.inf, 0.0)
+    queue.hasten(10.0)
+    assert sorted(take(queue)[0]) == [2, 3]
+    assert queue.next_due == 20.0
+    queue.unpark(20.0)
+    assert take(queue)[0] == [1]
+    assert queue.next_allowed == 0.0
 
 
 def test_late_waits_can_be_removed(queue):

@@ -363,6 +363,44 @@ async def test_what_has_not_failed_yet_asks_before_what_has(rig):
     assert ids(sink.lists[-1]) == ["11"]
 
 
+async def test_a_retry_after_holds_when_the_circuit_closes(rig):
+    is_down = True
+    busy = Failure(0, Outcome.RELEASED, Reason.SINK_BUSY, status=429, retry_after=60.0)
+
+    def script(event):
+        if event.id == "0":
+            return busy
+        return DOWN if is_down else None
+
+    sink, answers = ScriptedSink(script), Answers()
+    lane = await rig.open(sink)
+    lane.put([answers.delivery(make_event(n, source=f"/{n}")) for n in range(6)])
+    await answers.count(6)
+    circuit = lane._dispatcher._circuit
+    await until(lambda: circuit.is_open)
+    is_down = False
+    circuit.resume(asyncio.get_running_loop().time())
+    await until(lambda: rig.spool.pending == 1)
+    assert not circuit.is_open
+    assert sum("0" in ids(events) for events in sink.lists) == 1
+
+
+async def test_what_must_wait_is_no_probe_and_delays_none(rig):
+    busy = Failure(0, Outcome.RELEASED, Reason.SINK_BUSY, status=429, retry_after=60.0)
+    sink, answers = ScriptedSink(lambda event: busy if int(event.id) < 6 else None), Answers()
+    lane = await rig.open(sink)
+    lane.put([answers.delivery(make_event(n, source=f"/{n}")) for n in range(6)])
+    await answers.count(6)
+    circuit = lane._dispatcher._circuit
+    await until(lambda: circuit.is_open)
+    circuit.resume(asyncio.get_running_loop().time())
+    await until(lambda: not circuit._probing)
+    lane.put([answers.delivery(make_event(6, source="/6"))])
+    await answers.count(7)
+    await until(lambda: not circuit.is_open)
+    assert [ids(events) for events in sink.lists] == [[str(n) for n in range(6)], ["6"]]
+
+
 async def test_a_poison_event_ends_as_a_dead_letter_and_other_keys_flow(rig):
     sink = ScriptedSink(lambda event: DOWN if event.id == "0" else None)
     answers = Answers()
