@@ -5,6 +5,7 @@ that expires, for one): each connection has a fresh client, made here, with back
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -237,7 +238,7 @@ class NatsConnection:
             # Read each time, as mounted secrets change.
             await client.connect(error_cb=client.on_error, **self._connect_options())
             self._client = client
-            await self.callbacks.attach()
+            await self._attach(client)
             attached = not self._closed
         except CLIENT_ERRORS as error:
             cause = client.last_error or error
@@ -252,6 +253,30 @@ class NatsConnection:
                 self._client = None
                 await client.discard()
         return client if attached else None
+
+    async def _attach(self, client: ListClient) -> None:
+        """Make the subscriptions, or see that the connection is gone.
+
+        nats-py waits for the answer to a request though there is nobody left to give it.
+        """
+        loop = asyncio.get_running_loop()
+        limit = asyncio.timeout(None)
+
+        def end(_: object) -> None:
+            with contextlib.suppress(RuntimeError):  # it has come to its end meanwhile
+                limit.reschedule(loop.time())
+
+        try:
+            async with limit:
+                client.gone.add_done_callback(end)
+                try:
+                    await self.callbacks.attach()
+                finally:
+                    client.gone.remove_done_callback(end)
+        except TimeoutError:
+            if limit.expired():
+                raise nats.errors.ConnectionClosedError from None
+            raise
 
     async def _serve(self, client: ListClient) -> None:
         _log.info("%s: connected to %s", self._config.name, client.peer)

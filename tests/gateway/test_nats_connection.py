@@ -65,6 +65,29 @@ async def test_an_attach_that_fails_is_tried_again_and_logged_once(caplog):
     assert len([r for r in caplog.records if "not yet" in r.getMessage()]) == 1
 
 
+async def test_a_connection_lost_while_it_is_attached_is_made_again_at_once():
+    """nats-py waits for the answer to a request, though there is nobody left to give it."""
+    attempts = asyncio.Queue()
+    second = asyncio.Event()
+
+    async def attach():
+        attempts.put_nowait(None)
+        if not second.is_set():
+            await asyncio.Event().wait()
+
+    async with ScriptedNats() as server, asyncio.timeout(10):
+        connection, lost = make(server.url, attach)
+        connection.start()
+        await attempts.get()
+        second.set()
+        server.hang_up()
+        await attempts.get()
+        await connection.opened()
+        assert connection.is_up
+        assert not lost
+        await connection.close()
+
+
 async def test_closing_ends_though_a_cancellation_was_swallowed():
     """As nats-py does while it writes a request, or closes."""
     attaching = asyncio.Event()
