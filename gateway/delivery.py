@@ -110,7 +110,8 @@ class Delivery:
         attempts: attempts that count, made by the lane that has it.
         failed_first_at: Unix seconds of the first failure; 0 before one.
         sequence: its number in the lane's spool; 0 if it isn't there.
-        observer: called before the source's answer, set by the pipeline for its counters.
+        observer: called before the sources' answers with all deliveries that are settled alike,
+            set by the pipeline for its counters.
     """
 
     __slots__ = (
@@ -133,7 +134,7 @@ class Delivery:
         self.attempts = 0
         self.failed_first_at = 0.0
         self.sequence = 0
-        self.observer: Callable[[Delivery, Settlement], None] | None = None
+        self.observer: Callable[[Sequence[Delivery], Settlement], None] | None = None
         self._on_settled: Callable[[Settlement], None] | None = on_settled
         self._pending = 0
         self._worst = ACCEPTED
@@ -173,7 +174,7 @@ class Delivery:
             raise RuntimeError("a delivery settles exactly once")
         self._on_settled = None
         if self.observer is not None:
-            self.observer(self, settlement)
+            self.observer((self,), settlement)
         on_settled(settlement)
 
     def _part_settled(self, settlement: Settlement) -> None:
@@ -182,3 +183,27 @@ class Delivery:
         self._pending -= 1
         if self._pending == 0:
             self.settle(self._worst)
+
+
+def settle_all(deliveries: Sequence[Delivery], settlement: Settlement) -> None:
+    """Answer messages alike, and have each observer count its own in one go.
+
+    Raises:
+        RuntimeError: one was settled before, which is a bug in the pipeline.
+    """
+    answers: list[Callable[[Settlement], None]] = []
+    observer, first = None, 0
+    for position, delivery in enumerate(deliveries):
+        on_settled = delivery._on_settled  # noqa: SLF001 - a method call each is what this saves
+        if on_settled is None:
+            raise RuntimeError("a delivery settles exactly once")
+        delivery._on_settled = None  # noqa: SLF001 - as above
+        answers.append(on_settled)
+        if delivery.observer is not observer:
+            if observer is not None:
+                observer(deliveries[first:position], settlement)
+            observer, first = delivery.observer, position
+    if observer is not None:
+        observer(deliveries[first:] if first else deliveries, settlement)
+    for on_settled in answers:
+        on_settled(settlement)

@@ -9,7 +9,7 @@ from typing import Final
 from bindings.binding import Message
 from bindings.event import Event
 from gateway.dead_letters import DeadLetter, DeadLetters, utc_text
-from gateway.delivery import ACCEPTED, DRAINING, Delivery, Outcome, Reason, Settlement
+from gateway.delivery import ACCEPTED, DRAINING, Delivery, Outcome, Reason, Settlement, settle_all
 from gateway.interfaces import OnKept
 from gateway.metrics import SourceMetrics
 from gateway.running_route import RunningRoute
@@ -49,6 +49,7 @@ class SourceIntake:
         self._source = source
         self._routes = routes
         self._metrics = metrics
+        self._observer = self._settled  # one object: deliveries that are settled together share it
         self._throttle = Throttle()
         # The common case, for which nothing has to be asked per event.
         self._only = routes[0] if len(routes) == 1 and routes[0].matches is None else None
@@ -118,7 +119,7 @@ class SourceIntake:
         self._letters.put([letter], on_kept)
 
     def _stamp(self, deliveries: Sequence[Delivery]) -> None:
-        now, observer, source = time.monotonic(), self._settled, self._source
+        now, observer, source = time.monotonic(), self._observer, self._source
         received = 0
         for delivery in deliveries:
             delivery.received_at = now
@@ -127,18 +128,25 @@ class SourceIntake:
             received += len(delivery.events)
         self._metrics.received += received
 
-    def _settled(self, delivery: Delivery, settlement: Settlement) -> None:
-        count = len(delivery.events)
-        self._metrics.settled[settlement.outcome] += count
+    def _settled(self, deliveries: Sequence[Delivery], settlement: Settlement) -> None:
+        now, observe = time.monotonic(), self._metrics.ack_seconds.observe
+        events = alike = 0
+        received_at = deliveries[0].received_at
+        for delivery in deliveries:
+            events += len(delivery.events)
+            if delivery.received_at != received_at:
+                observe(now - received_at, alike)
+                received_at, alike = delivery.received_at, 0
+            alike += 1
+        observe(now - received_at, alike)
+        self._metrics.settled[settlement.outcome] += events
         if settlement.reason is Reason.FILTERED:
-            self._metrics.filtered += count
-        self._metrics.ack_seconds.observe(time.monotonic() - delivery.received_at)
+            self._metrics.filtered += events
 
     def _refuse_when_draining(self, deliveries: Sequence[Delivery]) -> bool:
         if not self.draining:
             return False
-        for delivery in deliveries:
-            delivery.settle(DRAINING)
+        settle_all(deliveries, DRAINING)
         return True
 
     def _take(

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gateway.dead_letters import DeadLetters
-from gateway.delivery import ACCEPTED, DRAINING, Delivery, Failure, Settlement
+from gateway.delivery import ACCEPTED, DRAINING, Delivery, Failure, Settlement, settle_all
 from gateway.dispatcher import Dispatcher, Target
 from gateway.metrics import RouteMetrics, SinkMetrics
 from gateway.retry import RetryPolicy
@@ -141,8 +141,7 @@ class Lane:
             self._spooling.ended(deliveries, ACCEPTED)
         else:
             self._on_done(len(deliveries))
-            for delivery in deliveries:
-                delivery.settle(ACCEPTED)
+            settle_all(deliveries, ACCEPTED)
         self._note_quiet()
 
     def failed(self, delivery: Delivery, failure: Failure) -> None:
@@ -153,8 +152,7 @@ class Lane:
             self._spooling.given_up(deliveries)
         else:
             self._on_done(len(deliveries))
-            for delivery in deliveries:
-                delivery.settle(DRAINING)
+            settle_all(deliveries, DRAINING)
         self._note_quiet()
 
     def troubled(self) -> None:

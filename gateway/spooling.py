@@ -13,7 +13,15 @@ from typing import Final
 
 from bindings.errors import CloudEventError
 from gateway import stored_event
-from gateway.delivery import ACCEPTED, DRAINING, Delivery, Outcome, Reason, Settlement
+from gateway.delivery import (
+    ACCEPTED,
+    DRAINING,
+    Delivery,
+    Outcome,
+    Reason,
+    Settlement,
+    settle_all,
+)
 from gateway.dispatcher import Dispatcher
 from gateway.spool import Spool, StoreError
 from gateway.throttle import Throttle
@@ -278,8 +286,7 @@ class Spooling:
 
     def _settle(self, deliveries: Sequence[Delivery], settlement: Settlement) -> None:
         self._on_done(len(deliveries))
-        for delivery in deliveries:
-            delivery.settle(settlement)
+        settle_all(deliveries, settlement)
 
     def _go_on(self) -> None:
         """Fetch more, or leave the spool when it is empty."""

@@ -5,7 +5,16 @@ import itertools
 import pytest
 
 from bindings.event import Event
-from gateway.delivery import ACCEPTED, BUSY, DRAINING, Delivery, Outcome, Reason, Settlement
+from gateway.delivery import (
+    ACCEPTED,
+    BUSY,
+    DRAINING,
+    Delivery,
+    Outcome,
+    Reason,
+    Settlement,
+    settle_all,
+)
 
 EVENTS = [Event(id=str(number), source="/s", type="t") for number in range(3)]
 REJECTED = Settlement(Outcome.REJECTED, Reason.SINK_REFUSED)
@@ -45,7 +54,41 @@ def test_observer_is_told_before_the_source():
     delivery = Delivery(EVENTS, lambda settlement: order.append(("source", settlement)))
     delivery.observer = lambda observed, settlement: order.append((observed, settlement))
     delivery.settle(BUSY)
-    assert order == [(delivery, BUSY), ("source", BUSY)]
+    assert order == [((delivery,), BUSY), ("source", BUSY)]
+
+
+def test_observers_count_what_is_settled_alike_each_its_own_in_one_go():
+    order = []
+    deliveries = [Delivery(EVENTS, order.append) for _ in range(6)]
+
+    def first(observed, settlement):
+        order.append(("first", list(observed), settlement))
+
+    def second(observed, settlement):
+        order.append(("second", list(observed), settlement))
+
+    observers = (None, first, first, None, second, first)
+    for delivery, observer in zip(deliveries, observers, strict=True):
+        delivery.observer = observer
+    settle_all(deliveries, BUSY)
+    assert order == [
+        ("first", deliveries[1:3], BUSY),
+        ("second", deliveries[4:5], BUSY),
+        ("first", deliveries[5:], BUSY),
+        *[BUSY] * 6,
+    ]
+    assert all(delivery.settled for delivery in deliveries)
+
+
+def test_none_of_a_list_is_settled_twice():
+    one, answers = make()
+    with pytest.raises(RuntimeError, match="exactly once"):
+        settle_all([one, one], ACCEPTED)
+    other, _ = make()
+    other.settle(ACCEPTED)
+    with pytest.raises(RuntimeError, match="exactly once"):
+        settle_all([other], ACCEPTED)
+    assert answers == []
 
 
 def test_parts_hold_their_events_and_the_time_of_receipt():

@@ -1,11 +1,12 @@
 """What a source sees of the gateway: windows, filters, and who is told what."""
 
 import asyncio
+import time
 
 import pytest
 
 from bindings.binding import Message
-from gateway.delivery import Outcome, Reason
+from gateway.delivery import ACCEPTED, Outcome, Reason, settle_all
 from gateway.dispatcher import Target
 from gateway.intake import SourceIntake
 from gateway.metrics import Metrics
@@ -92,6 +93,19 @@ async def test_a_list_is_stamped_with_its_source_and_its_time(rigs):
     await rig.intake.submit(made)
     assert {delivery.source for delivery in made} == {"field"}
     assert made[0].received_at == made[1].received_at > 0
+
+
+async def test_what_is_settled_together_counts_with_its_own_time_and_events(rigs):
+    rig = rigs({})
+    now = time.monotonic()
+    made = [*rig.deliveries(1, 2, 3), rig.answers.delivery(make_event(4), make_event(5))]
+    rig.intake._stamp(made)
+    made[0].received_at = made[1].received_at = now - 20.0
+    settle_all(made, ACCEPTED)
+    buckets = dict(rig.counts.ack_seconds.cumulative())
+    assert (buckets["10.0"], buckets["30.0"], buckets["+Inf"]) == (2.0, 4.0, 4.0)
+    assert 40.0 <= rig.counts.ack_seconds.total < 50.0
+    assert rig.counts.settled == [5, 0, 0]
 
 
 async def test_duplicates_beyond_the_window_do_not_make_a_source_wait_for_ever(rigs):
