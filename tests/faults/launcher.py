@@ -66,15 +66,17 @@ def _make_segments_small(size: int) -> None:
 def _name_points(watch: Any) -> None:
     """Put names to what happens between the disk's calls."""
     from gateway.dead_letters import database
-    from gateway.delivery import Delivery, Outcome
     from gateway.spool import Spool
 
-    real_settle, real_done, real_transaction = Delivery.settle, Spool.done, database.transaction
+    real_append, real_done, real_transaction = Spool.append, Spool.done, database.transaction
 
-    def settle(self: Any, settlement: Any) -> None:
-        if self.sequence and settlement.outcome is Outcome.ACCEPTED:
-            watch.program_at("before_ack")
-        real_settle(self, settlement)
+    def append(self: Any, records: Any, on_stored: Any) -> None:
+        def stored(first: Any, error: Any) -> None:
+            if error is None:
+                watch.program_at("before_ack")
+            on_stored(first, error)
+
+        real_append(self, records, stored)
 
     def done(self: Any, sequences: Any) -> None:
         sequences = list(sequences)
@@ -89,7 +91,7 @@ def _name_points(watch: Any) -> None:
             watch.program_at("mid_dead_letter_inserted")
         watch.program_at("mid_dead_letter_committed")
 
-    Delivery.settle = settle
+    Spool.append = append
     Spool.done = done
     database.transaction = transaction
 

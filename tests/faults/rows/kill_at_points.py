@@ -21,7 +21,7 @@ POINTS = {
     "mid_write": 40,  # the first half of a commit is written
     "after_write": 40,  # not synced
     "after_fsync": 40,  # synced, nobody knows
-    "before_ack": 200,  # stored, part of the answers given
+    "before_ack": 40,  # stored, some of the answers given
     "after_sink_ok": 60,  # the sink has it, the log doesn't know
     "before_checkpoint": 8,
     "cursor_created": 8,  # cursor.new is empty
