@@ -2,7 +2,7 @@
 
 python -m tests.faults list              what there is
 python -m tests.faults                   all rows in full (but the soak: --row 16)
-python -m tests.faults --short --jobs 3  all rows, in three minutes
+python -m tests.faults --short           all rows, in three minutes
 python -m tests.faults --row 1 --row 8   these only
 python -m tests.faults --seed 7          everything left to chance as in the run that printed 7
 """
@@ -42,6 +42,7 @@ def main() -> int:
             )
         return 0
     chosen = _choose(rows, options)
+    options.jobs = options.jobs or (3 if options.short else 1)
     options.seed = random.randrange(2**32) if options.seed is None else options.seed
     print(f"seed {options.seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="faults-") as scratch:
@@ -73,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("command", nargs="?", choices=["run", "list"], default="run")
     parser.add_argument("--row", type=int, action="append", help="this row; may be repeated")
     parser.add_argument("--short", action="store_true", help="seconds per row, not minutes")
-    parser.add_argument("--jobs", type=int, default=1, help="rows at once")
+    parser.add_argument("--jobs", type=int, help="rows at once; default: 3 in short, else 1")
     parser.add_argument("--seed", type=int, help="default: a random one; it is printed")
     parser.add_argument("--minutes", type=float, help="how long the soak goes on")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep failed rows' files here")
