@@ -146,7 +146,7 @@ class MqttWatch:
         acknowledged: how many were right.
         sessions: of each CONNACK, whether the session was there.
         repeated: messages with DUP.
-        on_message: called with each message that goes to the gateway.
+        messages: all of them.
 
     Args:
         ledger: where arrivals at the sink are looked up; None: what is acknowledged need not have
@@ -159,9 +159,14 @@ class MqttWatch:
         self.acknowledged = 0
         self.repeated = 0
         self.sessions: list[bool] = []
-        self.on_message: Callable[[], None] = lambda: None
+        self.messages = 0
         self._ledger = ledger
         self._acknowledges = acknowledges
+
+    @property
+    def resumptions(self) -> int:
+        """How often the gateway has had its session again."""
+        return len(self.sessions)
 
     def connection(self) -> Watcher:
         return _MqttConnection(self)
@@ -200,7 +205,7 @@ class _MqttConnection:
                 at = 2 + int.from_bytes(body[:2], "big")
                 packet_id = int.from_bytes(body[at : at + 2], "big")
                 self._pending[packet_id] = event_in(body)
-                self._watch.on_message()
+                self._watch.messages += 1
         return data
 
 
@@ -242,7 +247,8 @@ class NatsWatch:
         swallowed: how many were not passed on.
         swallows: pass no acknowledgement on.
         generation: counted up by whoever makes the stream anew.
-        on_message: called with each message that goes to the gateway.
+        messages: those that went to the gateway.
+        resumptions: how often it has asked for some.
 
     Args:
         ledger: where arrivals at the sink are looked up; None: what is acknowledged need not have
@@ -256,7 +262,7 @@ class NatsWatch:
         self.swallowed = 0
         self.swallows = False
         self.generation = 0
-        self.on_message: Callable[[], None] = lambda: None
+        self.messages = self.resumptions = 0
         self._ledger = ledger
         self._tokens: dict[bytes, tuple[int, tuple[str, int] | None]] = {}
         self._seen: set[tuple[str, int] | None] = set()
@@ -269,7 +275,7 @@ class NatsWatch:
         self._tokens[token] = self.generation, event
         self.repeated += event in self._seen
         self._seen.add(event)
-        self.on_message()
+        self.messages += 1
 
     def acknowledge(self, token: bytes) -> bool:
         """Judge an acknowledgement; returns whether it may go on."""
@@ -295,6 +301,7 @@ class _NatsConnection:
     def from_gateway(self, data: bytes) -> bytes:
         passed = []
         for words, whole, body in self._up.feed(data):
+            self._watch.resumptions += whole.startswith(b"PUB $JS.API.CONSUMER.MSG.NEXT.")
             is_ack = words[0] == b"PUB" and words[1].startswith(b"$JS.ACK.") and body[:4] == b"+ACK"
             if not is_ack or self._watch.acknowledge(words[1]):
                 passed.append(whole)

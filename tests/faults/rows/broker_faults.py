@@ -104,6 +104,10 @@ class Brokers:
         self, server: Mosquitto | NatsServer, watch: MqttWatch | NatsWatch, promises: Promises
     ) -> None:
         self._disturb(f"{server.name} killed")
+        frozen = not self.keeps or self.made.chance.random() < 0.5
+        if frozen:  # what is under way is answered for when the broker has forgotten it
+            self.made.sink.freeze()
+            await asyncio.sleep(0.2)
         self.mqtt_promises.bind_saved(self._saves)
         await asyncio.to_thread(server.kill)
         await self._taps[server].close()  # or it would be there in the broker's place
@@ -118,12 +122,17 @@ class Brokers:
         if server is self.nats and not self.keeps:
             self.nats_watch.generation += 1
             await make_stream(self.nats.url, StorageType.MEMORY)
+        before = watch.resumptions
         await self._taps[server].open()
-        await self._await_message(f"{server.name} killed", watch)
+        await self._resumed(f"{server.name} killed", lambda: watch.resumptions > before)
+        if frozen:
+            await asyncio.sleep(0.2)
+            self.made.sink.thaw()
 
     async def take_over(self) -> None:
         """Be the gateway for a while, at Mosquitto: take its messages and acknowledge none."""
         self._disturb("taken over at mosquitto")
+        before = self.mqtt_watch.resumptions
         reader, writer = await asyncio.open_connection(HOST, self.mosquitto.port)
         properties = b"\x11\0\0\x0e\x10"  # the session is to be kept for an hour
         flags = b"\0" if self.keeps else b"\2"  # ... and the old one, or it is begun anew
@@ -137,7 +146,7 @@ class Brokers:
         writer.close()
         # Mosquitto saves everything at each message: a long queue would make it very slow.
         self.made.producers["mqtt"].pause()
-        await self._await_message("taken over", self.mqtt_watch)
+        await self._resumed("taken over", lambda: self.mqtt_watch.resumptions > before)
         self.made.producers["mqtt"].resume()
 
     async def take_the_consumer(self) -> None:
@@ -155,7 +164,8 @@ class Brokers:
         finally:
             await client.close()
         what = "consumer deleted" if self.keeps else "messages taken"
-        await self._await_message(what, self.nats_watch)
+        before = self.nats_watch.messages
+        await self._resumed(what, lambda: self.nats_watch.messages > before)
 
     def judge(self, figures: Figures) -> None:
         """Add what the taps have seen."""
@@ -184,19 +194,13 @@ class Brokers:
         self.disturbances += 1
         self.made.ledger.remark(what)
 
-    async def _await_message(self, what: str, watch: MqttWatch | NatsWatch) -> None:
-        """Note the seconds until the gateway gets a message again; 60 if it never does."""
-        self.resumed.setdefault(what, []).append(await self._next_message(watch))
-
-    async def _next_message(self, watch: MqttWatch | NatsWatch) -> float:
-        began, come = time.monotonic(), asyncio.Event()
-        watch.on_message = come.set
-        try:
-            async with asyncio.timeout(20):
-                await come.wait()
-        except TimeoutError:
-            return 60.0
-        return time.monotonic() - began
+    async def _resumed(self, what: str, condition: Callable[[], bool]) -> None:
+        """Note the seconds until the gateway goes on; 60 if it never does."""
+        began = time.monotonic()
+        while not condition() and time.monotonic() < began + 30:
+            await asyncio.sleep(0.005)
+        seconds = time.monotonic() - began if condition() else 60.0
+        self.resumed.setdefault(what, []).append(seconds)
 
 
 class _Unheard:
@@ -249,6 +253,7 @@ async def brokers(context: Context, name: str, seed: int, *, keeps: bool) -> Asy
                 folder / "bench", seed, inputs=("http",), rate=50, delivery=DELIVERY,
                 sources=_sources(nats_server, taps[0].port, taps[1].port),
                 routes=[{"name": "faults", "to": ["out"]}],
+                limits={"inflight": 1000},  # room for what comes while the sink is stuck
             )
         )  # fmt: skip
         watches = MqttWatch(made.ledger, acknowledges=not keeps), NatsWatch(made.ledger)
@@ -256,7 +261,7 @@ async def brokers(context: Context, name: str, seed: int, *, keeps: bool) -> Asy
             switch.watch = watch
             tap.cut()  # what comes again is watched
         found = Brokers(made, servers, taps, watches, keeps=keeps)
-        found.add_producers(rate=80)
+        found.add_producers(rate=50)
         yield found
 
 

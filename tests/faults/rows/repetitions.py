@@ -174,10 +174,11 @@ async def _round(made: Bench, stream: Stream, found: Brokers, watch: NatsWatch, 
     """Let everything be repeated, also what was acknowledged before a kill."""
     watch.swallows = True
     goal = watch.repeated + count
-    filling = asyncio.ensure_future(stream.fill(count))
-    await asyncio.sleep(made.chance.uniform(0.1, 0.5))
+    await stream.fill(count // 2)
     found.mqtt_tap.cut()
-    await asyncio.sleep(made.chance.uniform(0.1, 0.5))
+    await asyncio.sleep(2 * RECENT_SECONDS)  # so that these can't come again of themselves
+    filling = asyncio.ensure_future(stream.fill(count - count // 2))
+    await asyncio.sleep(made.chance.uniform(0.1, 0.3))
     await _kill(made)
     await filling
     found.mqtt_tap.cut()
