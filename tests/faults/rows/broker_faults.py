@@ -327,11 +327,11 @@ async def _run(context: Context, seed: int, figures: Figures, *, keeps: bool) ->
         watching.cancel()
         found.mqtt_promises.bind()
         found.stream_promises.bind()
-        await made.settle(30)
+        await made.settle(15 if context.short else 60)
         await found.check_stream(figures)
         found.judge(figures)
         before = figures.reordered
-        await made.finish(figures)
+        await made.finish(figures, seconds=5)
     if not keeps:
         _allow_reordering(figures, figures.reordered - before)
     own = sum(made.ledger.account.own)

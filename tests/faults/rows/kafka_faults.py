@@ -128,8 +128,8 @@ async def _run_mode(
             trouble = Trouble(cluster, made, reader, short=context.short)
             await _befall(trouble, made, 1 if context.short else 3)
             await made.stop_load()
-            await _arrive(made, reader, 20)
-            await made.finish(figures)
+            await _arrive(made, reader, 15 if context.short else 60)
+            await made.finish(figures, seconds=5)
         finally:
             await reader.close()
     gaps = ", ".join(f"{name} {max(values):.2f} s" for name, values in trouble.gaps.items())

@@ -51,11 +51,11 @@ async def run(context: Context) -> Figures:
         reports = dict(zip(KINDS, await asyncio.gather(*storms), strict=True))
         during = {name: list(made.producers[name].seconds[mark:]) for name, mark in marks.items()}
         await made.stop_load()
-        await made.settle(60)
+        await made.settle(15 if context.short else 60)
         await _compare(made, memory, descriptors, figures)
         rejected = await _rejected(made)
         lines = made.gateway.log.count("\n")
-        await made.finish(figures)
+        await made.finish(figures, seconds=5)
     _judge_log(made, lines, figures)
     for kind, report in reports.items():
         counted = rejected[kind] + (rejected["jetstream"] if kind == "nats" else Counter())

@@ -215,7 +215,7 @@ async def run(context: Context) -> Figures:
         made.start_load()
         for _ in range(rounds):
             await _round(made, stream, found, nats_watch, count)
-        await made.finish(figures)
+        await made.finish(figures, seconds=15 if context.short else 60)
     own = arrivals.own
     again = {name: getattr(each, "again", 0) for name, each in made.producers.items()}
     figures.notes.append(
