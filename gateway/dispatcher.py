@@ -31,6 +31,9 @@ WORKERS: Final = 4
 """Lists under way at once; a slow event then does not hold back the other keys."""
 MAX_LIST: Final = 512
 """Events in one list: beyond this a longer list saves nothing more."""
+_NOBODY_THERE: Final = frozenset({None, 408, 429, 502, 503, 504})
+"""No answer, or one that is given for a sink that is away: a probe that meets it uses up no retry.
+Any other answer may be about the event itself, and enough of those would be probes for ever."""
 _LEAST_WAIT: Final = 0.01  # a sink that holds back and says "now" must not make us spin
 
 
@@ -298,15 +301,13 @@ class Dispatcher:
             return max(failure.retry_after, _LEAST_WAIT)
         self._metrics.failed[failure.reason.value] += 1
         delivery.failed_first_at = delivery.failed_first_at or time.time()
-        if failure.outcome is Outcome.RELEASED and is_probe:
-            self._metrics.retried += 1
-            if self._circuit.is_open:
-                return math.inf  # all others ask before it asks again; it goes when one was taken
-            return policy.wait(max(delivery.attempts, 1), failure.retry_after)
-        delivery.attempts += 1
+        if not is_probe or failure.status not in _NOBODY_THERE:
+            delivery.attempts += 1
         if failure.outcome is Outcome.RELEASED and delivery.attempts <= policy.retry:
             self._metrics.retried += 1
-            return policy.wait(delivery.attempts, failure.retry_after)
+            if is_probe and self._circuit.is_open:
+                return math.inf  # all others ask before it asks again; it goes when one was taken
+            return policy.wait(max(delivery.attempts, 1), failure.retry_after)
         self._ends.failed(delivery, failure)
         return None
 

@@ -484,3 +484,21 @@ async def test_what_a_start_has_read_is_no_reason_to_read_what_is_being_stored(r
     await answers.count(8)
     await rig.empty()
     assert sorted(ids(sink.taken)) == [str(n) for n in range(8)]
+
+
+async def test_events_that_break_the_sink_end_as_dead_letters_though_they_fill_the_window(rig):
+    broken = Failure(0, Outcome.RELEASED, Reason.SINK_DOWN, status=500)
+    sink = ScriptedSink(lambda event: broken if int(event.id) < 20 else None)
+    answers = Answers()
+    lane = await rig.open(sink, RetryPolicy(retry=2, delay=0.001), window=20)
+    lane.put([answers.delivery(make_event(n, source=f"/{n}")) for n in range(25)])
+    await answers.count(25)
+    circuit = lane._dispatcher._circuit
+    async with asyncio.timeout(20):
+        while rig.spool.pending:
+            circuit.resume(asyncio.get_running_loop().time())
+            await asyncio.sleep(0)
+    assert sorted(ids(sink.taken)) == ["20", "21", "22", "23", "24"]
+    letters = (await rig.letters.page(Filter())).letters
+    assert {(letter.attempts, letter.status) for letter in letters} == {(3, 500)}
+    assert len(letters) == 20
