@@ -42,6 +42,7 @@ class SteppedLetters:
     def __init__(self, kept=None):
         self.kept = [] if kept is None else kept  # route, sink, event
         self.waiting = []
+        self.fails = False
         self.is_closed = False
 
     def put(self, letters, on_stored):
@@ -53,7 +54,7 @@ class SteppedLetters:
         """Answer what waits."""
         waiting, self.waiting = self.waiting, []
         for letters, on_stored in waiting:
-            if fails or self.is_closed:
+            if fails or self.fails or self.is_closed:
                 on_stored(StoreError("no"))
                 continue
             for letter in letters:

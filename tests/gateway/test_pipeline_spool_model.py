@@ -62,11 +62,13 @@ routes = st.builds(
     stored=st.booleans(),
     spool=st.sampled_from([True, True, True, False]),
     dead_letter_sink=st.sampled_from([None, None, "dead"]),
-    dedup_window=st.sampled_from([0.0, 0.0, 1e6]),
-    inflight=st.sampled_from([1, 4, 30]),
+    dedup_window=st.sampled_from([0.0, 1e6]),
+    inflight=st.sampled_from([1, 4, 4, 30]),
     drain_rate=st.sampled_from([None, None, 5.0]),
     policy=st.builds(RetryPolicy, retry=st.integers(0, 3), delay=st.sampled_from([0.0, 0.1, 40.0])),
 )
+THEN = st.sampled_from([0, 0, 1, 2, 5, "tick", "tick"])  # what happens after a step
+SINK = st.sampled_from(["a", "a", "b", "dead"])
 messages = st.lists(  # the keys and sizes of a message's events
     st.lists(st.tuples(st.integers(0, 2), st.integers(0, 200)), min_size=1, max_size=2),
     min_size=1,
@@ -83,13 +85,15 @@ class LaneSpool(SteppedSpool):
 class Sink:
     """Answers as it is told; `script` goes before `mode`."""
 
-    def __init__(self, world, name, life):
-        self.world, self.name, self.life = world, name, life
-        self.mode = OK
-        self.script = []
+    def __init__(self, life, name, before):
+        self.world, self.name, self.life = life.world, name, life
+        self.mode = before.mode if before else OK
+        self.script = before.script if before else []
         self.gate = asyncio.Event()
-        self.gate.set()
+        if not before or before.gate.is_set():
+            self.gate.set()
         self.under_way = defaultdict(set)
+        self.calls = Counter()  # by time
 
     async def open(self): ...
 
@@ -100,6 +104,10 @@ class Sink:
         keys = {event.key for event in events}
         self.world.check(not keys & self.under_way[way], "a key twice under way")
         self.under_way[way] |= keys
+        self.calls[self.life.loop.now] += 1
+        if self.calls[self.life.loop.now] > 1000:
+            self.world.errors.append("it spins")
+            await asyncio.sleep(1)
         try:
             await self.gate.wait()
             return self.answer(int(timeout), events)
@@ -145,7 +153,7 @@ class Message:
 class Life:
     """One process."""
 
-    def __init__(self, world):
+    def __init__(self, world, before=None):
         self.world = world
         self.is_over = False
         self.unanswered = 0  # messages
@@ -153,12 +161,12 @@ class Life:
         asyncio.set_event_loop(self.loop)
         self.loop.set_exception_handler(lambda _, context: self.world.errors.append(str(context)))
         try:
-            self.run(self._start())
+            self.run(self._start(before))
         except BaseException:
             self.close_loop()
             raise
 
-    async def _start(self):
+    async def _start(self, before):
         world = self.world
         Tasks.failed = self.failed = asyncio.Event()
         self.letters = SteppedLetters(world.kept)
@@ -172,7 +180,7 @@ class Life:
         }
         for spool in self.spools.values():
             spool.open()
-        self.sinks = {name: Sink(world, name, self) for name in SINKS}
+        self.sinks = {name: Sink(self, name, before and before.sinks[name]) for name in SINKS}
         targets = {
             name: Target(name=name, sink=sink, address=name) for name, sink in self.sinks.items()
         }
@@ -234,6 +242,7 @@ class Life:
         for sink in self.sinks.values():
             sink.mode, sink.script = OK, []
             sink.gate.set()
+        self.letters.fails = False
         async with asyncio.timeout(20_000):
             while not self.is_settled():
                 await self.tick(0.05)
@@ -307,6 +316,7 @@ class PipelineMachine(RuleBasedStateMachine):
         self.numbers = itertools.count(1)
         self.turns = itertools.count(1)
         self.life = None
+        self.steps = 0  # since everything was well
 
     @initialize(configs=st.lists(routes, min_size=1, max_size=2))
     def configure(self, configs):
@@ -327,13 +337,27 @@ class PipelineMachine(RuleBasedStateMachine):
 
     # the sources
 
-    @rule(shapes=messages, waits=st.booleans())
-    def submit(self, shapes, waits):
-        if self.life.is_waiting:
-            return
-        made = [Message([self.event(*shape) for shape in events]) for events in shapes]
-        self.messages += made
-        self.life.submit(made, waits=waits)
+    def submit(self, shapes, *, waits, mode, then):
+        if mode is not None:
+            self.life.sinks["a"].mode = mode
+        if not self.life.is_waiting:
+            made = [Message([self.event(*shape) for shape in events]) for events in shapes]
+            self.messages += made
+            self.life.submit(made, waits=waits)
+            self.go_on(then)
+
+    @rule(
+        shapes=messages,
+        waits=st.sampled_from([False, False, False, True]),
+        mode=st.sampled_from([None, None, None, OK, NO, DOWN, DOWN, HELD]),
+        then=THEN,
+    )
+    def submit_some(self, shapes, waits, mode, then):
+        self.submit(shapes, waits=waits, mode=mode, then=then)
+
+    @rule(key=st.integers(0, 2), size=st.integers(0, 200), then=THEN)
+    def submit_one(self, key, size, then):
+        self.submit([[(key, size)]], waits=False, mode=None, then=then)
 
     def event(self, key, size):
         number = next(self.numbers)
@@ -345,37 +369,45 @@ class PipelineMachine(RuleBasedStateMachine):
         )
 
     @precondition(lambda self: self.messages)
-    @rule(at=st.integers(0, 30))
-    def submit_again(self, at):
+    @rule(at=st.integers(0, 10), count=st.sampled_from([1, 1, 6]), then=THEN)
+    def submit_again(self, at, count, then):
         """A sender that knows no better, or was told to."""
         if not self.life.is_waiting:
-            self.life.submit([self.messages[-1 - at % len(self.messages)]], waits=True)
+            at %= len(self.messages)
+            self.life.submit(self.messages[-1 - at :][:count], waits=True)
+            self.go_on(then)
 
     # the sinks
 
-    @rule(name=st.sampled_from(SINKS), mode=st.sampled_from([OK, OK, NO, DOWN, BUSY, HELD]))
-    def change(self, name, mode):
+    @rule(name=SINK, mode=st.sampled_from([OK, OK, OK, NO, DOWN, DOWN, BUSY, HELD]), then=THEN)
+    def change(self, name, mode, then):
         self.life.sinks[name].mode = mode
+        self.life.sinks[name].gate.set()
+        self.go_on(then)
 
     @rule(
-        name=st.sampled_from(SINKS),
+        name=SINK,
         script=st.lists(
             st.sampled_from([OK, OK, NO, DOWN, BUSY, GONE, HELD, RAISE, DEAF]), max_size=8
         ),
+        then=THEN,
     )
-    def tell(self, name, script):
+    def tell(self, name, script, then):
         self.life.sinks[name].script = script
+        self.life.sinks[name].gate.set()
+        self.go_on(then)
 
-    @rule(name=st.sampled_from(SINKS))
+    @rule(name=SINK)
     def hang(self, name):
         self.life.sinks[name].gate.clear()
 
-    @rule(name=st.sampled_from(SINKS))
-    def answer(self, name):
-        self.life.sinks[name].gate.set()
-        self.turn(3)
-
     # time
+
+    def go_on(self, then):
+        self.steps += 1
+        if then == "tick":
+            self.life.run(self.life.tick())
+        self.turn(5 if then == "tick" else then)
 
     @rule(turns=st.integers(1, 5))
     def turn(self, turns):
@@ -396,10 +428,11 @@ class PipelineMachine(RuleBasedStateMachine):
         if spool := self.spool(at):
             spool.work(keep=keep)
 
-    @rule(at=st.integers(0, 3))
-    def deliver(self, at):
+    @rule(at=st.integers(0, 3), then=THEN)
+    def deliver(self, at, then):
         if spool := self.spool(at):
             self.life.run(_call(spool.deliver))
+            self.go_on(then)
 
     def spool(self, at):
         spools = list(self.life.spools.values())
@@ -407,9 +440,10 @@ class PipelineMachine(RuleBasedStateMachine):
 
     @rule(fails=st.booleans())
     def letters(self, fails):
-        self.life.run(_call(lambda: self.life.letters.work(fails=fails)))
+        self.life.letters.fails = fails
+        self.life.run(_call(self.life.letters.work))
 
-    @rule(seconds=st.sampled_from([0.0, 0.0, 0.1]))
+    @rule(seconds=st.sampled_from([0.0, 0.0, 0.1, 3.0]))
     def tick(self, seconds):
         self.life.run(self.life.tick(seconds))
 
@@ -418,40 +452,37 @@ class PipelineMachine(RuleBasedStateMachine):
         self.disk.fail(*which, after=after, times=times)
         self.is_excused = True
 
-    @rule()
-    def mend_disk(self):
-        self.disk.faults.clear()
-
     # the end of a life
 
-    @rule(calls=st.integers(0, 12), at=st.integers(0, 3))
-    def cut_at_a_call(self, calls, at):
-        if spool := self.spool(at):
+    @precondition(lambda self: self.steps > 6)
+    @rule(
+        how=st.sampled_from(["kill", "cut", "power", "close", "drain", "hurry"]),
+        at=st.integers(0, 3),
+        calls=st.integers(0, 12),
+        seed=st.integers(0, 1 << 32),
+    )
+    def end(self, how, at, calls, seed):
+        if how == "cut" and (spool := self.spool(at)):
             self.disk.cut_in = calls
             with contextlib.suppress(Cut):
                 spool.work()
-        self.kill(None)
-
-    @rule(seed=st.none() | st.integers(0, 1 << 32))
-    def kill(self, seed):
-        self.is_excused = True
-        self.life.close_loop()
-        if seed is None:
-            self.disk.kill()
+        if how in ("kill", "cut", "power"):
+            self.is_excused = True
         else:
-            self.disk.power_cut(random.Random(seed))
-        self.life = Life(self)
-
-    @rule(grace=st.sampled_from([None, 0.3, 100.0]))
-    def restart(self, grace):
-        self.life.run(self.life.end(grace))
-        self.check(not self.life.unanswered, "closed, and somebody waits")
+            self.life.run(self.life.end({"close": None, "hurry": 0.3, "drain": 100.0}[how]))
+            self.check(not self.life.unanswered, "closed, and somebody waits")
         self.life.close_loop()
+        if how == "power":
+            self.disk.power_cut(random.Random(seed))
+        elif how in ("kill", "cut"):
+            self.disk.kill()
         self.disk.faults.clear()
-        self.life = Life(self)
+        self.life = Life(self, self.life)
 
+    @precondition(lambda self: self.steps > 12)
     @rule()
     def heal(self):
+        self.steps = 0
         self.disk.faults.clear()
         try:
             self.life.run(self.life.settle())
@@ -463,16 +494,16 @@ class PipelineMachine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_wrong(self):
-        assert not self.errors
+        assert self.errors == []
 
     def teardown(self):
         try:
             if self.life is not None:
                 self.heal()
                 self.verify()
-                self.restart(100.0)
+                self.end("drain", 0, 0, 0)
                 assert not any(spool.pending for spool in self.life.spools.values())
-                assert not self.errors
+                assert self.errors == []
                 self.life.run(self.life.end(None))
                 assert self.disk.fds == {}
         finally:
@@ -481,7 +512,7 @@ class PipelineMachine(RuleBasedStateMachine):
             self.patch.undo()
 
     def verify(self):
-        assert not self.errors
+        assert self.errors == []
         for place, events in self.arrived.items():
             for event in events:
                 assert self.same(event), f"corrupted at {place}: {event}"
@@ -528,6 +559,6 @@ async def _call(function):
 
 
 PipelineMachine.TestCase.settings = settings(
-    max_examples=150, stateful_step_count=40, deadline=None
+    max_examples=150, stateful_step_count=50, deadline=None
 )
 TestPipelineAgainstItsModel = PipelineMachine.TestCase
