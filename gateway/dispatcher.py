@@ -128,6 +128,11 @@ class Dispatcher:
         """Whether a list is under way."""
         return bool(self._under_way)
 
+    @property
+    def is_held_up(self) -> bool:
+        """Whether something waits here for a sink that is down, and asks whether it is back."""
+        return self._circuit.is_open and (self.is_sending or self._queue.has_any)
+
     def start(self) -> None:
         """Start the workers."""
         if isinstance(self._target.sink, ResumingSink):

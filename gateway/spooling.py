@@ -247,8 +247,12 @@ class Spooling:
     def _not_stored(
         self, deliveries: Sequence[Delivery], error: StoreError | None, earlier: int
     ) -> None:
-        """Go on without the disk as far as the order of keys allows it."""
-        if not earlier and self._spool.position >= self._left_until:
+        """Go on without the disk as far as the order of keys allows it.
+
+        Not if the sink is down: the window would be full of what nobody stores when the disk can.
+        """
+        is_next = not earlier and self._spool.position >= self._left_until
+        if is_next and not self._dispatcher.is_held_up:
             self._dispatcher.put(deliveries)
             return
         refused = Settlement(Outcome.RELEASED, Reason.NOT_STORED, 1.0, str(error))

@@ -293,6 +293,35 @@ async def test_without_room_on_disk_a_healthy_sink_still_gets_its_events(rig):
     assert rig.spool.pending == 0
 
 
+async def test_what_the_disk_refuses_does_not_wait_for_a_sink_that_is_down(rig):
+    sink, answers = ScriptedSink(lambda _: DOWN), Answers()
+    lane = await rig.open(sink, LATER, always=True, max_bytes=64 * 1024)
+    lane.put([answers.delivery(make_event(n, source=f"/{n}")) for n in range(10)])
+    await until(lambda: lane._dispatcher._circuit.is_open)
+    lane.put([answers.delivery(make_event("large", data=bytes(100_000)))])
+    await answers.count(11)
+    answer = answers.by_id["large"]
+    assert (answer.outcome, answer.reason) == (Outcome.RELEASED, Reason.NOT_STORED)
+    assert rig.done == 11  # nothing of the window is taken by it
+    lane.put([answers.delivery(make_event("small"))])
+    await answers.count(12)
+    assert answers.by_id["small"].outcome is Outcome.ACCEPTED
+
+
+async def test_what_the_disk_refuses_asks_whether_a_sink_is_back_when_nothing_else_does(rig):
+    sink, answers = ScriptedSink(), Answers()
+    lane = await rig.open(sink, always=True, max_bytes=64 * 1024)
+    circuit, now = lane._dispatcher._circuit, asyncio.get_running_loop().time()
+    circuit.failed([DOWN] * 10, now)
+    assert circuit.is_open
+    lane.put([answers.delivery(make_event("large", data=bytes(100_000)))])
+    await until(lambda: not rig.spool._writer._queue)
+    circuit.resume(now)
+    await answers.count(1)
+    assert answers.by_id["large"].outcome is Outcome.ACCEPTED
+    assert ids(sink.taken) == ["large"]
+
+
 async def test_while_the_circuit_is_open_single_events_ask_and_use_up_no_retry(rig):
     is_down = True
     sink, answers = ScriptedSink(lambda _: DOWN if is_down else None), Answers()
