@@ -86,7 +86,7 @@ class Trouble:
     async def _measure(self, what: str, seconds: float) -> None:
         """Wait, and for a record in any case, and note the longest time without one."""
         began = time.monotonic()
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(seconds / 2 if self._short else seconds)
         while time.monotonic() < began + 20 and self._reader.moments[-1] < began:
             await asyncio.sleep(0.01)
         gap = self._reader.longest_gap(began, time.monotonic())

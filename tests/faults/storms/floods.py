@@ -146,7 +146,8 @@ def vanish(port: int, count: int, seconds: float) -> Report:
         else:
             peer.close()
             report["gone"] += 1
-    time.sleep(seconds)
+    if kept:
+        time.sleep(seconds)
     for peer in kept:
         peer.close()
     return report
