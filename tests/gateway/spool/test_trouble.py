@@ -51,6 +51,21 @@ def test_what_queues_is_one_commit_and_one_wake_up(disk):
     assert spool.rest()[:3] == [(1, b"a0"), (2, b"b0"), (3, b"a1")]
 
 
+def test_commits_begin_a_millisecond_apart_and_who_comes_alone_does_not_wait(disk):
+    spool = opened(disk)
+    pause = spool._writer.pause
+    assert pause(0.0) == 0.0
+    spool.append([b"a"], Answers())
+    assert pause(spool.now) == 0.0
+    spool.work()
+    assert pause(spool.now) == pytest.approx(0.001)
+    assert pause(spool.now + 0.0008) == pytest.approx(0.0002)
+    assert pause(spool.now + 0.002) == 0.0
+    spool.now += 0.002
+    spool.work(keep=False)  # nothing to store
+    assert pause(spool.now) == 0.0
+
+
 def test_a_commit_has_1024_records_at_most(disk):
     spool, answers = opened(disk), Answers()
     for _ in range(5):
