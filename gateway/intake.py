@@ -102,10 +102,11 @@ class SourceIntake:
         )
 
     def undecodable(self, message: Message, reason: str, detail: str, on_kept: OnKept) -> None:
-        self.rejected(reason, detail)
         if self._letters is None:
+            self.rejected(reason, detail)
             on_kept(None)
             return
+        self.rejected(reason, f"{detail}; it is kept with the dead letters")
         now = utc_text(datetime.now(UTC))
         letter = DeadLetter(
             source=self._source,

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import logging
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -11,10 +12,14 @@ from typing import Final, Protocol
 from bindings.event import Event
 from bindings.json_format import encode_event
 from gateway.dead_letters import DeadLetter, DeadLetters, utc_text
+from gateway.dedup_gate import REPLAY
 from gateway.delivery import Delivery, Failure, Outcome, Reason, Settlement
 from gateway.dispatcher import Target
 from gateway.metrics import RouteMetrics
 from gateway.spool import StoreError
+from gateway.throttle import Throttle
+
+_log = logging.getLogger(__name__)
 
 MAX_ERROR_DATA: Final = 768
 """Bytes of a refusal's body kept: 1024 characters of Base64, Knative's own limit."""
@@ -76,6 +81,7 @@ class Undeliverable:
         self._unstored: list[tuple[Delivery, Failure]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._is_ending = False
+        self._lines = Throttle()
         self.pending = 0
 
     def take(self, delivery: Delivery, failure: Failure) -> None:
@@ -106,14 +112,16 @@ class Undeliverable:
             self._keep(delivery, failure, max(_verdict(failure), settlement, key=_badness))
 
     def _keep(self, delivery: Delivery, failure: Failure, verdict: Settlement) -> None:
-        if self._letters is None:
-            self._end(delivery, verdict)
+        is_stored = delivery.sequence or self._owner.is_diverting
+        if self._letters is None or (delivery.source == REPLAY and not is_stored):
+            self._end(delivery, verdict)  # what is replayed is a dead letter still
             return
         letter = letter_of(delivery, failure, self._route, self._target)
         self._letters.put([letter], partial(self._kept, delivery, failure))
 
     def _kept(self, delivery: Delivery, failure: Failure, error: StoreError | None) -> None:
         if error is None:
+            self._tell(delivery, failure)
             self._metrics.dead_lettered += 1
             self._end(delivery, _DEAD_LETTERED)
         elif not (delivery.settled or self._owner.is_diverting):
@@ -125,6 +133,24 @@ class Undeliverable:
             if self._timer is None:
                 loop = asyncio.get_running_loop()
                 self._timer = loop.call_later(STORE_AGAIN_SECONDS, self._store_again)
+
+    def _tell(self, delivery: Delivery, failure: Failure) -> None:
+        more = self._lines.pass_on(failure.reason.value)
+        if more is None:
+            return
+        event = delivery.events[0]
+        _log.warning(
+            "route %s: event %s of %s is a dead letter, after %d attempts at sink %s: %s %s%s",
+            self._route,
+            event.id,
+            event.source,
+            delivery.attempts,
+            self._target.name,
+            failure.reason.value,
+            failure.detail,
+            more,
+            extra={"route": self._route, "sink": self._target.name},
+        )
 
     def _store_again(self) -> None:
         self._timer = None

@@ -70,7 +70,7 @@ class DeliveryConfig(Record):
         default=None,
         alias="deadLetterSink",
         description="where events go that a sink refused or that outlived their retries: "
-        "the name of a sink, or an http(s) URL; null: the sender is told",
+        "the name of a sink, or an http(s) URL; null: the local dead letters, if there are any",
     )
     spool: Literal["auto", "off"] = Field(
         default="auto",
