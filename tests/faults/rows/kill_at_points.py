@@ -4,7 +4,7 @@ import asyncio
 import zlib
 from collections import Counter
 
-from tests.faults.bench import MODES, WINDOW, Bench, bench
+from tests.faults.bench import MODES, Bench, bench
 from tests.faults.figures import Figures
 from tests.faults.launched import LaunchedGateway, count_kill, launched
 from tests.faults.row import Context
@@ -57,7 +57,8 @@ class Trouble(RandomFaults):
 
 
 async def run(context: Context) -> Figures:
-    figures = Figures(window=WINDOW)
+    # No bound for duplicates: at most points the cursor is as old as it can be.
+    figures = Figures()
     reached: Counter[str] = Counter()
     points = list(POINTS)
     context.chance().shuffle(points)
@@ -65,10 +66,6 @@ async def run(context: Context) -> Figures:
         for number, mode in enumerate(MODES):
             mine = points[number::2] if context.short else points * 3
             group.create_task(_run_mode(context, mode, mine, reached, figures))
-    figures.require(
-        figures.own_duplicates_max <= WINDOW,
-        f"{figures.own_duplicates_max} own duplicates after one kill, window {WINDOW}",
-    )
     missed = [point for point in POINTS if not reached[point]]
     figures.require(not missed, f"never reached: {missed}")
     figures.notes.append(
