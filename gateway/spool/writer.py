@@ -14,13 +14,16 @@ from gateway.spool.checkpoint import Checkpoint
 from gateway.spool.log import UNWRITTEN_RECORDS, Log
 from gateway.spool.room import Room, StoreError
 from gateway.spool.tail import Tail
+from gateway.throttle import Throttle
 
 COMMIT_RECORDS: Final = 1024
 COMMIT_BYTES: Final = 512 * 1024
 COMMIT_SECONDS: Final = 0.001
-"""From the beginning of a commit to that of the next one, at least: what a commit costs is shared by
-more events on a fast disk, too. Who comes alone does not wait."""
+"""From the beginning of a commit to that of the next one, at least: so more events share what one
+costs, on a fast disk too. Who comes alone does not wait."""
 CHECKPOINT_SECONDS: Final = 0.1
+_FULL_AGAIN_SECONDS: Final = 60.0
+"""Between two lines at least that the spool is full."""
 
 Wake = Callable[[Callable[[], None]], None]
 OnStored = Callable[[int | None, StoreError | None], None]
@@ -78,6 +81,8 @@ class Writer:
         self._checkpoint_due = 0.0
         self._commit_due = 0.0
         self._failing = False
+        self._lines = Throttle(_FULL_AGAIN_SECONDS)
+        self._told_full = False  # and not that there is room again
         self._thread: threading.Thread | None = None
         self._wake: Wake = lambda _: None
         self._on_room: Callable[[], None] = lambda: None
@@ -99,6 +104,7 @@ class Writer:
         """Queue records, which are stored all or none; see `Spool.append`."""
         size = self._room.size_of(records)
         with self._signal:
+            is_news = False
             if self._is_stopped or self._is_closing:
                 error: StoreError | None = StoreError("the spool is closed")
             else:
@@ -106,11 +112,14 @@ class Writer:
                 if self._checkpoint.keep_seconds > 0 and self._room.is_beyond(size, used):
                     used -= self._log.finished_bytes()  # which go first
                 error = self._room.refusal(size, used)
+                is_news = error is not None and self._is_news()
             if error is None:
                 self._queue.append(_Entry(records, size, on_stored))
                 self._queued_bytes += size
                 self._signal.notify()
                 return
+        if is_news:
+            self._tell_full(error)
         self._answer([_Answer(on_stored, None, error)])
 
     def nudge(self) -> None:
@@ -256,7 +265,7 @@ class Writer:
         wanted = self._room.wanted(self._log.bytes + self._queued_bytes)
         self._give_back(wanted, is_urgent=self._room.is_full)
         if self._room.look(self._log.bytes + self._queued_bytes):
-            self._tell(None)
+            self._tell_room()
             self._wake(self._on_room)
 
     def _answer(self, answers: "Sequence[_Answer] | deque[_Answer]") -> None:
@@ -268,11 +277,37 @@ class Writer:
 
     def _tell(self, error: StoreError | None) -> None:
         """Log once when storing begins to fail, and once when it works again."""
+        if error is not None and error.full:
+            with self._signal:
+                is_news = self._is_news()
+            if is_news:
+                self._tell_full(error)
+            return
         if error is not None and not self._failing:
             _log.error("%s: %s", self._folder, error)
         elif error is None and self._failing:
             _log.warning("%s stores again", self._folder)
         self._failing = error is not None
+
+    def _is_news(self) -> bool:
+        """Whether a refusal is to be logged: the spool is full, and the log does not say so.
+
+        The caller holds the lock. One that is full for a moment again and again is told rarely,
+        and one that stays full is told by one of its refusals.
+        """
+        if not self._room.is_full or self._told_full or self._lines.pass_on("full") is None:
+            return False
+        self._told_full = True
+        return True
+
+    def _tell_full(self, error: StoreError | None) -> None:
+        _log.warning("%s: %s; nothing is stored until there is room", self._folder, error)
+
+    def _tell_room(self) -> None:
+        with self._signal:
+            was_told, self._told_full = self._told_full, False
+        if was_told:
+            _log.warning("%s: the spool has room again", self._folder)
 
     def _stop(self) -> None:
         """Let nobody wait for a thread that is gone, even if a bug ended it."""
