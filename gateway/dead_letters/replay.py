@@ -29,6 +29,12 @@ _LOST: Final = Settlement(
     Outcome.REJECTED, Reason.FILTERED, detail="the route's filter does not want it any more"
 )
 
+_ELSEWHERE: Final = Settlement(
+    Outcome.ACCEPTED,
+    Reason.DEAD_LETTERED,
+    detail="refused again; the route's dead-letter sink has it, or it is a new dead letter",
+)
+
 
 class Replayer(Protocol):
     """What hands events to their routes once more."""
@@ -47,7 +53,8 @@ class Replayed(msgspec.Struct, frozen=True):
     Attributes:
         id: the letter's.
         outcome: ACCEPTED: it has arrived, and is no dead letter any more.
-        reason: why it is not so; DEAD_LETTERED: it was refused again, and is a new dead letter.
+        reason: why it is not so; with ACCEPTED, DEAD_LETTERED: it was refused again, and this
+            letter is deleted because the route's dead-letter sink or a new letter has the event.
         detail: one line for people.
     """
 
@@ -55,6 +62,18 @@ class Replayed(msgspec.Struct, frozen=True):
     outcome: Outcome
     reason: Reason
     detail: str = ""
+
+    @property
+    def has_arrived(self) -> bool:
+        """Whether the route's sinks have it, or a spool has that leads to them."""
+        return self.outcome is Outcome.ACCEPTED and self.reason is not Reason.DEAD_LETTERED
+
+    @property
+    def word(self) -> str:
+        """What it is counted as: the outcome, or `dead_lettered`."""
+        if self.outcome is Outcome.ACCEPTED and not self.has_arrived:
+            return self.reason.value
+        return self.outcome.name.lower()
 
 
 class IntakeReplayer:
@@ -172,7 +191,7 @@ class Replay:
         finally:
             await self._store.mark_replayed(delivered, failed)
         for letter, result in zip(letters, results, strict=True):
-            self._store.replayed[letter.route, result.outcome.name.lower()] += 1
+            self._store.replayed[letter.route, result.word] += 1
         return results
 
 
@@ -210,4 +229,6 @@ def _readable(letter: DeadLetter) -> Event | Settlement:
 def _judged(letter: DeadLetter, settlement: Settlement) -> Replayed:
     if settlement.reason is Reason.FILTERED:
         settlement = _LOST  # accepted, for a source; but nobody has it
+    elif settlement.reason is Reason.DEAD_LETTERED and not settlement.detail:
+        settlement = _ELSEWHERE
     return Replayed(letter.id, settlement.outcome, settlement.reason, settlement.detail)

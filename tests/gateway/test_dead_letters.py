@@ -736,6 +736,25 @@ async def test_a_letter_stays_until_somebody_has_the_event(store, settlement, st
         assert left[0].replayed_at <= utc_text(datetime.now(UTC))
 
 
+async def test_the_counter_tells_what_was_refused_again_from_what_arrived(store):
+    await put(store, *(letter(n) for n in range(1, 5)))
+    answers = {
+        "1": ACCEPTED,
+        "2": Settlement(Outcome.ACCEPTED, Reason.DEAD_LETTERED),
+        "3": Settlement(Outcome.REJECTED, Reason.SINK_REFUSED, detail="no"),
+        "4": Settlement(Outcome.RELEASED, Reason.SINK_DOWN),
+    }
+    results = await run(
+        replay_of(store, {"r": RecordingIntake(lambda one: answers[one.events[0].id])})
+    )
+    assert [one.has_arrived for one in results] == [True, False, False, False]
+    assert results[1].detail.startswith("refused again")
+    assert store.replayed == {
+        ("r", "accepted"): 1, ("r", "dead_lettered"): 1, ("r", "rejected"): 1, ("r", "released"): 1
+    }  # fmt: skip
+    assert [one.id for one in await everything(store)] == [3, 4]
+
+
 async def test_what_has_no_route_or_no_event_stays_with_the_reason(store):
     await put(store, letter(1, route="gone"), raw(), letter(3, event=b"[]"))
     results = await run(replay_of(store, {}))

@@ -14,8 +14,9 @@ import typer
 from gateway.cli import FAILED
 from gateway.cli.dead_letters import options as option
 from gateway.cli.dead_letters.access import Access, AccessError, Json, Remote
-from gateway.cli.dead_letters.display import block, table
+from gateway.cli.dead_letters.display import block, kind_of, summary, table
 from gateway.cli.dead_letters.local import Local
+from gateway.cli.listen import printable
 from gateway.dead_letters import Filter
 from gateway.dead_letters.query import parse_moment
 
@@ -41,7 +42,7 @@ def group() -> None:
       ce-gateway dead-letters list --since PT1H
       ce-gateway dead-letters show 17
       ce-gateway dead-letters replay --route orders
-      ce-gateway dead-letters purge --reason invalid_event
+      ce-gateway dead-letters purge --reason not_an_event
     """  # noqa: D301 - \b keeps lines apart
 
 
@@ -144,11 +145,11 @@ def replay(  # noqa: PLR0913 - the options of a command line
         tally = _replay(access, wanted, rate, total, as_json=as_json)
     left = total - tally.total()
     if not as_json:
-        typer.echo(f"{tally['accepted']} of {total} dead letters have arrived")
+        typer.echo(summary(tally, total))
     if left > 0:
         why = "not tried: a sink is down, or they are gone"
         typer.echo(f"{left} {why}", err=True)
-    if tally["accepted"] < total:
+    if tally["arrived"] < total:
         raise typer.Exit(FAILED)
 
 
@@ -277,17 +278,20 @@ def _pages(access: Access, wanted: Filter, limit: int) -> tuple[list[Json], bool
 def _replay(
     access: Remote, wanted: Filter, rate: float, total: int, *, as_json: bool
 ) -> Counter[str]:
-    """Replay; return how many had which outcome."""
+    """Replay; return how many there were of each `kind_of`."""
     tally: Counter[str] = Counter()
     failures: list[str] = []
     with _progress(total) as advance, contextlib.suppress(KeyboardInterrupt):
         for result in access.replay(wanted, rate):
-            tally[result["outcome"]] += 1
+            kind = kind_of(result)
+            tally[kind] += 1
             advance()
             if as_json:
                 typer.echo(json.dumps(result))
-            elif result["outcome"] != "accepted":
-                failures.append(f"{result['id']}: {result['reason']} {result['detail']}".rstrip())
+            elif kind != "arrived":
+                failures.append(
+                    f"{result['id']}: {result['reason']}: {printable(result['detail'])}"
+                )
     for failure in failures[:_SHOWN_FAILURES]:
         typer.echo(failure, err=True)
     if len(failures) > _SHOWN_FAILURES:

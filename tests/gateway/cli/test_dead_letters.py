@@ -1,6 +1,7 @@
 """`ce-gateway dead-letters` as a user calls it, against a real listener and a real store."""
 
 import asyncio
+import base64
 import json
 import os
 import pty
@@ -24,6 +25,7 @@ from gateway.dead_letters import (
     Replay,
     utc_text,
 )
+from gateway.dead_letters.letter import as_json
 from gateway.delivery import ACCEPTED, Outcome, Reason, Settlement
 from gateway.metrics import Metrics
 from tests.gateway.cli.processes import ce_gateway
@@ -147,7 +149,11 @@ async def test_export_prints_all_of_it_the_oldest_first(gateway):
 
 async def test_replay_delivers_deletes_and_says_so(gateway):
     await gateway.put(letter(1), letter(2), letter(3))
-    assert await gateway("replay", "3", "1") == (0, "2 of 2 dead letters have arrived\n", "")
+    assert await gateway("replay", "3", "1") == (
+        0,
+        "2 of 2 dead letters have arrived or are in the spool\n",
+        "",
+    )
     assert [event.id for event in gateway.intake.events] == ["1", "3"]
     assert await gateway.ids() == [2]
 
@@ -156,17 +162,40 @@ async def test_replay_says_what_did_not_arrive_and_fails(gateway):
     gateway.intake.answer = lambda one: REFUSED if one.events[0].id == "2" else ACCEPTED
     await gateway.put(letter(1), letter(2), letter(3, route="gone"), letter(4, hours=2))
     code, out, err = await gateway("replay", "--since", "PT1H")
-    assert (code, out) == (1, "1 of 3 dead letters have arrived\n")
-    assert "2: sink_refused it said no\n" in err
-    assert "3: invalid there is no route of that name any more\n" in err
+    assert code == 1
+    assert out == (
+        "1 of 3 dead letters have arrived or are in the spool; 1 was refused again; "
+        "1 could not be delivered\n"
+    )
+    assert "2: sink_refused: it said no\n" in err
+    assert "3: invalid: there is no route of that name any more\n" in err
     assert await gateway.ids() == [2, 3, 4]
     code, out, _ = await gateway("replay", "2", "--json")
     assert (code, json.loads(out)["outcome"]) == (1, "rejected")
 
 
+async def test_what_the_dead_letter_sink_takes_again_has_not_arrived(gateway):
+    again = Settlement(Outcome.ACCEPTED, Reason.DEAD_LETTERED)
+    gateway.intake.answer = lambda one: ACCEPTED if one.events[0].id == "1" else again
+    await gateway.put(letter(1), letter(2), letter(3))
+    code, out, err = await gateway("replay")
+    assert code == 1
+    assert out == ("1 of 3 dead letters have arrived or are in the spool; 2 were refused again\n")
+    assert "2: dead_lettered: refused again; the route's dead-letter sink has it" in err
+    assert "3: dead_lettered: " in err
+
+
+async def test_a_refusal_can_not_move_the_cursor(gateway):
+    rude = Settlement(Outcome.REJECTED, Reason.SINK_REFUSED, detail="no\x1b[2J")
+    gateway.intake.answer = lambda _: rude
+    await gateway.put(letter(1))
+    _, _, err = await gateway("replay")
+    assert "1: sink_refused: no\\u001b[2J\n" in err
+
+
 async def test_replay_of_what_is_not_there_fails(gateway):
     code, out, err = await gateway("replay", "5")
-    assert (code, out) == (1, "0 of 1 dead letters have arrived\n")
+    assert (code, out) == (1, "0 of 1 dead letters have arrived or are in the spool\n")
     assert "1 not tried" in err
     assert (await gateway("replay"))[0] == 0  # nothing is wanted, and nothing is left
 
@@ -302,6 +331,20 @@ def test_columns_are_as_wide_as_what_is_in_them():
         "1     2026-03-01T12:00:00Z  -      -     timeout  11+2   t     /s",
         "1000  2026-03-01T12:00:00Z  -      -     timeout  11+2   t     /s",
     ]
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        (b'{"error":"no field \x1b"}', r'error_text  {"error":"no field \u001b"}'),
+        ("zu groß".encode()[:-1], "error_text  zu gro"),
+        (b"\xff\xfe", None),
+        (b"", None),
+    ],
+)
+def test_what_the_sink_said_is_shown_as_text_if_it_is_one(said, shown):
+    lines = block(as_json(letter(1, error_data=base64.b64encode(said).decode()))).splitlines()
+    assert [line for line in lines if line.startswith("error_text")] == ([shown] if shown else [])
 
 
 def test_what_can_not_be_parsed_is_shown_as_it_is():
