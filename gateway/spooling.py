@@ -103,7 +103,9 @@ class Spooling:
         self._given_up: list[Delivery] = []  # while diverting
         self._unreadable = 0
         self._lines = Throttle()
+        self._why = ""  # it is on
         self._is_told = False  # that it is on
+        self._is_refusal_told = False
         self.is_on = use.always
         self.is_diverting = False
 
@@ -155,10 +157,7 @@ class Spooling:
         unfinished = self._dispatcher.unfinished()
         if not unfinished:
             return
-        more = self._lines.pass_on("on")
-        self._is_told = more is not None
-        if more is not None:
-            _log.info("%s: events go through the spool: %s%s", self._name, why, more)
+        self._why = why
         self.is_on = self.is_diverting = True
         # The spool is empty; what is appended now comes from memory.
         self._left_until = self._spool.position
@@ -260,7 +259,11 @@ class Spooling:
 
     def _diverted(self, deliveries: Sequence[Delivery], first: int) -> None:
         """Answer for what the dispatcher has, as far as it has not ended meanwhile."""
-        self.is_diverting = False
+        self.is_diverting = self._is_refusal_told = False
+        more = self._lines.pass_on("on")
+        self._is_told = more is not None
+        if more is not None:
+            _log.info("%s: events go through the spool: %s%s", self._name, self._why, more)
         self._spool.skip(first + len(deliveries))
         ended: list[int] = []
         stored: list[Delivery] = []
@@ -283,9 +286,11 @@ class Spooling:
         self.is_diverting = False
         given_up, self._given_up = self._given_up, []
         self._settle(given_up, DRAINING)
-        more = self._lines.pass_on("refused")
-        if more is not None:
-            _log.warning("%s: %s; senders wait for the sink%s", self._name, error, more)
+        # The spool itself tells that it is full or fails, but not that one list is too large.
+        is_too_large = error is not None and error.full and not self._spool.is_full
+        if is_too_large and not self._is_refusal_told:
+            self._is_refusal_told = True
+            _log.warning("%s: %s; senders wait for the sink", self._name, error)
         self._divert_at = time.monotonic() + DIVERT_AGAIN_SECONDS
 
     def _settle(self, deliveries: Sequence[Delivery], settlement: Settlement) -> None:

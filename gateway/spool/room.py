@@ -1,13 +1,25 @@
 """Whether there is room: the spool's own cap, and what has to stay free on the disk."""
 
 import errno
+import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from gateway.spool import files, record
 from gateway.spool.disk import Disk
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+MIN_FREE_SHARE: Final = 0.05
+"""The share of the disk that stays free, for everything else on it."""
+
+
+def shortage(free: int, total: int, share: float) -> str:
+    """Return, in words for the log, that of a disk less is free than has to stay free."""
+    floor = math.ceil(total * share)
+    return f"{share * 100:g} % of the disk ({floor} bytes) have to stay free, and only {free} are"
 
 
 class StoreError(Exception):
@@ -41,6 +53,7 @@ class Room:
         self._margin = segment_bytes // 2
         self._min_free_share = min_free_share
         self._needed = 0  # bytes that the disk had no room for
+        self._why = ""  # it was full when it was last
         self.is_full = False
 
     @staticmethod
@@ -51,12 +64,14 @@ class Room:
     def refusal(self, size: int, used: int) -> StoreError | None:
         """Return why so many bytes can't be taken in beside the used ones, if they can't."""
         if self.is_full:
-            return StoreError("the spool is full", full=True)
+            return StoreError(self._why, full=True)
         if used + size <= self._max_bytes:
             return None
         # A list that can hardly ever fit says nothing about the next one.
+        error = self._beyond()
+        self._why = str(error)
         self.is_full = used + self._margin > self._max_bytes
-        return StoreError(f"the spool is full: max_bytes is {self._max_bytes}", full=True)
+        return error
 
     def is_beyond(self, size: int, used: int) -> bool:
         """Whether so many bytes beside the used ones are more than the cap."""
@@ -70,13 +85,17 @@ class Room:
             OSError: the disk doesn't say.
         """
         if self.is_beyond(size, used + files.HEAD_BYTES):
-            raise StoreError(f"the spool is full: max_bytes is {self._max_bytes}", full=True)
+            raise self._beyond()
         free, total = self._disk.free(self._folder)
         if free - size < total * self._min_free_share:
-            raise StoreError(
-                f"the spool is full: the disk has only {free} bytes free",
-                full=True,
-            )
+            why = shortage(free, total, self._min_free_share)
+            raise StoreError(f"the spool is full: {why}", full=True)
+
+    def _beyond(self) -> StoreError:
+        return StoreError(
+            f"the spool is full: state.max_bytes gives this spool {self._max_bytes} bytes",
+            full=True,
+        )
 
     @staticmethod
     def meaning_of(error: OSError) -> StoreError:
@@ -88,6 +107,7 @@ class Room:
         """Take nothing for a while when it was for want of room that so much was not written."""
         if error.full:
             self._needed = size
+            self._why = str(error)
             self.is_full = True
 
     def wanted(self, used: int) -> int:

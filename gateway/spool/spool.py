@@ -14,7 +14,7 @@ from gateway.spool.log import Log
 from gateway.spool.ranges import Ranges
 from gateway.spool.reader import Reader
 from gateway.spool.recovery import recover
-from gateway.spool.room import Room
+from gateway.spool.room import MIN_FREE_SHARE, Room
 from gateway.spool.tail import Tail
 from gateway.spool.writer import OnStored, Writer
 
@@ -60,7 +60,7 @@ class Spool:
         *,
         max_bytes: int,
         segment_bytes: int = SEGMENT_BYTES,
-        min_free_share: float = 0.05,
+        min_free_share: float = MIN_FREE_SHARE,
         keep_seconds: float = 0.0,
         disk: Disk = REAL_DISK,
     ) -> None:

@@ -8,6 +8,7 @@ import pytest
 from gateway import spooling, undeliverable
 from gateway.delivery import Failure, Outcome, Reason
 from gateway.retry import RetryPolicy
+from gateway.throttle import Throttle
 from tests.gateway.stepped import SteppedLane, VirtualLoop
 from tests.helpers import Answers, ScriptedSink, make_event
 
@@ -195,6 +196,55 @@ async def test_a_sink_that_stumbles_again_and_again_does_not_fill_the_log(lanes,
         "the sink is in trouble",
         "the spool is empty",
     ]
+
+
+@pytest.mark.parametrize("is_full", [True, False])
+async def test_a_spool_that_takes_nothing_says_so_once_and_not_that_it_is_used_or_empty(
+    lanes, caplog, monkeypatch, is_full
+):
+    monkeypatch.setattr(spooling, "DIVERT_AGAIN_SECONDS", 0.0)
+    caplog.set_level("INFO")
+    sink, answers = ScriptedSink(), Answers()
+    sink.gate.clear()
+    lane = lanes(sink, after=0.001, max_bytes=4000)
+    lane.lane.spooling._lines = Throttle(0)
+    if is_full:
+        lane.disk.free = lambda _folder: (-1, 1 << 30)
+    else:
+        lane.disk.fail("write", errno.EIO, times=1000)
+    lane.put(answers.delivery(make_event(1)))
+    for _ in range(4):
+        await until(lambda: lane.lane.spooling.appending)
+        lane.store()
+    lines = [record.message for record in caplog.records]
+    assert len(lines) == 1
+    assert ("the spool is full" if is_full else "the spool can't store") in lines[0]
+    lane.disk.faults.clear()
+    lane.disk.free = lambda _folder: (1 << 29, 1 << 30)
+    while not answers.by_id:
+        await lane.settle()
+    sink.gate.set()
+    while lane.lane.spooling.is_on:
+        await lane.settle()
+    assert [record.message for record in caplog.records][1:] == [
+        "/spool/lane: the spool has room again" if is_full else "/spool/lane stores again",
+        "route way to sink out: events go through the spool: the sink is slow",
+        "route way to sink out: the spool is empty",
+    ]
+
+
+async def test_what_is_larger_than_the_spool_is_told_once(lanes, caplog, monkeypatch):
+    monkeypatch.setattr(spooling, "DIVERT_AGAIN_SECONDS", 0.0)
+    sink, answers = ScriptedSink(), Answers()
+    sink.gate.clear()
+    lane = lanes(sink, after=0.001, max_bytes=4000)
+    lane.lane.spooling._lines = Throttle(0)
+    lane.put(answers.delivery(make_event(1, data=bytes(5000))))
+    for _ in range(4):
+        await until(lambda: lane.lane.spooling.appending)
+        lane.store()
+    (line,) = [record.message for record in caplog.records]
+    assert "state.max_bytes gives this spool 4000 bytes; senders wait for the sink" in line
 
 
 def test_a_window_of_one_waits_for_the_sink_alone():

@@ -6,6 +6,7 @@ import random
 import pytest
 
 from gateway.spool import StoreError, files
+from gateway.throttle import Throttle
 from tests.gateway.spool.simulated import Cut, SimulatedDisk, SteppedSpool
 
 FOLDER = SteppedSpool.FOLDER
@@ -477,7 +478,7 @@ def test_room_is_the_same_after_each_filling(disk):
 
 def test_a_list_larger_than_the_cap_is_refused_alone(disk):
     spool = opened(disk, max_bytes=2000, segment_bytes=500)
-    with pytest.raises(StoreError, match="max_bytes is 2000"):
+    with pytest.raises(StoreError, match="state.max_bytes gives this spool 2000 bytes"):
         spool.store(bytes(2000))
     assert not spool.is_full
     assert spool.store(b"small") == 1
@@ -567,3 +568,76 @@ def test_close_stores_what_is_queued_and_answers(disk):
     assert answers.said[:2] == [1, 2]
     assert str(answers.said[2]) == "the spool is closed"
     assert opened(disk).rest() == [(1, b"a"), (2, b"b")]
+
+
+# what the log says of it
+
+
+def lines_of(caplog):
+    return [record.getMessage() for record in caplog.records]
+
+
+def test_a_full_spool_is_told_once_each_way_with_its_limit(disk, caplog):
+    spool = opened(disk, max_bytes=2000, segment_bytes=500)
+    fill(spool)
+    for _ in range(5):
+        assert fill(spool) == 0
+    assert lines_of(caplog) == [
+        "/spool/lane: the spool is full: state.max_bytes gives this spool 2000 bytes; "
+        "nothing is stored until there is room"
+    ]
+    spool.done(number for number, _ in spool.rest())
+    for _ in range(5):
+        spool.work()
+    assert not spool.is_full
+    assert lines_of(caplog)[1:] == ["/spool/lane: the spool has room again"]
+
+
+def test_a_list_that_finds_no_room_while_others_are_stored_tells_the_limit(disk, caplog):
+    spool, answers = opened(disk, max_bytes=1000), Answers()
+    for _ in range(20):
+        spool.append([bytes(80)], answers)  # refused before anything of it is written
+    assert spool.is_full
+    assert len(lines_of(caplog)) == 1
+    spool.deliver()
+    assert {str(error) for error in answers.said} == {
+        "the spool is full: state.max_bytes gives this spool 1000 bytes"
+    }
+
+
+def test_a_disk_that_others_have_filled_is_told_once_each_way_with_its_limit(caplog):
+    disk = SimulatedDisk(capacity=10_000)
+    spool = opened(disk, segment_bytes=1000, min_free_share=0.3)
+    disk.capacity = 100_000
+    disk.free = lambda _folder: (20_000, 100_000)
+    assert fill(spool) == fill(spool) == 0
+    assert lines_of(caplog) == [
+        "/spool/lane: the spool is full: 30 % of the disk (30000 bytes) have to stay free, "
+        "and only 20000 are; nothing is stored until there is room"
+    ]
+    disk.free = lambda _folder: (50_000, 100_000)
+    spool.work()
+    assert lines_of(caplog)[1:] == ["/spool/lane: the spool has room again"]
+
+
+def test_a_spool_on_the_edge_does_not_flap_in_the_log(disk, caplog):
+    spool = opened(disk, max_bytes=2000, segment_bytes=500)
+    for _ in range(10):
+        fill(spool)
+        spool.done(number for number, _ in spool.rest())
+        for _ in range(3):
+            spool.work()
+        assert not spool.is_full
+    assert len(lines_of(caplog)) == 2
+
+
+def test_one_that_is_full_for_long_is_told_though_it_was_on_the_edge(disk, caplog):
+    spool = opened(disk, max_bytes=2000, segment_bytes=500)
+    spool._writer._lines = Throttle(0)  # each time is long after the last one
+    spool._writer._lines.pass_on("full")
+    for _ in range(2):
+        fill(spool)
+        spool.done(number for number, _ in spool.rest())
+        for _ in range(3):
+            spool.work()
+    assert len(lines_of(caplog)) == 4
