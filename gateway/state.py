@@ -5,6 +5,7 @@ PATH/dead-letters/         what no sink would take
 """
 
 import logging
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,9 @@ from gateway.dead_letters import FOLDER as LETTERS_FOLDER
 from gateway.dead_letters import DeadLetters
 from gateway.errors import GatewayError
 from gateway.router import Route
-from gateway.spool import Found, Spool
+from gateway.spool import REAL_DISK, Found, Spool
+from gateway.spool.inspection import inspect
+from gateway.spool.room import MIN_FREE_SHARE, shortage
 
 _log = logging.getLogger(__name__)
 
@@ -69,6 +72,8 @@ class State:
             raise GatewayError(
                 f"state.max_bytes is too small for {len(lanes)} spools: {needed} is enough"
             )
+        self._max_bytes = max_bytes
+        self._is_open = False
         self.letters: DeadLetters | None = None
         if keeps_letters:
             self.letters = DeadLetters(path / LETTERS_FOLDER, max_bytes=letters_bytes)
@@ -98,12 +103,11 @@ class State:
             raise GatewayError(
                 f"state.path: {error}; each gateway needs a folder of its own"
             ) from None
+        self._is_open = True
+        if self._spools or self.letters is not None:
+            self._tell_disk()
         for route, sink in self._orphans():
-            _log.warning(
-                "%s holds events of a route and sink that the configuration does not have; "
-                "they stay there",
-                self.path / SPOOL_FOLDER / route / sink,
-            )
+            _tell_orphan(self.path / SPOOL_FOLDER / route / sink)
         if self.letters is not None and (count := sum(self.letters.stored.values())):
             _log.info("%d dead letters: ce-gateway dead-letters list", count)
 
@@ -117,11 +121,51 @@ class State:
             spool.close()
         if self.letters is not None:
             self.letters.close()
+        was_open, self._is_open = self._is_open, False
+        if was_open and (count := sum(spool.pending for spool in self._spools.values())):
+            _log.info("%d events wait in the spools for the next start", count)
+
+    def _tell_disk(self) -> None:
+        """Warn of a disk that has no room, or never will have as much as it may be asked for."""
+        try:
+            free, total = REAL_DISK.free(self.path)
+        except OSError as error:
+            _log.warning("state.path %s: the disk doesn't say what is free: %s", self.path, error)
+            return
+        most = total - math.ceil(total * MIN_FREE_SHARE)
+        if free < total - most:
+            _log.warning(
+                "state.path %s: nothing is stored until the disk has room: %s",
+                self.path, shortage(free, total, MIN_FREE_SHARE),
+            )  # fmt: skip
+        if self._max_bytes > most:
+            _log.warning(
+                "state.max_bytes is %d, and the disk of state.path %s can give %d: it has %d "
+                "bytes, of which %g %% have to stay free",
+                self._max_bytes, self.path, most, total, MIN_FREE_SHARE * 100,
+            )  # fmt: skip
 
     def _orphans(self) -> Iterable[tuple[str, str]]:
         found = (self.path / SPOOL_FOLDER).glob("*/*/*.seg")
         lanes = {(path.parent.parent.name, path.parent.name) for path in found}
         return sorted(lanes - self._spools.keys())
+
+
+def _tell_orphan(folder: Path) -> None:
+    """Warn of a spool that no lane empties, if something waits in it."""
+    try:
+        count = inspect(folder).pending
+    except GatewayError as error:
+        found = str(error)
+    else:
+        if not count:
+            return
+        found = f"{count} events wait there"
+    _log.warning(
+        "%s: %s, and the configuration has no route %s with a spool for sink %s: bring it back "
+        "under this name, or remove the folder, and they are lost",
+        folder, found, folder.parent.name, folder.name,
+    )  # fmt: skip
 
 
 def _tell(lane: tuple[str, str], found: Found) -> None:

@@ -9,6 +9,7 @@ import pytest
 from gateway import state as state_module
 from gateway.errors import GatewayError
 from gateway.router import Route
+from gateway.spool import files
 from gateway.state import LEAST_BYTES, State, default_path
 
 PLAIN = Route(name="plain", sinks=["a"])
@@ -127,17 +128,124 @@ async def test_damage_is_told_as_a_warning(states, tmp_path, caplog):
     assert line.message.endswith("1 damaged")
 
 
-async def test_each_folder_that_no_route_has_any_more_is_named_once(states, tmp_path, caplog):
+async def test_an_orphaned_spool_is_named_with_its_events_and_what_to_do(states, tmp_path, caplog):
+    caplog.set_level("INFO")
     state = states(tmp_path, [SPOOLED])
-    for sink in "ab":
-        await stored(state.spool_of("way", sink), b"1")
+    await stored(state.spool_of("way", "b"), b"1", b"2", b"3")
     state.close()
-    folder = tmp_path / "spool" / "way" / "b"
-    for number in (100, 200):  # as if it had grown
-        (folder / f"{number:020}.seg").write_bytes(b"")
     caplog.clear()
     states(tmp_path, [Route(name="way", sinks=["a"], spool=True)])
-    warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
-    assert len(warnings) == 1
-    assert warnings[0].startswith(f"{folder} holds events of a route and sink")
-    assert len(list(folder.glob("*.seg"))) == 3
+    folder = tmp_path / "spool" / "way" / "b"
+    assert lines_of(caplog) == [
+        (
+            "WARNING",
+            (
+                f"{folder}: 3 events wait there, and the configuration has no route way with a "
+                "spool for sink b: "
+                "bring it back under this name, or remove the folder, and they are lost"
+            ),
+        )
+    ]
+    assert len(list(folder.glob("*.seg"))) == 1
+
+
+async def test_an_orphaned_spool_in_which_nothing_waits_is_no_warning(states, tmp_path, caplog):
+    state = states(tmp_path, [SPOOLED])
+    await stored(state.spool_of("way", "b"), b"1")
+    state.spool_of("way", "b").done([1])
+    state.close()
+    caplog.clear()
+    caplog.set_level("INFO")
+    states(tmp_path, [Route(name="way", sinks=["a"], spool=True)])
+    assert lines_of(caplog) == []
+
+
+async def test_an_orphaned_spool_that_cannot_be_read_is_named(states, tmp_path, caplog):
+    folder = tmp_path / "spool" / "way" / "b"
+    folder.mkdir(parents=True)
+    head = files.head(files.SEGMENT_MAGIC, files.VERSION + 1)
+    (folder / files.segment_name(1)).write_bytes(head)
+    states(tmp_path, [Route(name="way", sinks=["a"], spool=True)])
+    ((level, text),) = lines_of(caplog)
+    assert level == "WARNING"
+    assert "no route way with a spool for sink b" in text
+    assert "of a newer gateway" in text
+
+
+async def test_a_disk_without_the_room_that_has_to_stay_free_is_told_at_the_start(
+    states, tmp_path, caplog, monkeypatch
+):
+    monkeypatch.setattr(os, "statvfs", disk_of(total=2**34, free=2**20))
+    states(tmp_path, [SPOOLED])
+    assert lines_of(caplog) == [
+        (
+            "WARNING",
+            (
+                f"state.path {tmp_path}: nothing is stored until the disk has room: 5 % of the disk "
+                "(858993460 bytes) have to stay free, and only 1048576 are"
+            ),
+        )
+    ]
+
+
+async def test_more_than_the_disk_can_ever_give_is_told_at_the_start(
+    states, tmp_path, caplog, monkeypatch
+):
+    monkeypatch.setattr(os, "statvfs", disk_of(total=2**26, free=2**26))
+    states(tmp_path, [SPOOLED], max_bytes=2**26)
+    assert lines_of(caplog) == [
+        (
+            "WARNING",
+            (
+                f"state.max_bytes is {2**26}, and the disk of state.path {tmp_path} can give 63753420: "
+                f"it has {2**26} bytes, of which 5 % have to stay free"
+            ),
+        )
+    ]
+
+
+async def test_a_disk_with_room_is_not_told(states, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(os, "statvfs", disk_of(total=2**34, free=2**30))
+    states(tmp_path, [SPOOLED])
+    assert lines_of(caplog) == []
+
+
+async def test_without_spools_and_dead_letters_no_disk_is_told(
+    states, tmp_path, caplog, monkeypatch
+):
+    monkeypatch.setattr(os, "statvfs", disk_of(total=2**20, free=0))
+    states(tmp_path, [PLAIN])
+    assert lines_of(caplog) == []
+
+
+async def test_what_waits_for_the_next_start_is_told_at_the_end(states, tmp_path, caplog):
+    caplog.set_level("INFO")
+    state = states(tmp_path, [SPOOLED])
+    await stored(state.spool_of("way", "a"), b"1", b"2")
+    await stored(state.spool_of("way", "b"), b"1")
+    state.spool_of("way", "a").done([1])
+    caplog.clear()
+    state.close()
+    state.close()
+    assert lines_of(caplog) == [("INFO", "2 events wait in the spools for the next start")]
+
+
+async def test_spools_that_are_empty_at_the_end_are_not_told(states, tmp_path, caplog):
+    caplog.set_level("INFO")
+    state = states(tmp_path, [SPOOLED])
+    await stored(state.spool_of("way", "a"), b"1")
+    state.spool_of("way", "a").done([1])
+    caplog.clear()
+    state.close()
+    assert lines_of(caplog) == []
+
+
+def disk_of(*, total, free):
+    def statvfs(_path):
+        return os.statvfs_result((1, 1, total, free, free, 0, 0, 0, 0, 255))
+
+    return statvfs
+
+
+def lines_of(caplog):
+    return [(record.levelname, record.getMessage()) for record in caplog.records]

@@ -183,7 +183,7 @@ def test_a_burst_that_needs_the_room_of_what_is_kept_is_taken(disk):
 
 def test_what_is_pending_never_goes(disk):
     spool = opened(disk, max_bytes=2000)
-    with pytest.raises(StoreError, match="state.max_bytes gives this spool 2000 bytes"):
+    with pytest.raises(StoreError, match=r"state\.max_bytes gives this spool 2000 bytes"):
         store(spool, *range(1, 100))
     assert spool.is_full
     count = spool.pending

@@ -478,7 +478,7 @@ def test_room_is_the_same_after_each_filling(disk):
 
 def test_a_list_larger_than_the_cap_is_refused_alone(disk):
     spool = opened(disk, max_bytes=2000, segment_bytes=500)
-    with pytest.raises(StoreError, match="state.max_bytes gives this spool 2000 bytes"):
+    with pytest.raises(StoreError, match=r"state\.max_bytes gives this spool 2000 bytes"):
         spool.store(bytes(2000))
     assert not spool.is_full
     assert spool.store(b"small") == 1
@@ -583,8 +583,10 @@ def test_a_full_spool_is_told_once_each_way_with_its_limit(disk, caplog):
     for _ in range(5):
         assert fill(spool) == 0
     assert lines_of(caplog) == [
-        "/spool/lane: the spool is full: state.max_bytes gives this spool 2000 bytes; "
-        "nothing is stored until there is room"
+        (
+            "/spool/lane: the spool is full: state.max_bytes gives this spool 2000 bytes; "
+            "nothing is stored until there is room"
+        )
     ]
     spool.done(number for number, _ in spool.rest())
     for _ in range(5):
@@ -612,8 +614,10 @@ def test_a_disk_that_others_have_filled_is_told_once_each_way_with_its_limit(cap
     disk.free = lambda _folder: (20_000, 100_000)
     assert fill(spool) == fill(spool) == 0
     assert lines_of(caplog) == [
-        "/spool/lane: the spool is full: 30 % of the disk (30000 bytes) have to stay free, "
-        "and only 20000 are; nothing is stored until there is room"
+        (
+            "/spool/lane: the spool is full: 30 % of the disk (30000 bytes) have to stay free, "
+            "and only 20000 are; nothing is stored until there is room"
+        )
     ]
     disk.free = lambda _folder: (50_000, 100_000)
     spool.work()
