@@ -13,14 +13,14 @@ from bindings.errors import CloudEventError
 from bindings.json_format import encode_event
 from gateway.cli import BAD_CONFIGURATION, FAILED
 from gateway.cli.listen import as_block, printable
-from gateway.config.loader import load
+from gateway.config.loader import Lane, read_lanes
 from gateway.config.problems import ConfigErrors
 from gateway.errors import GatewayError
-from gateway.spool.inspection import Contents, inspect, pending_records
+from gateway.spool.inspection import Contents, DamagedPlace, inspect, pending_records
 from gateway.state import SPOOL_FOLDER, default_path
 from gateway.stored_event import decode
 
-_HEADINGS: Final = ("ROUTE", "SINK", "PENDING", "BYTES", "OLDEST", "DAMAGED")
+_HEADINGS: Final = ("ROUTE", "SINK", "PENDING", "BYTES", "LAST WRITE", "DAMAGED")
 _LINE_BREAKS_TO_BLANKS: Final = bytes.maketrans(b"\r\n", b"  ")
 
 app = typer.Typer(
@@ -61,11 +61,12 @@ def show(
         bool, typer.Option("--json", help="Print JSON, one object per line.")
     ] = False,
 ) -> None:
-    """Show each spool: how much is pending, since when, and what is damaged.
+    """Show each spool: how much is pending, how old it is, and what is damaged.
 
-    It may run beside the gateway, and changes nothing. OLDEST is when the oldest segment with
-    something pending was last written to. Without FILE and --state it looks where a gateway without
-    `state.path` keeps its state.
+    It may run beside the gateway, and changes nothing. LAST WRITE is of the oldest segment with
+    something pending: what is in it is at least as old. Of FILE it reads `state.path` and the
+    routes, and notes spools that have no route there any more. Without FILE and --state it looks
+    where a gateway without `state.path` keeps its state.
 
     \b
     Examples:
@@ -75,15 +76,16 @@ def show(
     """  # noqa: D301 - \b keeps lines apart
     if file is not None and state is not None:
         raise typer.BadParameter("choose one of FILE and --state")
-    folder = (state or _path_of(file)) / SPOOL_FOLDER
+    path, known = (state, None) if file is None else _read(file)
+    folder = (path or default_path(os.environ)) / SPOOL_FOLDER
     try:
         lanes = [
             lane
-            for lane in _lanes(folder)
+            for lane in _lanes(folder, known)
             if route in (None, lane.route) and sink in (None, lane.sink)
         ]
         if not lanes:
-            typer.echo(f"no spools in {folder}", err=True)
+            _tell_none(folder, route, sink)
         elif events:
             _show_events(lanes, as_json=as_json)
         else:
@@ -97,24 +99,32 @@ class _Lane(NamedTuple):
     route: str
     sink: str
     folder: Path
+    has_route: bool | None  # None: nobody said which there are
 
 
-def _path_of(file: Path | None) -> Path:
-    """Return the state folder that a configuration means."""
-    path = None
-    if file is not None:
-        try:
-            path = load(file, os.environ).state.path
-        except ConfigErrors as errors:
-            typer.echo(str(errors), err=True)
-            raise typer.Exit(BAD_CONFIGURATION) from None
-    return path or default_path(os.environ)
+def _read(file: Path) -> tuple[Path | None, set[Lane]]:
+    """Return the state folder that a configuration names, and its lanes."""
+    try:
+        return read_lanes(file, os.environ)
+    except ConfigErrors as errors:
+        typer.echo(str(errors), err=True)
+        raise typer.Exit(BAD_CONFIGURATION) from None
 
 
-def _lanes(folder: Path) -> Iterator[_Lane]:
+def _tell_none(folder: Path, route: str | None, sink: str | None) -> None:
+    """Say that there is no spool, which is an error if a certain one was meant."""
+    options = (("route", route), ("sink", sink))
+    wanted = " and ".join(f"{kind} {name}" for kind, name in options if name is not None)
+    if wanted:
+        raise GatewayError(f"no spool of {wanted} in {folder}")
+    typer.echo(f"no spools in {folder}", err=True)
+
+
+def _lanes(folder: Path, known: set[Lane] | None) -> Iterator[_Lane]:
     try:
         for path in sorted(folder.glob("*/*/")):
-            yield _Lane(path.parent.name, path.name, path)
+            lane = (path.parent.name, path.name)
+            yield _Lane(*lane, path, None if known is None else lane in known)
     except OSError as error:
         raise GatewayError(f"{folder} can't be read: {error.strerror}") from None
 
@@ -126,15 +136,26 @@ def _show_contents(lanes: Sequence[_Lane], *, as_json: bool) -> None:
             typer.echo(json.dumps(_as_json(lane, contents)))
         return
     rows = [_HEADINGS, *(_row(lane, contents) for lane, contents in found)]
+    if any(lane.has_route is False for lane, _ in found):
+        notes = ["no such route" if lane.has_route is False else "" for lane, _ in found]
+        rows = [(*row, note) for row, note in zip(rows, ["NOTE", *notes], strict=True)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         typer.echo("  ".join(cells).rstrip())
     for lane, contents in found:
         for place in contents.damaged:
-            lost = f"{place.records} records lost" if place.records else "no whole record"
-            where = lane.folder / place.segment
-            typer.echo(f"{where}: {lost} in {place.size} bytes at {place.offset}", err=True)
+            typer.echo(f"{lane.folder / place.segment} {_text_of(place)}", err=True)
+
+
+def _text_of(place: DamagedPlace) -> str:
+    """Return what the gateway itself says of it at its start."""
+    if not place.records:
+        return (
+            f"ends in the middle of a record, as after a crash: {place.size} bytes at "
+            f"{place.offset} are left out"
+        )
+    return f"is damaged: {place.records} records lost in {place.size} bytes at {place.offset}"
 
 
 def _row(lane: _Lane, contents: Contents) -> tuple[str, ...]:
@@ -154,15 +175,16 @@ def _as_json(lane: _Lane, contents: Contents) -> dict[str, Any]:
         "sink": lane.sink,
         "pending": contents.pending,
         "bytes": contents.bytes,
-        "oldest": _time_of(contents),
+        "last_write": _time_of(contents),
+        "has_route": lane.has_route,
         "damaged": [place._asdict() for place in contents.damaged],
     }
 
 
 def _time_of(contents: Contents) -> str | None:
-    if contents.oldest is None:
+    if contents.last_write is None:
         return None
-    return f"{datetime.fromtimestamp(contents.oldest, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return f"{datetime.fromtimestamp(contents.last_write, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _show_events(lanes: Sequence[_Lane], *, as_json: bool) -> None:

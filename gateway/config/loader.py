@@ -18,6 +18,8 @@ from gateway.config.suggest import did_you_mean, one_of
 from gateway.errors import GatewayError
 
 AdapterGroup = Literal["sources", "sinks"]
+Lane = tuple[str, str]
+"""The names of a route and of one of its sinks."""
 _R = TypeVar("_R", bound=BaseModel)
 _REQUIRED: Final = ("sources", "sinks", "routes")
 
@@ -45,6 +47,39 @@ def load(source: Path | str, environ: Mapping[str, str]) -> GatewayConfig:
     if config is None or document.problems:
         raise ConfigErrors(document.problems)
     return config
+
+
+def read_lanes(source: Path, environ: Mapping[str, str]) -> tuple[Path | None, set[Lane]]:
+    """Return `state.path`, None if it is not said, and the lanes of a file.
+
+    Nothing else has to be right in it: who looks at the state lacks what the gateway is started
+    with.
+
+    Raises:
+        ConfigErrors: the file or its `state` can't be read.
+    """
+    document = Document(str(source), _read(source), environ)
+    root = document.value
+    if not isinstance(root, dict):
+        document.report((), "expected a table with the keys 'sources', 'sinks' and 'routes'")
+        raise ConfigErrors(document.problems)
+    state, path = root.get("state"), document.at(("state", "path"))
+    keys: Keys = ("state", "path")
+    if keys in document.unset:
+        raise ConfigErrors([p for p in document.problems if p.path == path_text(keys)])
+    document.problems.clear()
+    if state is not None and not isinstance(state, dict):
+        document.report(("state",), "expected a table")
+    elif path is not None and not isinstance(path, str):
+        document.report(keys, "expected a folder")
+    if document.problems:
+        raise ConfigErrors(document.problems)
+    listed = root.get("routes")
+    routes = [_table(route) for route in listed] if isinstance(listed, list) else []
+    names = _route_names([str(route.get("name") or "") for route in routes])
+    sinks = [to if isinstance(to := route.get("to"), list) else [] for route in routes]
+    lanes = {(name, str(to)) for name, tos in zip(names, sinks, strict=True) for to in tos}
+    return (Path(path) if isinstance(path, str) else None), lanes
 
 
 def remarks(config: GatewayConfig) -> list[str]:
@@ -329,17 +364,19 @@ def _inherit(base: _R, own: _R) -> _R:
 
 def _routes(config: GatewayConfig) -> list[RouteConfig]:
     """Return the routes with their names and with the file's delivery where they are silent."""
-    given = {route.name for route in config.routes}
-    free = (name for number in count(1) if (name := f"route-{number}") not in given)
+    names = _route_names([route.name or "" for route in config.routes])
     return [
         route.model_copy(
-            update={
-                "name": route.name or next(free),
-                "delivery": _inherit(config.delivery, route.delivery),
-            }
+            update={"name": name, "delivery": _inherit(config.delivery, route.delivery)}
         )
-        for route in config.routes
+        for name, route in zip(names, config.routes, strict=True)
     ]
+
+
+def _route_names(given: Sequence[str]) -> list[str]:
+    """Return the names of routes; "" gets a free one."""
+    free = (name for number in count(1) if (name := f"route-{number}") not in given)
+    return [name or next(free) for name in given]
 
 
 def _table(value: object) -> dict[str, object]:

@@ -35,14 +35,14 @@ class Contents(NamedTuple):
     Attributes:
         pending: whole records that are not done.
         bytes: what the segments take.
-        oldest: when the oldest segment with a pending record was last written to, in seconds since
-            1970; None if nothing is pending.
+        last_write: when the oldest segment with a pending record was last written to, in seconds
+            since 1970; None if nothing is pending.
         damaged: where records are lost.
     """
 
     pending: int
     bytes: int
-    oldest: float | None
+    last_write: float | None
     damaged: list[DamagedPlace]
 
 
@@ -53,17 +53,17 @@ def inspect(folder: Path) -> Contents:
         GatewayError: it can't be read, or a newer gateway wrote it.
     """
     pending = size = 0
-    oldest: float | None = None
+    last_write: float | None = None
     damaged: list[DamagedPlace] = []
     for segment in _segments(folder):
         size += segment.size
         count = 0
         if not segment.is_finished:
             count = sum(len(records) for records in segment.read(damaged))
-        if count and oldest is None:
-            oldest = segment.written_at
+        if count and last_write is None:
+            last_write = segment.written_at
         pending += count
-    return Contents(pending, size, oldest, damaged)
+    return Contents(pending, size, last_write, damaged)
 
 
 def pending_records(folder: Path) -> Iterator[tuple[int, bytes]]:

@@ -181,8 +181,8 @@ async def test_a_disk_without_the_room_that_has_to_stay_free_is_told_at_the_star
         (
             "WARNING",
             (
-                f"state.path {tmp_path}: nothing is stored until the disk has room: 5 % of the disk "
-                "(858993460 bytes) have to stay free, and only 1048576 are"
+                f"state.path {tmp_path}: nothing is stored until the disk has room: 5 % of the "
+                "disk (858993460 bytes) have to stay free, and only 1048576 are"
             ),
         )
     ]
@@ -197,8 +197,8 @@ async def test_more_than_the_disk_can_ever_give_is_told_at_the_start(
         (
             "WARNING",
             (
-                f"state.max_bytes is {2**26}, and the disk of state.path {tmp_path} can give 63753420: "
-                f"it has {2**26} bytes, of which 5 % have to stay free"
+                f"state.max_bytes is {2**26}, and the disk of state.path {tmp_path} can give "
+                f"63753420: it has {2**26} bytes, of which 5 % have to stay free"
             ),
         )
     ]

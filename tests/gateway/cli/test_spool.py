@@ -64,7 +64,7 @@ async def test_each_spool_is_a_line(fill, state):
     result = show("--state", state)
     assert result.exit_code == 0
     assert result.stdout == (
-        "ROUTE     SINK   PENDING  BYTES  OLDEST                DAMAGED\n"
+        "ROUTE     SINK   PENDING  BYTES  LAST WRITE            DAMAGED\n"
         "orders    kafka  2        376    2023-11-15T12:00:00Z  0\n"
         "readings  out    0        37     -                     0\n"
     )
@@ -80,7 +80,8 @@ async def test_json_is_an_object_per_spool_and_line(fill, state):
         "sink": "kafka",
         "pending": 3,
         "bytes": 376,
-        "oldest": "2023-11-15T12:00:00Z",
+        "last_write": "2023-11-15T12:00:00Z",
+        "has_route": None,
         "damaged": [],
     }
 
@@ -119,7 +120,7 @@ async def test_damaged_places_are_named(fill, state):
     result = show("--state", state)
     assert result.exit_code == 0
     assert re.search(r"^orders +kafka +2 .* 1$", result.stdout, re.MULTILINE)
-    assert result.stderr == f"{segment_of(spool)}: 1 records lost in 120 bytes at 16\n"
+    assert result.stderr == f"{segment_of(spool)} is damaged: 1 records lost in 120 bytes at 16\n"
     (place,) = json.loads(show("--state", state, "--json").stdout)["damaged"]
     assert place == {"segment": segment_of(spool).name, "offset": 16, "size": 120, "records": 1}
 
@@ -176,8 +177,82 @@ async def test_no_spools_are_said(fill, state):
     result = show("--state", state)
     assert (result.exit_code, result.stdout) == (0, "")
     assert result.stderr == f"no spools in {state / 'spool'}\n"
+
+
+async def test_a_choice_that_no_spool_meets_fails(fill, state):
     await fill("orders", "kafka", b"x")
-    assert show("--state", state, "--route", "other").stdout == ""
+    for options, text in [
+        (("--route", "other"), "route other"),
+        (("--sink", "nope"), "sink nope"),
+        (("--route", "orders", "--sink", "nope"), "route orders and sink nope"),
+    ]:
+        result = show("--state", state, *options)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert result.stderr == f"no spool of {text} in {state / 'spool'}\n"
+
+
+ROUTES = """
+routes:
+- {name: orders, to: [kafka]}
+- {to: [kafka, log]}
+- {name: route-2, to: [log]}
+- {to: [log]}
+"""
+
+
+async def test_what_has_no_route_in_the_configuration_is_noted(fill, state, tmp_path):
+    lanes = [("orders", "kafka"), ("orders", "log"), ("route-1", "log"), ("route-2", "kafka")]
+    lanes += [("route-3", "log"), ("route-4", "log")]
+    for lane in lanes:
+        await fill(*lane, b"x")
+    file = tmp_path / "gateway.yaml"
+    file.write_text(f"state: {{path: {state}}}\n{ROUTES}")
+    head, *rows = show(file).stdout.splitlines()
+    assert head.endswith("  DAMAGED  NOTE")
+    noted = [tuple(row.split()[:2]) for row in rows if row.endswith("0        no such route")]
+    assert noted == [("orders", "log"), ("route-2", "kafka"), ("route-4", "log")]
+    shown = show(file, "--json").stdout.splitlines()
+    assert [json.loads(line)["has_route"] for line in shown] == [
+        True,
+        False,
+        True,
+        False,
+        True,
+        False,
+    ]
+    assert "NOTE" not in show("--state", state).stdout
+    assert "NOTE" not in show(file, "--sink", "log", "--route", "route-1").stdout
+
+
+async def test_what_the_gateway_is_started_with_need_not_be_there(fill, state, tmp_path):
+    await fill("orders", "kafka", b"x")
+    file = tmp_path / "gateway.yaml"
+    file.write_text(
+        "sinks: {kafka: {protocol: http, url: '${SINK_URL}', password: '${file:/none}'}}\n"
+        f"routes: [{{name: orders, to: [kafka]}}]\nstate: {{path: {state}}}\n"
+    )
+    result = show(file)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "orders  kafka  1" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("sinks: {a: {url: '${SINK_URL}'}}\nstate: {path: '${THE_STATE}'}", "2:15: state.path: "),
+        ("state: {path: [a]}", "1:15: state.path: expected a folder"),
+        ("state: a", "1:8: state: expected a table"),
+        ("a", "1:1: expected a table"),
+        ("{", "no YAML"),
+    ],
+)
+def test_a_file_that_does_not_say_where_the_state_is_fails(tmp_path, text, line):
+    file = tmp_path / "gateway.yaml"
+    file.write_text(text)
+    result = show(file)
+    assert (result.exit_code, result.stdout) == (78, "")
+    assert line in result.stderr
+    assert "SINK_URL" not in result.stderr
 
 
 async def test_a_newer_format_fails(fill, state):

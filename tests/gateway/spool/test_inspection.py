@@ -62,7 +62,7 @@ async def test_what_is_done_is_not_pending(spool, folder):
     spool.close()
     os.utime(folder / files.segment_name(1), (1_700_000_000, 1_700_000_000))
     found = inspect(folder)
-    assert (found.pending, found.oldest) == (5, 1_700_000_000.0)
+    assert (found.pending, found.last_write) == (5, 1_700_000_000.0)
     assert pending_in(folder) == [3, 4, 6, 7, 8]
 
 
