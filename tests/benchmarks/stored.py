@@ -61,7 +61,7 @@ class Way:
 
 
 WAYS: Final = (
-    Way("HTTP, an event a request", "http", 50),
+    Way("HTTP, an event a request", "http", 200),
     Way("MQTT endpoint, QoS 1", "mqtt", 4),
     Way("MQTT endpoint, QoS 1, to a batch sink", "mqtt", 4, batch=True),
     Way("MQTT endpoint, 256 at a time, to a batch sink", "mqtt", 4, burst=256, batch=True),
