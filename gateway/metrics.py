@@ -95,6 +95,10 @@ class DeadLetterFigures(Protocol):
         """What they take on the disk."""
 
     @property
+    def is_full(self) -> bool:
+        """Whether nothing can be stored at the moment."""
+
+    @property
     def replayed(self) -> Mapping[tuple[str, str], int]:
         """How many were replayed, by route and outcome."""
 
@@ -159,7 +163,7 @@ class Metrics(Collector):
         yield from self._collect_sinks()
         yield _counter(
             "ce_gateway_dead_lettered",
-            "Events that a dead-letter sink took",
+            "Events that became dead letters: local ones, or at the route's dead-letter sink",
             ("route",),
             (((name,), route.dead_lettered) for name, route in self.routes.items()),
         )
@@ -287,11 +291,18 @@ def _dead_letters(figures: DeadLetterFigures) -> Iterator[Metric]:
         stored.add_metric([route], count)
     yield stored
     yield GaugeMetricFamily(
-        "ce_gateway_dead_letters_bytes", "What they take on the disk", value=figures.bytes
+        "ce_gateway_dead_letters_bytes",
+        "What they take on the disk, with the database's log",
+        value=figures.bytes,
+    )
+    yield GaugeMetricFamily(
+        "ce_gateway_dead_letters_full",
+        "1 while no dead letter can be stored: no room, or a disk that fails",
+        value=figures.is_full,
     )
     yield _counter(
         "ce_gateway_replayed",
-        "Dead letters that were replayed; accepted: they have arrived",
+        "Dead letters that were replayed; accepted: they have arrived or are in a spool",
         ("route", "outcome"),
         list(figures.replayed.items()),
     )

@@ -2,7 +2,8 @@
 
 `store.py` is the face, with a thread of its own for `database.py` and its `connection.py`;
 `letter.py` says what is kept, `rows.py` and `schema.py` how, `query.py` which ones a person means.
-`replay.py` sends them again, and `api.py` is what the administration offers.
+`trouble.py` tells when none can be stored. `replay.py` sends them again, and `api.py` is what the
+administration offers.
 """
 
 from typing import Final

@@ -43,11 +43,14 @@ class Connection:
             changes them.
     """
 
-    def __init__(self, folder: Path, *, max_bytes: int, disk: Disk) -> None:
+    def __init__(
+        self, folder: Path, *, max_bytes: int, disk: Disk, replaces_damaged: bool = True
+    ) -> None:
         """Say where and how much; see `Database`."""
         self.path = folder / FILE
         self.stored: Counter[str] = Counter()
         self._disk = disk
+        self._replaces_damaged = replaces_damaged
         # Room for the log, or the letters could not even be deleted once the database is full:
         # half of it is what the log grows to before it is carried over into the database.
         self._max_bytes = max(max_bytes, _LEAST_BYTES)
@@ -58,17 +61,19 @@ class Connection:
 
     @property
     def bytes(self) -> int:
-        """What the database takes on the disk, without its log."""
-        with contextlib.suppress(OSError):
-            return self._disk.size(self.path)
-        return 0
+        """What the database takes on the disk, with its log."""
+        size = 0
+        for suffix in ("", "-wal"):
+            with contextlib.suppress(OSError):
+                size += self._disk.size(self._file(suffix))
+        return size
 
     def open(self) -> None:
         """Lock the folder and open the database; a damaged one is moved aside for a new one.
 
         Raises:
             GatewayError: another process uses the folder, a newer gateway wrote it, or it can't be
-                made or read.
+                made or read; or it is damaged and not to be replaced.
         """
         try:
             self._disk.make_folder(self.path.parent)
@@ -115,6 +120,8 @@ class Connection:
         if code in _DAMAGED:
             try:
                 self._replace(str(failure))
+            except GatewayError as error:
+                raise StoreError(str(error)) from None
             except (sqlite3.Error, OSError) as error:
                 raise StoreError(f"the dead letters are damaged, and stay so: {error}") from None
             raise DamagedError("the dead letters were damaged and are moved aside")
@@ -136,13 +143,19 @@ class Connection:
         except OSError as error:
             raise StoreError(f"the disk does not say what is free: {error.strerror}") from None
         if free < size + self._reserve:
-            raise StoreError(f"the disk has only {free} bytes free", full=True)
+            raise StoreError(
+                f"the disk has only {free} bytes free, and {self._reserve} must stay free beside"
+                f" the {size} to be stored",
+                full=True,
+            )
 
     def _limit(self, connection: sqlite3.Connection, spare: int) -> None:
         connection.execute(f"PRAGMA max_page_count = {self._max_pages + spare}").fetchone()
 
     def _open(self) -> sqlite3.Connection:
         try:
+            if not self._replaces_damaged:
+                self._inspect()
             return self._connect()
         except NotOursError as error:
             return self._replace(str(error))
@@ -150,6 +163,25 @@ class Connection:
             if _code_of(error) not in _DAMAGED:
                 raise
             return self._replace(str(error))
+
+    def _inspect(self) -> None:
+        """Raise what `_connect` would of a damaged database, and leave every byte as it is.
+
+        A connection that may write carries the log over into the database when it is closed.
+        """
+        index = self._file("-shm")
+        had_index = index.exists()
+        connection = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)
+        try:
+            if version_of(connection, self.path):
+                rows.check(connection)
+        finally:
+            connection.close()
+            if not had_index:
+                index.unlink(missing_ok=True)
+
+    def _file(self, suffix: str) -> Path:
+        return self.path.with_name(self.path.name + suffix)
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, isolation_level=None, timeout=0)
@@ -189,12 +221,17 @@ class Connection:
     def _replace(self, why: str) -> sqlite3.Connection:
         """Move the file aside with its log, and begin a new one."""
         self._disconnect()
+        why = why.partition("\n")[0][:200]
+        if not self._replaces_damaged:
+            raise GatewayError(
+                f"{self.path} is damaged ({why}) and is left as it is; a gateway that starts moves"
+                " it aside and begins a new one"
+            )
         aside = _free_name(self.path, datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ"))
         for suffix in ("-wal", "-shm", ""):
-            old = self.path.with_name(self.path.name + suffix)
+            old = self._file(suffix)
             if old.exists():
                 self._disk.rename(old, aside.with_name(aside.name + suffix))
-        why = why.partition("\n")[0][:200]
         _log.error("%s is damaged (%s): it is now %s, and a new one is made", self.path, why, aside)
         return self._connect()
 

@@ -38,15 +38,25 @@ class Step(NamedTuple):
 class Database:
     """A folder with the database of dead letters."""
 
-    def __init__(self, folder: Path, *, max_bytes: int, disk: Disk = REAL_DISK) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        max_bytes: int,
+        disk: Disk = REAL_DISK,
+        replaces_damaged: bool = True,
+    ) -> None:
         """Say where and how much.
 
         Args:
             folder: its own; made if it isn't there.
             max_bytes: what the database and its log take together, at least 256 KiB.
             disk: the system's calls.
+            replaces_damaged: whether a damaged one is moved aside for a new one, or left alone.
         """
-        self._connection = Connection(folder, max_bytes=max_bytes, disk=disk)
+        self._connection = Connection(
+            folder, max_bytes=max_bytes, disk=disk, replaces_damaged=replaces_damaged
+        )
 
     @property
     def stored(self) -> Counter[str]:
@@ -55,7 +65,7 @@ class Database:
 
     @property
     def bytes(self) -> int:
-        """What the database takes on the disk, without its log."""
+        """What the database takes on the disk, with its log."""
         return self._connection.bytes
 
     def open(self) -> None:
@@ -63,7 +73,7 @@ class Database:
 
         Raises:
             GatewayError: another process uses the folder, a newer gateway wrote it, or it can't be
-                made or read.
+                made or read; or it is damaged and not to be replaced.
         """
         self._connection.open()
 
@@ -204,6 +214,8 @@ class Database:
             (free,) = connection.execute("PRAGMA freelist_count").fetchone()
             (pages,) = connection.execute("PRAGMA page_count").fetchone()
             if free * 4 <= pages:  # the next letters will use it
+                # Deleting has written a log as large as what it deleted.
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
                 return False
             # It works only as far as its rows are fetched.
             connection.execute(f"PRAGMA incremental_vacuum({STEP_DELETED})").fetchall()

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 import threading
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -15,9 +14,9 @@ from typing import Any, Final, NamedTuple, TypeVar
 from gateway.dead_letters.database import Database
 from gateway.dead_letters.letter import DeadLetter, Summary
 from gateway.dead_letters.query import Filter
+from gateway.dead_letters.trouble import Trouble
 from gateway.errors import GatewayError
 from gateway.spool import REAL_DISK, Disk, StoreError
-from gateway.throttle import Throttle
 
 COMMIT_LETTERS: Final = 1024
 COMMIT_BYTES: Final = 512 * 1024
@@ -25,7 +24,6 @@ EXPORT_LETTERS: Final = 100
 
 OnStored = Callable[[StoreError | None], None]
 _Result = TypeVar("_Result")
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +60,14 @@ class DeadLetters:
         replayed: how many letters were replayed since the start, by route and outcome.
     """
 
-    def __init__(self, path: Path, *, max_bytes: int, disk: Disk = REAL_DISK) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        max_bytes: int,
+        disk: Disk = REAL_DISK,
+        replaces_damaged: bool = True,
+    ) -> None:
         """Say where and how much; nothing is touched before `open`.
 
         Args:
@@ -70,10 +75,14 @@ class DeadLetters:
             max_bytes: what it takes of the disk at most. When it is full nothing is stored, and
                 letters can still be read, replayed and purged.
             disk: the system's calls.
+            replaces_damaged: whether a damaged database is moved aside for a new one, or left
+                alone.
         """
         self.replayed: Counter[tuple[str, str]] = Counter()
         self._path = path
-        self._database = Database(path, max_bytes=max_bytes, disk=disk)
+        self._database = Database(
+            path, max_bytes=max_bytes, disk=disk, replaces_damaged=replaces_damaged
+        )
         self._signal = threading.Condition()
         self._puts: deque[_Put] = deque()
         self._questions: deque[_Question] = deque()
@@ -81,8 +90,7 @@ class DeadLetters:
         self._is_waking = False
         self._is_closed = True
         self._replaying: set[int] = set()  # the thread's
-        self._failing = False
-        self._lines = Throttle()
+        self._trouble = Trouble(path)
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -93,8 +101,16 @@ class DeadLetters:
 
     @property
     def bytes(self) -> int:
-        """What they take on the disk."""
+        """What they take on the disk, with the database's log."""
         return self._database.bytes
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing can be stored, for want of room or because the disk fails.
+
+        It is known from the last letters that came; when letters are deleted it is no longer so.
+        """
+        return self._trouble.is_full
 
     def open(self) -> None:
         """Lock the folder, open the database and start the thread.
@@ -103,7 +119,7 @@ class DeadLetters:
 
         Raises:
             GatewayError: another process uses the folder, a newer gateway wrote it, or it can't be
-                made or read.
+                made or read; or it is damaged and not to be replaced.
         """
         self._loop = asyncio.get_running_loop()
         self._is_closed = False
@@ -203,6 +219,8 @@ class DeadLetters:
             if step.cursor is None:
                 break
             cursor = step.cursor
+        if total:
+            self._trouble.is_full = False
         while total and await self._ask(self._database.shrink):
             pass
         return total
@@ -241,6 +259,8 @@ class DeadLetters:
     def _mark(self, delivered: Sequence[int], failed: Sequence[int]) -> None:
         try:
             self._database.replayed(delivered, failed, datetime.now(UTC))
+            if delivered:
+                self._trouble.is_full = False
         finally:
             self._replaying.difference_update(delivered, failed)
 
@@ -320,8 +340,8 @@ class DeadLetters:
             for entry in group:
                 self._commit([entry])
             return
-        self._tell(error)
-        self._answer([partial(entry.on_stored, error) for entry in group])
+        told = self._trouble.note(error)
+        self._answer([partial(entry.on_stored, told) for entry in group])
 
     def _insert(self, letters: Sequence[DeadLetter]) -> StoreError | None:
         try:
@@ -329,17 +349,6 @@ class DeadLetters:
         except StoreError as error:
             return error
         return None
-
-    def _tell(self, error: StoreError | None) -> None:
-        """Log when storing begins to fail and when it works again, but not all the time."""
-        if error is not None and not self._failing:
-            more = self._lines.pass_on("failing")
-            if more is not None:
-                _log.error("%s: %s%s", self._path, error, more)
-                self._failing = True
-        elif error is None and self._failing:
-            _log.warning("%s stores again", self._path)
-            self._failing = False
 
     def _answer(self, answers: Sequence[Callable[[], None]]) -> None:
         with self._signal:

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import signal
 import sqlite3
 import sys
@@ -27,7 +28,7 @@ from gateway.dead_letters.schema import APPLICATION_ID, STEPS, migrate, version_
 from gateway.delivery import ACCEPTED, Outcome, Reason, Settlement
 from gateway.errors import GatewayError
 from gateway.metrics import Metrics
-from gateway.spool import StoreError
+from gateway.spool import Disk, StoreError
 from tests.helpers import RecordingIntake, make_event
 
 ROOT = Path(__file__).parents[2]
@@ -164,10 +165,11 @@ async def test_the_same_event_of_a_spool_is_stored_once(store):
     assert store.stored == {"r": 6}
 
 
-async def test_a_row_that_is_wrong_is_no_silent_success(store):
-    with pytest.raises(StoreError, match="NOT NULL"):
+async def test_a_row_that_is_wrong_is_no_silent_success(store, caplog):
+    with pytest.raises(StoreError, match="can't be stored"):
         await put(store, letter(sequence=1, attempts=None))
     assert (await store.page()).letters == []
+    assert "NOT NULL" in caplog.text
 
 
 # Commits and the thread
@@ -327,6 +329,7 @@ async def fill(store):
         except StoreError as error:
             if not error.full:
                 raise
+            assert store.is_full
             return count
     raise AssertionError("it is never full")
 
@@ -334,14 +337,17 @@ async def fill(store):
 async def test_a_full_store_takes_nothing_and_can_be_emptied_and_filled_again(folder, caplog):
     store = DeadLetters(folder, max_bytes=MIB)
     store.open()
+    assert not store.is_full
     first = await fill(store)
-    with pytest.raises(StoreError, match="full"):
+    with pytest.raises(StoreError, match=r"^the dead letters can't be stored$") as refused:
         await put(store, letter(detail="x" * 4000))
+    assert refused.value.full
     assert len([r for r in caplog.records if "full" in r.message]) == 1
     assert (await store.page(limit=1)).letters[0].id == first
     used = sum(file.stat().st_size for file in folder.iterdir())
     assert used <= MIB + 4096
     assert await store.purge(Filter()) == first
+    assert not store.is_full
     assert store.bytes < MIB // 8  # and the disk has its room back
     assert await fill(store) > first * 0.9
     assert "stores again" in caplog.text
@@ -359,7 +365,7 @@ async def test_less_room_than_before_still_opens(folder):
     store.close()
     store = DeadLetters(folder, max_bytes=MIB)
     store.open()
-    with pytest.raises(StoreError, match="full"):
+    with pytest.raises(StoreError, match="can't be stored"):
         await put(store, letter(detail="x" * 4000))
     assert await store.purge(Filter()) == count
     await put(store, letter())
@@ -378,12 +384,46 @@ async def test_a_disk_that_fails_loses_nothing_and_is_used_again_when_it_works(s
             with pytest.raises(StoreError) as failed:
                 await put(store, letter(number, detail="x" * 50_000))
             assert not failed.value.full
+            assert store.is_full
         assert [decode_event(one.event).id for one in await everything(store)] == ["1"]
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
     await put(store, letter(4))
     assert [decode_event(one.event).id for one in await everything(store)] == ["1", "4"]
     assert store.stored == {"r": 2}
+    assert not store.is_full
+
+
+class NearlyFull(Disk):
+    def free(self, folder):
+        return 6_250_496, 1 << 30
+
+
+async def test_a_disk_that_is_nearly_full_is_told_to_the_operator_and_not_to_the_sender(
+    folder, caplog
+):
+    store = DeadLetters(folder, max_bytes=64 * MIB, disk=NearlyFull())
+    store.open()
+    one = letter()
+    with pytest.raises(StoreError, match=r"^the dead letters can't be stored$"):
+        await put(store, one)
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line == (
+        f"{folder}: dead letters can't be stored; their events stay with the sender or in the"
+        " spool: the disk has only 6250496 bytes free, and 8388608 must stay free beside the"
+        f" {one.size} to be stored"
+    )
+    metrics = Metrics()
+    metrics.dead_letters = store
+    assert b"\nce_gateway_dead_letters_full 1.0\n" in metrics.exposition()
+    store.close()
+
+
+async def test_what_they_take_is_everything_that_is_in_the_folder(store, folder):
+    await put(store, *(letter(n) for n in range(100)))
+    files = [file for file in folder.iterdir() if file.name != LOCK]
+    assert {file.name for file in files} == {FILE, f"{FILE}-wal"}
+    assert store.bytes == sum(file.stat().st_size for file in files)
 
 
 # One process, versions, damage
@@ -490,6 +530,51 @@ async def test_a_damaged_database_is_moved_aside_and_a_new_one_begun(folder, how
     assert moved.read_bytes() == damaged
     assert len([r for r in caplog.records if r.levelname == "ERROR"]) == 1
     store.close()
+
+
+@pytest.mark.parametrize("how", ["no database", "foreign", "page"])
+async def test_who_only_looks_leaves_a_damaged_database_and_its_log_as_they_are(
+    tmp_path, folder, how, caplog
+):
+    running = tmp_path / "running"
+    make(running, *(letter(n) for n in range(3000)))  # more than the log has pages of
+    database = Database(running, max_bytes=8 * MIB)
+    database.open()
+    database.insert([letter(200)])
+    shutil.copytree(running, folder)  # as `kill -9` leaves it: with a log
+    database.close()
+    if how == "no database":
+        (folder / FILE).write_bytes(b"hello" * 5000)
+    elif how == "foreign":
+        (folder / FILE).unlink()
+        (folder / f"{FILE}-wal").unlink()
+        with sqlite3.connect(folder / FILE) as other:
+            other.execute("CREATE TABLE letters (id)")
+        other.close()
+    else:
+        size = (folder / FILE).stat().st_size
+        damage(folder, 4096, b"\xa5" * (size - 4096))
+    before = {file.name: file.read_bytes() for file in folder.iterdir() if file.name != LOCK}
+    store = DeadLetters(folder, max_bytes=MIB, replaces_damaged=False)
+    with pytest.raises(GatewayError, match=r"is damaged .* and is left as it is; a gateway"):
+        store.open()
+    after = {file.name: file.read_bytes() for file in folder.iterdir() if file.name != LOCK}
+    assert after == before
+    assert not caplog.records
+
+
+async def test_who_only_looks_leaves_damage_that_shows_later_as_it_is(folder):
+    make(folder, *(letter(n, detail="x" * 3000) for n in range(1000)))
+    store = DeadLetters(folder, max_bytes=8 * MIB, replaces_damaged=False)
+    store.open()
+    size = (folder / FILE).stat().st_size
+    damage(folder, 64 * 4096, b"\xa5" * (size - 64 * 4096))
+    before = (folder / FILE).read_bytes()
+    with pytest.raises(StoreError, match="is left as it is"):
+        await everything(store)
+    store.close()
+    assert (folder / FILE).read_bytes() == before
+    assert aside(folder) == []
 
 
 async def test_damage_that_shows_later_loses_no_letter_that_comes(folder, caplog):
@@ -848,3 +933,4 @@ async def test_metrics_show_what_is_kept_and_replayed(store):
     assert 'ce_gateway_dead_letters{route="s"} 1.0' in text
     assert 'ce_gateway_replayed_total{outcome="accepted",route="r"} 1.0' in text
     assert re.search(r"ce_gateway_dead_letters_bytes \d{4,}", text)
+    assert "\nce_gateway_dead_letters_full 0.0\n" in text

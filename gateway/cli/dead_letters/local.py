@@ -18,12 +18,15 @@ _Result = TypeVar("_Result")
 
 
 class Local:
-    """Opens the letters in `folder`, which no gateway uses meanwhile; a context manager."""
+    """Opens the letters in `folder`, which no gateway uses meanwhile; a context manager.
+
+    A damaged database is left as it is.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / FOLDER
         self._runner = asyncio.Runner()
-        self._store = DeadLetters(self._path, max_bytes=_UNBOUNDED)
+        self._store = DeadLetters(self._path, max_bytes=_UNBOUNDED, replaces_damaged=False)
 
     def __enter__(self) -> Self:
         if not (self._path / FILE).exists():

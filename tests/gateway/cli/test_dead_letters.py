@@ -25,6 +25,7 @@ from gateway.dead_letters import (
     Replay,
     utc_text,
 )
+from gateway.dead_letters.connection import FILE, LOCK
 from gateway.dead_letters.letter import as_json
 from gateway.delivery import ACCEPTED, Outcome, Reason, Settlement
 from gateway.metrics import Metrics
@@ -277,6 +278,19 @@ async def test_a_stopped_gateways_letters_are_in_its_state_folder(gateway):
     assert len((await call("export", *state))[1].splitlines()) == 3
     assert await call("purge", "1", "3", *state) == (0, "2 dead letters deleted\n", "")
     assert (await call("purge", *state, "--yes"))[1] == "1 dead letters deleted\n"
+
+
+@pytest.mark.parametrize("command", [("list",), ("show", "1"), ("export",), ("purge", "--yes")])
+async def test_a_command_leaves_a_damaged_database_as_it_is(tmp_path, command):
+    file = tmp_path / FOLDER / FILE
+    file.parent.mkdir()
+    file.write_bytes(b"no database " * 1000)
+    code, out, err = await call(*command, "--state", str(tmp_path))
+    assert (code, out) == (1, "")
+    assert f"{file} is damaged" in err
+    assert len(err.splitlines()) == 1
+    assert file.read_bytes() == b"no database " * 1000
+    assert {one.name for one in file.parent.iterdir()} <= {FILE, LOCK}
 
 
 async def test_what_is_not_there_is_a_failure(tmp_path):
