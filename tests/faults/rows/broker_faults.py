@@ -125,10 +125,9 @@ class Brokers:
             await make_stream(self.nats.url, StorageType.MEMORY)
         before = watch.resumptions
         await self._taps[server].open()
-        await self._resumed(f"{server.name} killed", lambda: watch.resumptions > before)
-        if frozen:
-            await asyncio.sleep(0.2)
-            self.made.sink.thaw()
+        await self._resumed(
+            f"{server.name} killed", lambda: watch.resumptions > before, frozen=frozen
+        )
 
     async def take_over(self) -> None:
         """Be the gateway for a while, at Mosquitto: take its messages and acknowledge none."""
@@ -195,13 +194,30 @@ class Brokers:
         self.disturbances += 1
         self.made.ledger.remark(what)
 
-    async def _resumed(self, what: str, condition: Callable[[], bool]) -> None:
-        """Note the seconds until the gateway goes on; 60 if it never does."""
-        began = time.monotonic()
-        while not condition() and time.monotonic() < began + 30:
-            await asyncio.sleep(0.005)
-        seconds = time.monotonic() - began if condition() else 60.0
-        self.resumed.setdefault(what, []).append(seconds)
+    async def _resumed(
+        self, what: str, condition: Callable[[], bool], *, frozen: bool = False
+    ) -> None:
+        """Note the seconds until the gateway goes on; 60 if it never does.
+
+        With a frozen sink and no room left it reads no more, and so does not see the end of a
+        connection: then the time begins when the sink is thawed.
+        """
+        seconds = await _seconds_until(condition, 1 if frozen else 30)
+        if frozen:
+            await asyncio.sleep(0.2)
+            self.made.sink.thaw()
+            if seconds is None:
+                seconds = await _seconds_until(condition, 30)
+        self.resumed.setdefault(what, []).append(60.0 if seconds is None else seconds)
+
+
+async def _seconds_until(condition: Callable[[], bool], limit: float) -> float | None:
+    began = time.monotonic()
+    while not condition():
+        if time.monotonic() > began + limit:
+            return None
+        await asyncio.sleep(0.005)
+    return time.monotonic() - began
 
 
 class _Unheard:
