@@ -90,9 +90,10 @@ def _segments(folder: Path) -> Iterator["_Segment"]:
     for start, end in state.done if state is not None else ():
         done.add(start, end)
     done.add(0, firsts[0] if firsts else 0)
+    stored = state.next_sequence if state is not None else 0
     for first, end in zip(firsts, [*firsts, _NO_END][1:], strict=True):
         try:
-            yield _Segment(folder, first, end, done)
+            yield _Segment(folder, first, end, done, stored)
         except FileNotFoundError:  # the gateway has trimmed it
             continue
         except OSError as error:
@@ -102,11 +103,12 @@ def _segments(folder: Path) -> Iterator["_Segment"]:
 class _Segment:
     """A segment, as long as it was when it was found."""
 
-    def __init__(self, folder: Path, first: int, end: int, done: Ranges) -> None:
+    def __init__(self, folder: Path, first: int, end: int, done: Ranges, stored: int) -> None:
         self._path = folder / files.segment_name(first)
         self._first = first
         self._end = end
         self._done = done
+        self._stored = stored  # the cursor's next sequence number
         found = self._path.stat()
         self.size = found.st_size
         self.written_at = found.st_mtime
@@ -132,9 +134,11 @@ class _Segment:
         finally:
             file.close()
         rest = self.size - max(file.good_until, files.HEAD_BYTES)
-        if self._end < _NO_END:
-            self._note(Gap(file.good_until, rest, file.expected, self._end), damaged)
-        elif rest > 0:
+        is_newest = self._end == _NO_END
+        end = self._stored if is_newest else self._end
+        if end > file.expected:
+            self._note(Gap(file.good_until, rest, file.expected, end), damaged)
+        elif rest > 0 and is_newest:
             damaged.append(DamagedPlace(self._path.name, file.good_until, rest, 0))
 
     def _note(self, gap: Gap, damaged: list[DamagedPlace]) -> None:

@@ -47,15 +47,14 @@ def recover(disk: Disk, folder: Path) -> Recovered:
         _segment(disk, folder / files.segment_name(first), first, end)
         for first, end in zip(firsts, ends, strict=True)
     ]
+    stored = 1 if found is None else found.next_sequence
     gaps: list[Gap] = []
     if segments:
         _make_durable(disk, folder, segments[-1])
-        gaps = _find_end(disk, folder, segments[-1])
+        gaps = _find_end(disk, folder, segments[-1], stored)
     done = Ranges(1) if found is None else Ranges(found.done[0][1], found.done[1:])
-    stored = 1 if found is None else found.next_sequence
     next_sequence = max(stored, done.end, *(segment.end for segment in segments[-1:]), 1)
     if segments:
-        # What the cursor knows of and the newest segment hasn't got is missed when it is its turn.
         segments[-1].end = next_sequence
     # Segments go when everything in them is done, whether or not the cursor was there to say so.
     done.add(0, segments[0].first if segments else next_sequence)
@@ -93,8 +92,11 @@ def _make_durable(disk: Disk, folder: Path, newest: Segment) -> None:
         _log.warning("%s can't be synced: %s", folder / newest.name, error)
 
 
-def _find_end(disk: Disk, folder: Path, segment: Segment) -> list[Gap]:
-    """Set the end of the newest segment, of which no other tells it; return the damage in it."""
+def _find_end(disk: Disk, folder: Path, segment: Segment, stored: int) -> list[Gap]:
+    """Set the end of the newest segment, of which no other tells it; return the damage in it.
+
+    What the cursor knows to be `stored` and the segment hasn't got is damage, too.
+    """
     path = folder / segment.name
     file = SegmentFile(disk, path, segment.mark_before(segment.first))
     gaps: list[Gap] = []
@@ -107,9 +109,19 @@ def _find_end(disk: Disk, folder: Path, segment: Segment) -> list[Gap]:
     finally:
         file.close()
     segment.end = file.expected
-    if segment.size > max(file.good_until, files.HEAD_BYTES):
+    rest = segment.size - file.good_until
+    if stored > segment.end:
+        gaps.append(Gap(file.good_until, rest, segment.end, stored))
+    elif segment.size > max(file.good_until, files.HEAD_BYTES) and not _is_told(disk, path):
         _log.warning(
-            "%s ends in the middle of a record, as after a crash: %d bytes are left out",
-            path, segment.size - file.good_until,
+            "%s ends in the middle of a record, as after a crash: %d bytes at %d are left out",
+            path, rest, file.good_until,
         )  # fmt: skip
     return gaps
+
+
+def _is_told(disk: Disk, newest: Path) -> bool:
+    """Whether an earlier start has told how the newest segment ends: a cursor is younger."""
+    age = disk.age(newest)
+    cursors = {files.CURSOR, files.CURSOR_SYNCED}.intersection(disk.listdir(newest.parent))
+    return any(disk.age(newest.parent / name) < age for name in cursors)

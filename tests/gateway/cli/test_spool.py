@@ -125,6 +125,19 @@ async def test_damaged_places_are_named(fill, state):
     assert place == {"segment": segment_of(spool).name, "offset": 16, "size": 120, "records": 1}
 
 
+async def test_what_a_crash_left_is_no_damage(fill, state):
+    spool = await fill("orders", "kafka", *[bytes(100)] * 3)
+    spool.close()
+    with segment_of(spool).open("ab") as segment:
+        segment.write(b"torn")
+    result = show("--state", state)
+    assert re.search(r"^orders +kafka +3 .* 0$", result.stdout, re.MULTILINE)
+    assert result.stderr == (
+        f"{segment_of(spool)} ends in the middle of a record, as after a crash: "
+        "4 bytes at 376 are left out\n"
+    )
+
+
 async def test_pending_events_are_printed(fill, state):
     events = [
         event(1, data=b"hot", datacontenttype="text/plain"),

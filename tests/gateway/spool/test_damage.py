@@ -181,6 +181,7 @@ def test_the_end_of_the_newest_segment_is_missed_when_the_cursor_knows_of_it():
     path = segments_of(disk)[-1]
     del disk.content(path)[-70:]
     spool = opened(disk)
+    assert (spool.found.pending, spool.found.damaged) == (20, 2)
     assert numbers_of(spool.rest()) == list(range(3, 23))
     assert spool.damaged == 2
     # A number that somebody has seen is not used again, though nothing on the disk has it.
@@ -204,6 +205,50 @@ def test_a_torn_end_that_nobody_was_told_of_is_left_out(tail, caplog):
     spool = opened(disk)
     assert len(spool.rest()) == 23
     assert spool.damaged == 0
+
+
+def test_a_last_record_that_is_broken_is_told_as_lost_once_and_not_as_a_crash(caplog):
+    disk = filled()
+    disk.content(segments_of(disk)[-1])[-1] ^= 1
+    spool = opened(disk)
+    assert (spool.found.pending, spool.found.damaged) == (21, 1)
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "is damaged: 1 records lost in" in line
+    spool.rest()
+    assert len(spool.reports) == 1
+    for _ in range(2):
+        spool.close()
+        caplog.clear()
+        spool = opened(disk)
+        assert (spool.found.damaged, caplog.text) == (0, "")
+
+
+def test_a_last_record_that_was_delivered_may_break(caplog):
+    disk = filled()
+    spool = opened(disk)
+    spool.done([24])
+    spool.close()
+    disk.content(segments_of(disk)[-1])[-1] ^= 1
+    spool = opened(disk)
+    assert (spool.found.pending, spool.found.damaged, caplog.text) == (21, 0, "")
+
+
+def test_a_torn_end_is_told_by_the_start_that_finds_it_and_by_no_later_one(caplog):
+    disk = filled()
+    disk.now = 1.0  # the cursor is older
+    path = segments_of(disk)[-1]
+    disk.names[path].written_at = disk.now
+    disk.content(path).extend(encode([b"x"], 25)[:-1])
+    opened(disk)
+    disk.kill()  # it has kept nothing that would tell that it was told
+    caplog.clear()
+    disk.now = 1.5
+    opened(disk).close()
+    assert caplog.text.count("as after a crash") == 1
+    for disk.now in (2.0, 3.0):
+        caplog.clear()
+        opened(disk).close()
+        assert caplog.text == ""
 
 
 def test_the_newest_segment_without_a_whole_record_is_begun_again():

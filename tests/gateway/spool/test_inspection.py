@@ -97,6 +97,35 @@ async def test_damaged_places_are_named_where_something_is_lost(spool, folder):
     assert pending_in(folder) == [1, 3, 5, 7, 8]
 
 
+async def test_a_last_record_that_is_broken_is_lost_as_the_start_says(spool, folder):
+    await store(spool, *range(1, 9))
+    spool.close()
+    damage(folder, 7, 16 + 60 + 30)
+    place = DamagedPlace(files.segment_name(7), 76, 60, 1)
+    found = inspect(folder)
+    assert (found.pending, found.damaged) == (7, [place])
+    start = spool.open()
+    assert (start.pending, start.damaged) == (7, 1)
+
+
+async def test_a_last_record_that_was_done_is_no_loss(spool, folder):
+    await store(spool, *range(1, 9))
+    spool.done([8])
+    spool.close()
+    damage(folder, 7, 16 + 60 + 30)
+    found = inspect(folder)
+    assert (found.pending, found.damaged) == (7, [])
+
+
+async def test_what_a_crash_left_in_an_older_segment_is_nobodys_loss(spool, folder):
+    await store(spool, *range(1, 9))
+    spool.close()
+    with (folder / files.segment_name(4)).open("ab") as older:
+        older.write(b"torn")
+    found = inspect(folder)
+    assert (found.pending, found.damaged) == (8, [])
+
+
 async def test_segments_that_went_because_they_were_done_are_no_damage(spool, folder):
     await store(spool, *range(1, 12))
     spool.done(range(2, 10))
