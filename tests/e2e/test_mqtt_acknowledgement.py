@@ -227,6 +227,29 @@ async def test_more_than_the_receive_maximum_stays_in_the_socket_and_the_keep_al
     assert [each.id for each in intake.events] == ids
 
 
+@pytest.mark.parametrize("qos", [1, 2])
+async def test_a_source_that_takes_nothing_stays_connected_behind_a_backlog(start, subscribed, qos):
+    """SUBACK stands behind all that was not acknowledged."""
+    broker = start(Mosquitto)
+    source = await subscribed(broker, RecordingIntake())
+    await source.close()
+    ids = [str(number) for number in range(200)]
+    await publish(broker, [event(each, 10_000) for each in ids], qos)
+    broker.log_path.write_text("")
+    intake = RecordingIntake()
+    intake.room.clear()
+    await subscribed(broker, intake, keep_alive=1)
+    log = broker.log
+    assert log.index("Sending SUBACK to gw-1") > log.rindex("Sending PUBLISH to gw-1")
+    await until(lambda: broker.log.count("Received PINGREQ from gw-1") > 1, "the keep-alive")
+    assert acknowledged(broker, ANSWERS[qos]) == []
+    intake.room.set()
+    await until(lambda: len(acknowledged(broker, ANSWERS[qos])) == 200, "all answers")
+    assert acknowledged(broker, ANSWERS[qos]) == sent(broker)
+    assert [each.id for each in intake.events] == ids
+    assert broker.log.count("New client connected") == 1
+
+
 async def test_who_is_taken_over_acknowledges_nothing_until_it_has_the_session_again(
     start, subscribed, caplog
 ):
@@ -343,6 +366,32 @@ async def test_what_is_acknowledged_while_the_sink_is_down_outlives_a_kill(
     start(Gateway, config)
     await until(lambda: set(ids) <= set(ids_of(http_recorder.requests[before:])), "all events")
     assert acknowledged(broker, ANSWERS[qos]) == sent(broker)
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+async def test_a_gateway_whose_sink_is_down_is_ready_and_stays_connected_behind_a_backlog(
+    start, http_recorder, qos
+):
+    is_down = True
+    http_recorder.answer = lambda _: Answer(503 if is_down else 202)
+    broker = start(Mosquitto)
+    config = gateway_config(
+        broker.port, http_recorder, qos, delivery={"spool": "off", "dead_letters": "off"}
+    )
+    config["sources"]["plant"]["keep_alive"] = "PT1S"
+    config["limits"] = {"inflight": 5}
+    gateway = start(Gateway, config)
+    ids = [str(number) for number in range(200)]
+    await publish(broker, [event(each, 10_000) for each in ids], qos)
+    await asyncio.to_thread(gateway.kill)
+    broker.log_path.write_text("")
+    start(Gateway, config)  # returns when it is ready
+    await until(lambda: broker.log.count("Received PINGREQ from gw-1") > 1, "the keep-alive")
+    assert acknowledged(broker, ANSWERS[qos]) == []
+    is_down, before = False, len(http_recorder.requests)
+    await until(lambda: len(acknowledged(broker, ANSWERS[qos])) == 200, "all answers")
+    assert set(ids_of(http_recorder.requests[before:])) == set(ids)
+    assert broker.log.count("New client connected") == 1
 
 
 async def dead_letters(state):

@@ -38,6 +38,7 @@ from gateway.sources.mqtt.config import MqttSourceConfig
 
 _READ_BYTES: Final = 256 * 1024
 _TICK_SECONDS: Final = 1.0
+_MESSAGE_BYTES: Final = 1024
 _SMALLEST_LIMIT: Final = 16 * 2**20
 """A larger packet ends the connection; one above `max_event_bytes` only is refused by itself."""
 
@@ -113,6 +114,8 @@ class BrokerClient(paho.Client):
 
     Attributes:
         granted: the reason codes of SUBACK, when it has come.
+        heard: when the last message came or reading began or went on, in the loop's time.
+        load: what messages weigh in memory: all bytes that were read, and 1 KiB for each message.
         lost: the reason, when the connection has ended.
         is_taken_over: whether it has ended since another client took the session (MQTT 5).
     """
@@ -148,6 +151,8 @@ class BrokerClient(paho.Client):
         self.granted: asyncio.Future[Sequence[int]] = self._loop_.create_future()
         self.lost: asyncio.Future[str] = self._loop_.create_future()
         self.is_taken_over = False
+        self.heard = self._loop_.time()
+        self.load = 0
         self.suppress_exceptions = False
         if config.username is not None or config.password is not None:
             password = config.password.get_secret_value() if config.password else None
@@ -210,6 +215,7 @@ class BrokerClient(paho.Client):
         """Read on."""
         if self._paused:
             self._paused = False
+            self.heard = self._loop_.time()
             if self._sock is not None:
                 self._loop_.add_reader(self._fd, self.loop_read)
                 # TLS may hold bytes that the socket will never wake us for.
@@ -276,7 +282,9 @@ class BrokerClient(paho.Client):
                 messages.append(packet)
             elif isinstance(packet, RawPacket) and not result:
                 result = self._hand_to_paho(packet)
+        self.load += len(data) + _MESSAGE_BYTES * len(messages)
         if messages:
+            self.heard = self._loop_.time()
             self._on_packets(messages)
         if error is not None:
             self._give_up(error)

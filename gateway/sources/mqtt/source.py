@@ -23,6 +23,9 @@ from gateway.tls import client_context
 _log = logging.getLogger(__name__)
 
 _CONNECT_SECONDS: Final = 10.0
+"""For the connection, and then for each silence until SUBACK."""
+_MOST_AHEAD: Final = 8 * 2**20
+"""What is read on the way to SUBACK although there is no room for it, in the unit of `load`."""
 _FIRST_DELAY: Final = 0.2
 _LAST_DELAY: Final = 15.0
 _ABSENT_DELAY: Final = 1.0
@@ -131,24 +134,41 @@ class MqttSource:
         host, port = self._config.address
         async with asyncio.timeout(_CONNECT_SECONDS):
             sock = await dial(host, port, self._context)
-            client = BrokerClient(
-                self._config, sock, self._on_session, self._on_packets, self._disconnected
-            )
-            self._client = client
-            try:
-                client.start()
-                await asyncio.wait(
-                    (client.granted, client.lost), return_when=asyncio.FIRST_COMPLETED
-                )
-            except BaseException:
-                client.abort()
-                raise
+        client = BrokerClient(
+            self._config, sock, self._on_session, self._on_packets, self._disconnected
+        )
+        self._client = client
+        try:
+            client.start()
+            await self._see_suback(client)
+        except BaseException:
+            client.abort()
+            raise
         if self._draining and not client.lost.done():
             client.leave()
         if client.lost.done():
             client.abort()
             raise BrokerRefusedError(client.lost.result())
         return client
+
+    async def _see_suback(self, client: BrokerClient) -> None:
+        """Return when SUBACK has come, or the connection has ended.
+
+        A broker that kept the session sends its backlog before SUBACK. As long as it sends, or
+        nothing is read since there is no room, it is not to blame that SUBACK has yet to come.
+
+        Raises:
+            TimeoutError: the broker is silent.
+        """
+        ends = (client.granted, client.lost)
+        while not any(end.done() for end in ends):
+            left = _CONNECT_SECONDS
+            if not client.paused:
+                left += client.heard - asyncio.get_running_loop().time()
+                if left <= 0:
+                    raise TimeoutError
+            await asyncio.wait(ends, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        self._pause_if_full(client)
 
     async def _stay(self, client: BrokerClient) -> None:
         """See the subscriptions granted, then wait for the end of the connection."""
@@ -221,8 +241,13 @@ class MqttSource:
         assert self._receiver is not None  # noqa: S101 - set by `open`
         assert self._gate is not None  # noqa: S101 - set by `open`
         self._gate.submit(self._receiver.take(packets), self._on_progress)
-        if self._client is not None and not self._has_room(self._config.receive_maximum):
-            self._client.pause()
+        if self._client is not None:
+            self._pause_if_full(self._client)
+
+    def _pause_if_full(self, client: BrokerClient) -> None:
+        reads_ahead = not client.granted.done() and client.load <= _MOST_AHEAD
+        if not reads_ahead and not self._has_room(self._config.receive_maximum):
+            client.pause()
 
     def _decode(self, message: Publish) -> Sequence[Event]:
         return self._decoder.decode(message, self._version, self._facts)

@@ -650,6 +650,82 @@ async def test_reading_stops_when_a_broker_sends_more_than_the_receive_maximum()
         await intake.wait_for(lambda i: len(i.deliveries) == 4)
 
 
+async def subscribing(connection, *packets):
+    """Take CONNECT, answer that the session is present; return SUBACK, which is yet to be sent."""
+    assert (await connection.read())[0] == 0x10
+    connection.send(b"\x20\x03\x01\x00\x00", *packets)
+    while (subscribe := await connection.read())[0] != 0x82:
+        pass
+    return b"\x90\x04" + subscribe[2:4] + b"\x00\x01"
+
+
+async def test_suback_behind_a_backlog_is_read_though_nothing_is_taken():
+    """As Mosquitto does: all that was not acknowledged comes before SUBACK."""
+    intake = RecordingIntake()
+    intake.room.clear()
+    async with Broker() as broker:
+        source = MqttSource(config(broker, receive_maximum=20))
+        opening = asyncio.ensure_future(source.open(intake))
+        connection = await broker.connection()
+        backlog = [publish("a", mid=mid, payload=bytes(60000)) for mid in range(1, 41)]
+        suback = await subscribing(connection, *backlog)
+        async with asyncio.timeout(5):
+            while source._client.load < 40 * 60000:
+                await asyncio.sleep(0)
+            connection.send(suback)
+            await opening
+            while not source._client.paused:  # and no more than that is read
+                await asyncio.sleep(0)
+        assert intake.events == []
+        intake.room.set()
+        answers = [await connection.read() for _ in range(40)]
+        await source.close()
+    assert [int.from_bytes(answer[2:4], "big") for answer in answers] == list(range(1, 41))
+
+
+@pytest.mark.parametrize("size", [10, 60000])
+async def test_a_backlog_that_is_too_large_to_be_held_waits_unread_and_suback_with_it(
+    monkeypatch, size
+):
+    monkeypatch.setattr("gateway.sources.mqtt.source._CONNECT_SECONDS", 1.0)
+    monkeypatch.setattr("gateway.sources.mqtt.source._MOST_AHEAD", 2**20)
+    intake = RecordingIntake()
+    intake.room.clear()
+    async with Broker() as broker:
+        source = MqttSource(config(broker, keep_alive=1))
+        opening = asyncio.ensure_future(source.open(intake))
+        connection = await broker.connection()
+        count = 2**20 // size * 3 // 2 if size > 1024 else 30000
+        backlog = [publish("a", mid=mid, payload=bytes(size)) for mid in range(1, count + 1)]
+        connection.send(await subscribing(connection, *backlog))
+        for _ in range(2):  # far beyond the deadline
+            assert await connection.read(pings=True) == PINGREQ
+            connection.send(PINGRESP)
+        assert source._client.paused
+        assert not opening.done()
+        assert broker.waiting.empty()
+        intake.room.set()
+        answers = [await connection.read() for _ in range(count)]
+        async with asyncio.timeout(5):
+            await opening
+        await source.close()
+    assert [int.from_bytes(answer[2:4], "big") for answer in answers] == list(range(1, count + 1))
+
+
+async def test_a_broker_that_never_answers_subscribe_is_given_up(monkeypatch):
+    monkeypatch.setattr("gateway.sources.mqtt.source._CONNECT_SECONDS", 0.1)
+    async with Broker() as broker:
+        source = MqttSource(config(broker))
+        opening = asyncio.ensure_future(source.open(RecordingIntake()))
+        connection = await broker.connection()
+        await subscribing(connection, publish("a"))
+        second = await broker.connection()
+        assert await connection.ended() in {b"", b"\x40\x02\x00\x01"}
+        await second.accept()
+        await opening
+        await source.close()
+
+
 async def test_drain_answers_what_is_under_way_and_disconnects():
     intake = RecordingIntake(lambda _: None)
     async with running(intake) as (_, source, connection):
