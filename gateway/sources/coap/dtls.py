@@ -96,6 +96,7 @@ class DtlsListener:
         self._count = 0
         self._plain = bytearray(_MAX_DATAGRAM_BYTES)
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_due = 0.0  # uvloop's handles may have no `when`
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -271,9 +272,10 @@ class DtlsListener:
             oldest = next(iter(self._sessions.values()))
             due = oldest.last_used + self._config.session_timeout
         if self._timer is not None:
-            if self._timer.when() <= due:
+            if self._timer_due <= due:
                 return
             self._timer.cancel()
+        self._timer_due = due
         self._timer = self._loop.call_at(due, self._tick)
 
     def _tick(self) -> None:

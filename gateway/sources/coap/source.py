@@ -70,6 +70,7 @@ class CoapSource:
         self._dtls: DtlsListener | None = None
         self._streams: Streams | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_due = 0.0  # uvloop's handles may have no `when`
         self._in_flight = 0
         self._changed = asyncio.Event()
         self._draining = False
@@ -304,9 +305,10 @@ class CoapSource:
         if repetition is not None:
             due = min(due, repetition)
         if self._timer is not None:
-            if self._timer.when() <= due:
+            if self._timer_due <= due:
                 return
             self._timer.cancel()
+        self._timer_due = due
         self._timer = self._loop.call_at(due, self._tick) if not self._closed else None
 
     def _tick(self) -> None:

@@ -44,6 +44,25 @@ async def test_before_the_settlement_there_is_no_answer_but_the_empty_ack():
             assert answer["mid"] != b"\x12\x34"
 
 
+async def test_what_is_due_already_when_the_loop_was_busy_is_no_matter(caplog):
+    """uvloop's handle of a time that has passed is another one, and has no `when`."""
+    loop = asyncio.get_running_loop()
+
+    def answer(delivery):
+        if len(intake.deliveries) == 2:
+            loop.call_soon(intake.deliveries[0].settle, ACCEPTED)
+            time.sleep(0.1)  # the time to acknowledge this one passes
+
+    intake = RecordingIntake(answer)
+    async with running(intake, ack_after=0.05) as source:
+        with Device(source) as device:
+            assert await device.ask(POST_T) == EMPTY_ACK
+            device.send(post(2))
+            answers = [fields(await device.receive()) for _ in range(2)]
+    assert [(each["type"], each["code"]) for each in answers] == [("CON", "2.04"), ("ACK", "0.00")]
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 async def test_a_separate_answer_is_repeated_with_the_same_bytes_until_it_is_acknowledged(
     monkeypatch,
 ):
