@@ -35,6 +35,10 @@ _log = logging.getLogger(__name__)
 _NOBODY_THERE: Final = (OSError, TimeoutError, EOFError, nats.errors.NoServersError)
 
 
+class MissingError(nats.errors.Error):
+    """What `attach` raises when only what the connection is for is missing; the text names it."""
+
+
 class NatsServerConfig(AdapterConfig):
     """Where the NATS server is, and who we are."""
 
@@ -240,6 +244,8 @@ class NatsConnection:
             self._client = client
             await self._attach(client)
             attached = not self._closed
+        except MissingError as error:
+            self._tell_missing(str(error))
         except CLIENT_ERRORS as error:
             cause = client.last_error or error
             self._is_absent = isinstance(cause, _NOBODY_THERE)
@@ -297,6 +303,15 @@ class NatsConnection:
             self._tells_refusals = False
             _log.warning("%s: refused by the server: %s", self._config.name, text)
         self.callbacks.refused(text)
+
+    def _tell_missing(self, text: str) -> None:
+        """Log once what is not there, and that it is waited for."""
+        if text not in self._complaints:
+            self._complaints.add(text)
+            _log.warning(
+                "%s: %s is not there yet; it is looked for again, at the latest after %.0f s",
+                self._config.name, text, BACKOFF_SECONDS[-1],
+            )  # fmt: skip
 
     def _complain(self, error: Exception, text: str) -> None:
         """Log why there is no connection: once, and again if the server itself says why."""

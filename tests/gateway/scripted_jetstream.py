@@ -40,9 +40,6 @@ class JetStreamScript:
         await self.source.close()
 
     async def answer_info(self, created="2026-01-01T00:00:00Z", **config):
-        self.infos += 1
-        line = await self.server.heard(b"PUB $JS.API.CONSUMER.INFO.S.gw ", self.infos)
-        sid = next(found for found in self.server.lines if found.startswith(b"SUB ")).split()[-1]
         settings = {"durable_name": "gw", "ack_policy": "explicit", "max_ack_pending": 100}
         body = {
             "name": "gw",
@@ -50,6 +47,12 @@ class JetStreamScript:
             "created": created,
             "config": settings | config,
         }
+        await self.answer_info_with(body)
+
+    async def answer_info_with(self, body):
+        self.infos += 1
+        line = await self.server.heard(b"PUB $JS.API.CONSUMER.INFO.S.gw ", self.infos)
+        sid = next(found for found in self.server.lines if found.startswith(b"SUB ")).split()[-1]
         payload = json.dumps(body).encode()
         self.server.say(b"MSG %b %b %d\r\n%b\r\n" % (line.split()[2], sid, len(payload), payload))
 

@@ -41,7 +41,7 @@ from gateway.sinks.nats.answers import (
     refused_subject,
 )
 from gateway.sinks.nats.config import NatsSinkConfig
-from gateway.sinks.nats.stream import find_stream, weaknesses
+from gateway.sinks.nats.stream import NoStreamError, find_stream, weaknesses
 from gateway.sinks.nats.subject import MAX_SUBJECT_BYTES, SubjectTemplate
 from gateway.tasks import Tasks
 
@@ -85,6 +85,7 @@ class NatsSink:
         self._next_look = float("inf")  # while no stream is known, by the loop's clock
         self._looked = asyncio.Event()
         self._said: set[str] = set()
+        self._is_missing = False  # the stream, and the log says so
 
     async def open(self) -> None:
         self._connection.start()
@@ -275,16 +276,24 @@ class NatsSink:
         self._tasks.start(self._look(self._connection.client), "look at the stream")
 
     async def _look(self, client: Client) -> None:
+        name = self._config.name
         try:
             stream = await find_stream(client, self._config.stream, self._subject.pattern)
+        except NoStreamError as error:
+            if not self._is_missing:
+                _log.warning(
+                    "sink %s: %s; events wait until then", name, error, extra={"sink": name}
+                )
+            self._is_missing = True
+            return
         finally:
             self._looked.set()
         if stream is None:
             return
+        self._is_missing = False
         self._next_look = float("inf")
         if self._config.batch == "auto":
             self._batches = stream.allow_atomic
-        name = self._config.name
         for text in weaknesses(stream):
             if text not in self._said:
                 self._said.add(text)

@@ -12,6 +12,8 @@ from nats.aio.client import Client
 from gateway.nats_client import CLIENT_ERRORS
 
 _SECONDS = 1.0
+_NO_STREAM = 10059
+"""JetStream's error number of a stream that does not exist."""
 
 
 class StreamConfig(msgspec.Struct, frozen=True):
@@ -27,29 +29,50 @@ class StreamConfig(msgspec.Struct, frozen=True):
     persist_mode: str = ""
 
 
+class NoStreamError(Exception):
+    """The server knows that there is no such stream; the text says what to do."""
+
+
+class _Error(msgspec.Struct):
+    err_code: int = 0
+
+
 class _Info(msgspec.Struct):
     config: StreamConfig | None = None
+    error: _Error | None = None
 
 
 class _List(msgspec.Struct):
     streams: list[_Info] | None = None
+    total: int | None = None
 
 
 async def find_stream(client: Client, name: str, pattern: str) -> StreamConfig | None:
     """Ask for the stream `name`, or for the only one whose subjects meet `pattern`.
 
     Returns:
-        None when there is no such stream, or several, or no permission to ask.
+        None when several meet it, or there is no permission to ask, or no answer.
+
+    Raises:
+        NoStreamError: there is none.
     """
     try:
         if name:
             message = await client.request(f"$JS.API.STREAM.INFO.{name}", b"", timeout=_SECONDS)
-            return msgspec.json.decode(message.data, type=_Info).config
+            info = msgspec.json.decode(message.data, type=_Info)
+            if info.error is not None and info.error.err_code == _NO_STREAM:
+                raise NoStreamError(
+                    f"there is no stream {name}: make it, with the subject {pattern}"
+                )
+            return info.config
         request = msgspec.json.encode({"subject": pattern})
         message = await client.request("$JS.API.STREAM.LIST", request, timeout=_SECONDS)
-        found = msgspec.json.decode(message.data, type=_List).streams or []
+        answer = msgspec.json.decode(message.data, type=_List)
     except CLIENT_ERRORS:  # msgspec's are ValueErrors
         return None
+    if answer.total == 0:
+        raise NoStreamError(f"no stream has the subject {pattern}: make one")
+    found = answer.streams or []
     return found[0].config if len(found) == 1 else None
 
 

@@ -11,9 +11,12 @@ from nats.aio.client import Client
 from nats.js import JetStreamManager
 
 from gateway.errors import GatewayError
+from gateway.nats_connection import MissingError
 from gateway.sources.nats.config import NatsSourceConfig
 
 _REWIND_SECONDS = 2.0
+_NO_STREAM = 10059
+"""JetStream's error number of a stream that does not exist."""
 
 _log = logging.getLogger(__name__)
 
@@ -43,15 +46,17 @@ async def find_consumer(client: Client, config: NatsSourceConfig, *, rewind: boo
 
     Raises:
         GatewayError: it is of a kind that loses messages; the text says what to change.
-        nats.errors.Error: it or its stream is missing, or there is no answer.
+        MissingError: it or its stream is not there.
+        nats.errors.Error: there is no answer, or another one.
     """
     manager = JetStreamManager(client)
     try:
         info = await manager.consumer_info(config.stream, config.durable)
-    except nats.js.errors.NotFoundError:
+    except nats.js.errors.NotFoundError as error:
+        if error.err_code == _NO_STREAM:
+            raise MissingError(f"stream {config.stream}") from None
         if not config.create:
-            raise
-        # Fails with "stream not found" if that is what is missing; we come again then.
+            raise MissingError(f"consumer {config.durable} of stream {config.stream}") from None
         info = await manager.add_consumer(
             config.stream,
             durable_name=config.durable,

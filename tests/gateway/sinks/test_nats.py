@@ -457,3 +457,53 @@ async def test_a_stream_that_may_lose_events_is_warned_about_once(server, caplog
     for warning, text in zip(warnings, texts, strict=True):
         assert text in warning
         assert "stream S" in warning
+
+
+# As nats-server 2.15.1 says it.
+NO_STREAM = (
+    b'{"type":"io.nats.jetstream.api.v1.stream_info_response","error":'
+    b'{"code":404,"err_code":10059,"description":"stream not found"}}'
+)
+NO_STREAMS = (
+    b'{"type":"io.nats.jetstream.api.v1.stream_list_response","total":0,"offset":0,"limit":256,'
+    b'"streams":[]}'
+)
+
+
+@pytest.mark.parametrize(
+    ("look", "options", "text"),
+    [
+        (
+            NO_STREAM,
+            {"stream": "S"},
+            "sink out: there is no stream S: make it, with the subject a.>; events wait until then",
+        ),
+        (
+            NO_STREAMS,
+            {},
+            "sink out: no stream has the subject a.>: make one; events wait until then",
+        ),
+    ],
+)
+async def test_a_stream_that_is_missing_is_told_at_the_start(server, caplog, look, options, text):
+    async with open_sink(server, look, subject="a.{type}", **options):
+        warnings = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+        assert warnings == [text]
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        b"",
+        b'{"error":{"code":503,"err_code":10008,"description":"system unavailable"}}',
+        b'{"total":2,"streams":[{"config":{"name":"A"}},{"config":{"name":"B"}}]}',
+        b"no JSON",
+    ],
+)
+@pytest.mark.parametrize("stream", ["", "S"])
+async def test_an_answer_that_does_not_say_that_a_stream_is_missing_is_no_warning(
+    server, caplog, look, stream
+):
+    async with open_sink(server, look, stream=stream):
+        pass
+    assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []

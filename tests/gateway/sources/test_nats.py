@@ -270,3 +270,28 @@ async def test_a_consumer_of_another_kind_is_refused(server):
     with pytest.raises(GatewayError, match="explicit acknowledgement"):
         await opening
     await source.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "missing"),
+    [
+        ({}, (10059, "stream not found"), "stream S"),
+        ({"create": False}, (10059, "stream not found"), "stream S"),
+        ({"create": False}, (10014, "consumer not found"), "consumer gw of stream S"),
+    ],
+)
+async def test_what_is_not_there_yet_is_named_and_is_no_matter_of_the_connection(
+    server, caplog, monkeypatch, options, error, missing
+):
+    monkeypatch.setattr("gateway.nats_connection.BACKOFF_SECONDS", (0.001, 10.0))
+    script = JetStreamScript(server, RecordingIntake(), **options)
+    opening = asyncio.ensure_future(script.source.open(RecordingIntake()))
+    body = {"error": {"code": 404, "err_code": error[0], "description": error[1]}}
+    await script.answer_info_with(body)
+    await script.answer_info()  # by now it is there
+    await opening
+    warnings = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert warnings == [
+        f"bus: {missing} is not there yet; it is looked for again, at the latest after 10 s"
+    ]
+    await script.source.close()
