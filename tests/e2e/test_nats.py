@@ -396,7 +396,7 @@ async def test_only_the_configured_subjects_are_consumed(nats_server, client, st
     assert [e.id for e in intake.events] == ["a.1", "b"]
 
 
-async def test_a_missing_stream_is_waited_for(nats_server, client):
+async def test_a_missing_stream_is_waited_for(nats_server, client, caplog):
     name = f"LATER{next(_numbers)}"
     intake = RecordingIntake()
     adapter = NatsSource(
@@ -407,6 +407,8 @@ async def test_a_missing_stream_is_waited_for(nats_server, client):
     opening = asyncio.ensure_future(adapter.open(intake))
     await asyncio.sleep(0.1)
     assert not opening.done()
+    assert f"bus: stream {name} is not there yet" in caplog.text
+    assert "no connection" not in caplog.text
     await client.jetstream().add_stream(name=name, subjects=[f"{name}.>"])
     await client.jetstream().publish(f"{name}.a", b"", headers=HEADERS)
     async with asyncio.timeout(10):
@@ -414,6 +416,19 @@ async def test_a_missing_stream_is_waited_for(nats_server, client):
     await intake.wait_for(lambda i: i.events)
     await adapter.drain()
     await adapter.close()
+
+
+async def test_a_sink_whose_stream_is_missing_says_so_at_the_start(nats_server, client, caplog):
+    name = f"MISSING{next(_numbers)}"
+    async with sink(nats_server, subject=f"{name}.x", stream=name):
+        assert f"there is no stream {name}: make it, with the subject {name}.x;" in caplog.text
+    async with sink(nats_server, subject=f"{name}.x"):
+        assert f"no stream has the subject {name}.x: make one; events wait" in caplog.text
+    caplog.clear()
+    await client.jetstream().add_stream(name=name, subjects=[f"{name}.>"])
+    for options in ({}, {"stream": name}):
+        async with sink(nats_server, subject=f"{name}.x", **options):
+            assert "events wait" not in caplog.text
 
 
 async def test_a_deleted_consumer_is_made_again(nats_server, client, stream):
