@@ -130,7 +130,10 @@ class Remote:
                 yield response
         except (OSError, HTTPException, ValueError) as error:
             what = str(error) or type(error).__name__
-            raise AccessError(f"can't reach the dead letters at {self._url}: {what}") from None
+            raise AccessError(
+                f"can't reach the dead letters at {self._url}: {what}; say where the gateway's"
+                " administration is with --url, or with --state the folder of one that is stopped"
+            ) from None
         finally:
             connection.close()
 

@@ -75,6 +75,7 @@ def list_letters(  # noqa: PLR0913 - the options of a command line
     )
     with _access(url, state, token) as access:
         letters, more = _pages(access, wanted, limit)
+        nothing = "" if letters else _nothing(access, wanted)
     if as_json:
         for letter in letters:
             typer.echo(json.dumps(letter))
@@ -82,7 +83,7 @@ def list_letters(  # noqa: PLR0913 - the options of a command line
         for line in table(letters):
             typer.echo(line)
     else:
-        typer.echo("no dead letters", err=True)
+        typer.echo(nothing, err=True)
     if more:
         typer.echo("there are more: say which, or raise --limit", err=True)
 
@@ -142,6 +143,8 @@ def replay(  # noqa: PLR0913 - the options of a command line
     access = Remote(url or _URL, token)
     with _told():
         total = access.count(wanted) if wanted.ids is None else len(wanted.ids)
+        if total == 0 and wanted.reason is not None:
+            typer.echo(_nothing(access, wanted), err=True)
         tally = _replay(access, wanted, rate, total, as_json=as_json)
     left = total - tally.total()
     if not as_json:
@@ -186,6 +189,8 @@ def purge(  # noqa: PLR0913 - the options of a command line
         if wanted.is_empty and not yes:
             typer.confirm(f"Delete all {access.count(wanted)} dead letters?", abort=True, err=True)
         count = access.purge(wanted)
+        if count == 0 and wanted.reason is not None:
+            typer.echo(_nothing(access, wanted), err=True)
     typer.echo(json.dumps({"count": count}) if as_json else f"{count} dead letters deleted")
     if wanted.ids is not None and count < len(wanted.ids):
         _fail(f"{len(wanted.ids) - count} of them were not there")
@@ -273,6 +278,16 @@ def _pages(access: Access, wanted: Filter, limit: int) -> tuple[list[Json], bool
         if cursor is None:
             break
     return letters, cursor is not None
+
+
+def _nothing(access: Access, wanted: Filter) -> str:
+    """Return why nothing was found: perhaps nothing has that reason, which may be misspelt."""
+    if wanted.reason is None or access.count(Filter(reason=wanted.reason)):
+        return "no dead letters"
+    letters, _ = access.page(Filter(), _PAGE, None)
+    reasons = sorted({letter["reason"] for letter in letters})
+    there = f"; there are {', '.join(reasons)}" if reasons else ""
+    return printable(f"no dead letters with the reason {wanted.reason}{there}")
 
 
 def _replay(

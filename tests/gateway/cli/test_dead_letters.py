@@ -125,6 +125,18 @@ async def test_list_takes_filters_and_prints_json_lines(gateway):
     assert (await gateway("list", "--route", "nope"))[1:] == ("", "no dead letters\n")
 
 
+@pytest.mark.parametrize("command", [("list",), ("purge",), ("replay",)])
+async def test_a_reason_that_nothing_has_is_told_with_those_that_there_are(gateway, command):
+    await gateway.put(letter(1), letter(2), raw())
+    _, _, err = await gateway(*command, "--reason", "invalid_event")
+    assert err == (
+        "no dead letters with the reason invalid_event; there are not_an_event, sink_refused\n"
+    )
+    _, _, err = await gateway(*command, "--reason", "sink_refused", "--route", "nope")
+    assert "with the reason" not in err
+    assert await gateway.ids() == [1, 2, 3]
+
+
 async def test_show_prints_everything_and_nothing_that_moves_the_cursor(gateway):
     await gateway.put(letter(1, detail="it said no\x1b[2J"), raw())
     code, out, _ = await gateway("show", "1")
@@ -298,7 +310,9 @@ async def test_what_is_not_there_is_a_failure(tmp_path):
     assert (code, "there are no dead letters in" in err) == (1, True)
     assert list(tmp_path.iterdir()) == []
     code, _, err = await call("list", "--url", "http://127.0.0.1:1")
-    assert (code, "can't reach the dead letters at http://127.0.0.1:1" in err) == (1, True)
+    assert (code, "can't reach the dead letters at http://127.0.0.1:1: " in err) == (1, True)
+    assert "--url" in err
+    assert "--state" in err
 
 
 async def test_a_gateway_that_keeps_none_says_how_to(gateway):
