@@ -173,12 +173,12 @@ async def publish_events(broker, ids, qos):
 async def test_a_broker_that_is_killed_at_once_loses_nothing_it_acknowledged(
     start, subscribed, qos
 ):
-    """SIGKILL, with some messages under way to us and some queued; it saves at each change."""
+    """SIGKILL, with messages under way to us and others queued; every second change is saved."""
     broker = start(Mosquitto)
     intake = RecordingIntake(lambda _: None)
     await subscribed(broker, intake, event=None, receive_maximum=5)
     ids = [str(number) for number in range(40)]
-    await publish_events(broker, ids, qos)
+    await publish_events(broker, [*ids, "maybe not saved"], qos)
     await intake.wait_for(lambda i: len(i.deliveries) == 5)
     await asyncio.to_thread(broker.kill)
     intake.deliveries[0].settle(ACCEPTED)
@@ -186,8 +186,8 @@ async def test_a_broker_that_is_killed_at_once_loses_nothing_it_acknowledged(
     intake.answer = lambda _: ACCEPTED
     for delivery in intake.deliveries[1:5]:
         delivery.settle(ACCEPTED)
-    await intake.wait_for(lambda i: {event.id for event in i.events} == set(ids), 20)
-    assert list(dict.fromkeys(event.id for event in intake.events)) == ids
+    await intake.wait_for(lambda i: {event.id for event in i.events} >= set(ids), 20)
+    assert list(dict.fromkeys(event.id for event in intake.events))[:40] == ids
 
 
 @pytest.mark.parametrize("spool", ["auto", "off"])
