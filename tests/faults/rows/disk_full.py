@@ -108,7 +108,7 @@ async def _run_mode(
         left = _free(place)
         figures.require(left > 0, "the spool has filled the disk to the last byte")
         figures.require(
-            "the disk has only" in made.gateway.log, "the log does not say why it is full"
+            "have to stay free, and only" in made.gateway.log, "the log does not say why it is full"
         )
         await _see_refusals(made, figures)
         ballast.fill()
