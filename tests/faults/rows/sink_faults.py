@@ -16,7 +16,7 @@ NUMBER = 8
 NAME = "sink: 503, 429, 404, 408, 409, 400, timeout, RST, truncated, slow, half-open, closed"
 BOUND = "60 s of faulty answers, 10 s half-open, 5 s closed, twice"
 SHORT_BOUND = "3 s of faulty answers, 1.5 s half-open, 1 s closed"
-SECONDS = 400.0
+SECONDS = 900.0
 SHORT_SECONDS = 60.0
 
 RETRY = 4
