@@ -166,10 +166,10 @@ class Dispatcher:
     def give_up_stored(self) -> None:
         """Forget what is in the spool, now or when it is no longer under way.
 
-        The next life delivers it.
+        The next life delivers it, so what waits behind it must not go before.
         """
         self._leaves_stored = True
-        self._ends.given_up(self._queue.remove(lambda delivery: delivery.sequence > 0))
+        self._ends.given_up(self._queue.remove_from(lambda delivery: delivery.sequence > 0))
 
     async def stop(self) -> None:
         """Send nothing more; a list that is under way is cut off."""

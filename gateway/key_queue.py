@@ -152,6 +152,18 @@ class KeyQueue:
             self._behind[key] = [delivery for delivery in waiting if not wanted(delivery)]
         return removed
 
+    def remove_from(self, wanted: Callable[[Delivery], bool]) -> list[Delivery]:
+        """Return every delivery here that is wanted, and what waits behind it; as `remove`."""
+        keys: set[str] = set()
+        found: set[Delivery] = set()
+        for delivery in self.all():
+            key = delivery.events[0].key
+            if wanted(delivery):
+                keys.add(key)
+            if key in keys:
+                found.add(delivery)
+        return self.remove(found.__contains__)
+
     def all(self) -> list[Delivery]:
         """Return everything that waits, each key's in order."""
         waiting = [delivery for behind in self._behind.values() for delivery in behind]

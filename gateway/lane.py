@@ -116,9 +116,9 @@ class Lane:
     def hurry(self, deadline: float) -> None:
         """Before a shutdown: give up what would end after `deadline` (the loop's clock)."""
         if self._spooling is not None:
-            self._spooling.stop_fetching()
-            self._dispatcher.give_up_stored()
-        self._dispatcher.hurry(deadline)
+            self._spooling.hurry(deadline)
+        else:
+            self._dispatcher.hurry(deadline)
         self._undeliverable.hurry()
 
     async def quiet(self) -> None:

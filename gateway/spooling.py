@@ -6,6 +6,7 @@ that has a `sequence` is in the spool and has been answered for; it is done when
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Final
 
 from bindings.errors import CloudEventError
 from gateway import stored_event
+from gateway.allowance import Allowance
 from gateway.delivery import (
     ACCEPTED,
     DRAINING,
@@ -92,12 +94,12 @@ class Spooling:
         self._low = use.window - max(use.window >> 2, 1)
         self._fed = 0  # stored events in the dispatcher
         self._left_until = 0  # events before it, from the spool's position on, are on disk only
-        self._allowance = 0.0
-        self._allowed_at = time.monotonic()
+        self._allowance = Allowance(use.rate, 1 / _FETCHES_PER_SECOND)
         self._fetch_timer: asyncio.TimerHandle | None = None
         self._watch_timer: asyncio.TimerHandle | None = None
         self._divert_at = 0.0
         self._is_ending = False
+        self._deadline = math.inf
         self._unanswered: list[int] = []  # the numbers of lists
         self._appended = 0
         self._given_up: list[Delivery] = []  # while diverting
@@ -182,8 +184,27 @@ class Spooling:
         else:
             self._settle(unstored, DRAINING)
 
-    def stop_fetching(self) -> None:
-        """Leave to the next life what is in the spool; new events are still stored."""
+    def hurry(self, deadline: float) -> None:
+        """Leave to the next life what is in the spool; new events are still stored.
+
+        What would end after `deadline` (the loop's clock) is given up, once it is known whether it
+        is stored.
+        """
+        self._deadline = deadline
+        self._stop_fetching()
+        self._leave()
+
+    def _leave(self) -> None:
+        """Give up what was given up, now that it is known what is stored."""
+        if self.is_diverting:
+            return
+        given_up, self._given_up = self._given_up, []
+        self._settle([delivery for delivery in given_up if not delivery.settled], DRAINING)
+        if self._is_ending:
+            self._dispatcher.give_up_stored()
+            self._dispatcher.hurry(self._deadline)
+
+    def _stop_fetching(self) -> None:
         self._is_ending = True
         for timer in (self._fetch_timer, self._watch_timer):
             if timer is not None:
@@ -191,7 +212,7 @@ class Spooling:
 
     def close(self) -> None:
         """Store what is queued and give the answers; it waits for the disk."""
-        self.stop_fetching()
+        self._stop_fetching()
         self._spool.close()
 
     def _append(
@@ -251,6 +272,8 @@ class Spooling:
         Not if the sink is down: the window would be full of what nobody stores when the disk can.
         """
         is_next = not earlier and self._spool.position >= self._left_until
+        if self._is_ending and self._spool.pending:
+            is_next = False  # some of that stays there
         if is_next and not self._dispatcher.is_held_up:
             self._dispatcher.put(deliveries)
             return
@@ -276,16 +299,14 @@ class Spooling:
         self._fed += len(stored)
         self._spool.done(ended)
         self._settle(stored, ACCEPTED)
-        if self._is_ending:
-            self._dispatcher.give_up_stored()
+        self._leave()
 
     def _not_diverted(
         self, _deliveries: Sequence[Delivery], error: StoreError | None, _earlier: int
     ) -> None:
         """Let the senders wait for the sink, and ask the disk again later."""
         self.is_diverting = False
-        given_up, self._given_up = self._given_up, []
-        self._settle(given_up, DRAINING)
+        self._leave()
         # The spool itself tells that it is full or fails, but not that one list is too large.
         is_too_large = error is not None and error.full and not self._spool.is_full
         if is_too_large and not self._is_refusal_told:
@@ -315,12 +336,12 @@ class Spooling:
         left = self._left_until - self._spool.position
         if left <= 0 or self._fed > self._low or self._is_ending or self._fetch_timer is not None:
             return
-        room = min(left, self._use.window - self._fed, self._allowed())
+        room = self._allowance.of(min(left, self._use.window - self._fed))
         if room <= 0:
             self._fetch_in(1 / _FETCHES_PER_SECOND)
             return
         records = self._spool.read(room, READ_BYTES)
-        self._allowance -= len(records)
+        self._allowance.spend(len(records))
         deliveries = [
             delivery
             for sequence, record in records
@@ -342,31 +363,14 @@ class Spooling:
 
         self._fetch_timer = asyncio.get_running_loop().call_later(seconds, fetch)
 
-    def _allowed(self) -> int:
-        """Return how many events may be fetched by the rate."""
-        rate = self._use.rate
-        if rate is None:
-            return self._use.window
-        now = time.monotonic()
-        most = max(1.0, rate / _FETCHES_PER_SECOND)
-        self._allowance = min(self._allowance + (now - self._allowed_at) * rate, most)
-        self._allowed_at = now
-        return int(self._allowance)
-
     def _delivery_of(self, sequence: int, record: bytes) -> Delivery | None:
         try:
-            event, source = stored_event.decode(record)
+            return stored_event.delivery_of(record, sequence)
         except CloudEventError as error:
             _log.error("%s: record %d holds no event: %s", self._name, sequence, error)
             self._unreadable += 1
             self._spool.done((sequence,))
             return None
-        delivery = Delivery((event,), _already_answered)
-        delivery.settle(ACCEPTED)
-        delivery.source = source
-        delivery.sequence = sequence
-        delivery.received_at = time.monotonic()
-        return delivery
 
     def _watch_in(self, seconds: float) -> None:
         self._watch_timer = asyncio.get_running_loop().call_later(seconds, self._watch)
@@ -391,7 +395,3 @@ def _parted(deliveries: Sequence[Delivery]) -> tuple[list[Delivery], list[Delive
     if len(stored) == len(deliveries):
         return stored, []
     return stored, [delivery for delivery in deliveries if not delivery.sequence]
-
-
-def _already_answered(_settlement: Settlement) -> None:
-    """Nobody waits: the sender was answered when the event was stored."""

@@ -12,6 +12,7 @@ A checksum is the spool's business. What passes it is checked here like what a s
 """
 
 import sys
+import time
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -19,6 +20,7 @@ import msgspec
 from bindings.errors import CloudEventError, InvalidEventError
 from bindings.event import Event
 from bindings.json_format import decode_event
+from gateway.delivery import ACCEPTED, Delivery, Settlement
 
 _JSON: Final = 1
 _FIELDS: Final = 2
@@ -98,6 +100,25 @@ def decode(record: bytes) -> StoredEvent:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidEventError(f"damaged record: {error}", reason="stored_event") from None
     raise CloudEventError(f"record of unknown form {form}", reason="stored_event")
+
+
+def delivery_of(record: bytes, sequence: int) -> Delivery:
+    """Return what a record holds, to be delivered; its sender was answered when it was stored.
+
+    Raises:
+        CloudEventError: as `decode`.
+    """
+    event, source = decode(record)
+    delivery = Delivery((event,), _already_answered)
+    delivery.settle(ACCEPTED)
+    delivery.source = source
+    delivery.sequence = sequence
+    delivery.received_at = time.monotonic()
+    return delivery
+
+
+def _already_answered(_settlement: Settlement) -> None:
+    """Nobody waits."""
 
 
 def _decode_payload(payload: bytes) -> Event:

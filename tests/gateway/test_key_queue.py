@@ -172,6 +172,19 @@ def test_what_is_wanted_is_removed_from_wherever_it_waits(queue):
     assert sorted(take(queue)[0]) == [3, 5]
 
 
+def test_what_waits_behind_a_removed_one_can_be_removed_with_it(queue):
+    put(queue, (1, "/a"), (2, "/a"), (3, "/b"))
+    taken, _ = queue.take(100)
+    queue.again("/a", taken[:2])
+    queue.park("/a", 10.0)
+    queue.end_turn({"/b"})
+    put(queue, (4, "/b"), (5, "/a"), (6, "/a"))
+    removed = queue.remove_from(lambda delivery: delivery.events[0].id in {"2", "6"})
+    assert ids(removed) == [2, 5, 6]
+    queue.unpark(math.inf)
+    assert take(queue)[0] == [1, 4]
+
+
 def test_everything_that_waits_is_listed_in_the_order_of_its_key(queue):
     put(queue, (1, "/a"))
     queue.take(1)

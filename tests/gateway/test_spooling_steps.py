@@ -7,6 +7,7 @@ import pytest
 
 from gateway import spooling, undeliverable
 from gateway.delivery import Failure, Outcome, Reason
+from gateway.dispatcher import MAX_LIST
 from gateway.retry import RetryPolicy
 from gateway.throttle import Throttle
 from tests.gateway.stepped import SteppedLane, VirtualLoop
@@ -135,6 +136,21 @@ async def test_a_dead_letter_that_fails_during_a_shutdown_stays_in_the_spool(lan
     assert lane.spool.pending == 1
 
 
+async def test_what_was_refused_before_the_others_were_stored_is_released_by_a_shutdown(lanes):
+    sink, answers = ScriptedSink(lambda e: REFUSED if e.id == "1" else DOWN), Answers()
+    lane = lanes(sink)
+    lane.put(answers.delivery(make_event(1)), answers.delivery(make_event(2)))
+    await until(lambda: lane.letters.waiting and lane.lane.spooling.appending)
+    lane.letters.work(fails=True)
+    lane.lane.hurry(now() + 60)
+    lane.store()
+    assert answers.by_id["1"].reason is Reason.DRAINING
+    assert answers.by_id["2"].outcome is Outcome.ACCEPTED
+    assert lane.done == 2
+    async with asyncio.timeout(10):
+        await lane.lane.quiet()
+
+
 async def test_during_a_shutdown_what_is_in_the_spool_is_not_tried_again(lanes):
     sink, answers = ScriptedSink(lambda _: DOWN), Answers()
     sink.gate.clear()
@@ -247,7 +263,7 @@ async def test_what_is_larger_than_the_spool_is_told_once(lanes, caplog, monkeyp
     assert "state.max_bytes gives this spool 4000 bytes; senders wait for the sink" in line
 
 
-def test_a_window_of_one_waits_for_the_sink_alone():
+def test_a_window_of_one_waits_for_the_sink_and_the_cursor_alone():
     async def run():
         sink, answers = ScriptedSink(), Answers()
         lane = SteppedLane(sink, always=True, window=1)
@@ -258,6 +274,7 @@ def test_a_window_of_one_waits_for_the_sink_alone():
         sink.gate.set()
         before = now()
         while len(sink.taken) < 30:
+            lane.store()  # the cursor, after each: it is all that may come twice
             await asyncio.sleep(0.0001)  # or the loop's time would stand still
         await lane.close()
         return now() - before, ids(sink.taken)
@@ -266,3 +283,69 @@ def test_a_window_of_one_waits_for_the_sink_alone():
         seconds, taken = runner.run(asyncio.wait_for(run(), 1000))
     assert taken == [str(number) for number in range(30)]
     assert seconds < 0.1
+
+
+async def test_what_cannot_be_stored_during_a_shutdown_does_not_overtake_what_is(lanes):
+    sink, answers = ScriptedSink(lambda event: DOWN if event.id == "1" else None), Answers()
+    lane = lanes(sink)
+    lane.put(answers.delivery(make_event(1)))
+    await until(lambda: lane.lane.spooling.appending)
+    lane.store()
+    lane.disk.fail("write", errno.EIO, times=9)
+    lane.put(answers.delivery(make_event(2)))
+    lane.lane.hurry(now() + 60)
+    lane.store()
+    await lane.settle()
+    assert sink.taken == []
+    assert [answers.by_id[n].outcome for n in "12"] == [Outcome.ACCEPTED, Outcome.RELEASED]
+
+
+async def test_what_waits_behind_an_event_that_stays_in_the_spool_is_released(lanes):
+    sink, answers = ScriptedSink(lambda event: DOWN if event.id == "1" else None), Answers()
+    sink.gate.clear()
+    lane = lanes(sink, SOON, always=True)
+    lane.put(answers.delivery(make_event(1)))
+    lane.store()
+    await sink.called.wait()
+    lane.disk.fail("write", errno.EIO, times=2)
+    lane.put(answers.delivery(make_event(2)))
+    lane.put(answers.delivery(make_event(3, source="/other")))
+    lane.store()
+    lane.lane.hurry(now() + 60)
+    sink.gate.set()
+    await lane.settle()
+    assert ids(sink.taken) == ["3"]
+    assert answers.by_id["2"].reason is Reason.DRAINING
+    assert lane.spool.pending == 1
+
+
+@pytest.mark.parametrize("is_stored", [True, False])
+async def test_nothing_overtakes_what_is_being_stored_when_a_shutdown_begins(lanes, is_stored):
+    loop = asyncio.get_running_loop()
+
+    def script(event):
+        if event.id == "1" and not sink.taken:
+            # So many that nobody has looked at the last one yet when the shutdown begins.
+            others = [make_event(n, source=f"/{n}") for n in range(10, 10 + MAX_LIST)]
+            lane.put(*[answers.delivery(event) for event in [*others, make_event(2)]])
+            loop.call_soon(lane.lane.hurry, now() + 1)
+            sink.gate.clear()
+            return DOWN
+        return None
+
+    sink, answers = ScriptedSink(script), Answers()
+    lane = lanes(sink)
+    lane.put(answers.delivery(make_event(1)))
+    await until(lambda: lane.lane.spooling.appending)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    sink.gate.set()
+    if not is_stored:
+        lane.disk.fail("write", errno.EIO, times=9)
+    lane.store()
+    await lane.settle()
+    assert "2" not in ids(sink.taken) or not is_stored
+    assert answers.by_id["1"].outcome is (Outcome.ACCEPTED if is_stored else Outcome.RELEASED)
+    assert lane.spool.pending == (2 if is_stored else 0)
+    async with asyncio.timeout(10):
+        await lane.lane.quiet()

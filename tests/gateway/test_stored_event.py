@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from bindings.errors import CloudEventError
 from bindings.event import Event
 from bindings.json_format import decode_event, encode_event
-from gateway.stored_event import decode, encode
+from gateway.stored_event import decode, delivery_of, encode
 from tests.bindings import strategies
+from tests.helpers import make_event
 
 MINIMAL = Event(id="1", source="/s", type="t")
 
@@ -167,3 +168,10 @@ def test_a_record_with_changed_bytes_is_an_event_or_an_error(event, data):
         record[position] = data.draw(st.integers(0, 255))
     cut = data.draw(st.none() | st.integers(0, len(record)))
     try_to(bytes(record[:cut]))
+
+
+def test_what_is_read_back_for_delivery_has_been_answered_for():
+    delivery = delivery_of(encode(make_event(5), "web"), 17)
+    assert (delivery.events, delivery.source) == ((make_event(5),), "web")
+    assert (delivery.sequence, delivery.settled) == (17, True)
+    assert delivery.received_at > 0
