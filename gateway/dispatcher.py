@@ -22,6 +22,7 @@ from gateway.interfaces import ResumingSink, Sink
 from gateway.key_queue import KeyQueue
 from gateway.metrics import SinkMetrics
 from gateway.retry import RetryPolicy
+from gateway.sink_health import SinkHealth
 from gateway.tasks import Tasks
 from gateway.throttle import Throttle
 
@@ -31,6 +32,8 @@ WORKERS: Final = 4
 """Lists under way at once; a slow event then does not hold back the other keys."""
 MAX_LIST: Final = 512
 """Events in one list: beyond this a longer list saves nothing more."""
+STUCK: Final = 32
+"""Deliveries that wait behind a key that fails, from which on its others are put off."""
 _NOBODY_THERE: Final = frozenset({None, 408, 429, 502, 503, 504})
 """No answer, or one that is given for a sink that is away: a probe that meets it uses up no retry.
 Any other answer may be about the event itself, and enough of those would be probes for ever."""
@@ -113,15 +116,31 @@ class Dispatcher:
         self._waits = waits
         self._tasks = Tasks(f"sink {target.name}")
         self._queue = KeyQueue()
+        self._failing: set[str] = set()
         self._under_way: list[list[Delivery]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._deadline = math.inf
         self._idle: deque[asyncio.Future[None]] = deque()
-        self._healthy = True
+        self._health = SinkHealth(target.name)
         self._lines = Throttle()
         self._resumed = 0
         self._leaves_stored = False
         self._closed = False
+
+    @property
+    def has_failing(self) -> bool:
+        """Whether any key's latest event could not be delivered."""
+        return bool(self._failing)
+
+    def waiting_behind(self, key: str) -> int:
+        """Return how many deliveries wait behind one of their key."""
+        return self._queue.waiting_behind(key)
+
+    def is_stuck(self, key: str) -> bool:
+        """Whether a key fails though its sink takes others, and much of it waits already."""
+        if key not in self._failing or self._circuit.is_open:
+            return False
+        return self._queue.waiting_behind(key) >= STUCK
 
     @property
     def is_sending(self) -> bool:
@@ -240,7 +259,9 @@ class Dispatcher:
             ]
 
     def _settle(self, batch: _Batch, failures: Sequence[Failure]) -> None:
-        self._note_health(len(batch.deliveries), failures)
+        self._health.note(len(batch.deliveries), failures)
+        if self._failing:
+            self._failing.difference_update(batch.keys)
         if not failures:
             self._metrics.sent += len(batch.deliveries)
             self._circuit.succeeded()
@@ -284,6 +305,7 @@ class Dispatcher:
         if delivered:
             self._metrics.sent += len(delivered)
             self._ends.delivered(delivered)
+        self._failing.update(retries)
         for key, (wait, again) in retries.items():
             self._queue.again(key, again)
             if wait > 0:
@@ -358,31 +380,6 @@ class Dispatcher:
         self._queue.unpark(now)
         self._set_timer()
         self._wake()
-
-    def _note_health(self, count: int, failures: Sequence[Failure]) -> None:
-        """Log once when a sink stops taking events, and once when it takes them again.
-
-        One that goes up and down all the time is logged now and then.
-        """
-        down = [failure for failure in failures if failure.outcome is Outcome.RELEASED]
-        if self._healthy and len(down) == count:
-            more = self._lines.pass_on("down")
-            if more is None:
-                return
-            self._healthy = False
-            _log.warning(
-                "sink %s takes no events: %s %s%s",
-                self._target.name,
-                down[0].reason.value,
-                down[0].detail,
-                more,
-                extra={"sink": self._target.name, "reason": down[0].reason.value},
-            )
-        elif not self._healthy and len(failures) < count:
-            self._healthy = True
-            _log.info(
-                "sink %s takes events again", self._target.name, extra={"sink": self._target.name}
-            )
 
 
 def _received_at(delivery: Delivery) -> float:

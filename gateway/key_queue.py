@@ -96,6 +96,10 @@ class KeyQueue:
         """Put deliveries of a key under way before those that wait behind it."""
         self._behind[key][:0] = deliveries
 
+    def waiting_behind(self, key: str) -> int:
+        """Return how many deliveries wait behind a key that is under way or parked."""
+        return len(self._behind.get(key, ()))
+
     def end_turn(self, keys: Iterable[str]) -> None:
         """Let what waits behind keys under way go next."""
         for key in keys:

@@ -27,6 +27,8 @@ from prometheus_client.core import (
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
+from gateway.spool import Spool
+
 _BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
@@ -104,15 +106,11 @@ class DeadLetterFigures(Protocol):
 
 
 class SpoolFigures(Protocol):
-    """What is counted of a spool."""
+    """What is counted of a spool at work."""
 
     @property
-    def pending(self) -> int:
-        """Events on disk that the sink does not have."""
-
-    @property
-    def disk_bytes(self) -> int:
-        """What it takes on the disk."""
+    def spool(self) -> Spool:
+        """The spool itself."""
 
     @property
     def damaged(self) -> int:
@@ -121,10 +119,6 @@ class SpoolFigures(Protocol):
     @property
     def is_on(self) -> bool:
         """Whether events go through it at the moment."""
-
-    @property
-    def is_full(self) -> bool:
-        """Whether it takes nothing at the moment."""
 
 
 class CircuitFigures(Protocol):
@@ -228,10 +222,13 @@ class Metrics(Collector):
         if not self.spools:
             return
         figures: dict[str, tuple[str, Callable[[SpoolFigures], float]]] = {
-            "events": ("Events on disk that the sink does not have", lambda spool: spool.pending),
-            "bytes": ("What the spool takes on the disk", lambda spool: spool.disk_bytes),
-            "in_use": ("1 while events go through the spool", lambda spool: spool.is_on),
-            "full": ("1 while the spool takes nothing", lambda spool: spool.is_full),
+            "events": (
+                "Events on disk that the sink does not have",
+                lambda at_work: at_work.spool.pending,
+            ),
+            "bytes": ("What the spool takes on the disk", lambda at_work: at_work.spool.bytes),
+            "in_use": ("1 while events go through the spool", lambda at_work: at_work.is_on),
+            "full": ("1 while the spool takes nothing", lambda at_work: at_work.spool.is_full),
         }
         for name, (text, value) in figures.items():
             family = GaugeMetricFamily(f"ce_gateway_spool_{name}", text, labels=["route", "sink"])

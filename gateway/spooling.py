@@ -15,15 +15,8 @@ from typing import Final
 from bindings.errors import CloudEventError
 from gateway import stored_event
 from gateway.allowance import Allowance
-from gateway.delivery import (
-    ACCEPTED,
-    DRAINING,
-    Delivery,
-    Outcome,
-    Reason,
-    Settlement,
-    settle_all,
-)
+from gateway.deferred import Deferred
+from gateway.delivery import ACCEPTED, DRAINING, Delivery, Outcome, Reason, Settlement, settle_all
 from gateway.dispatcher import Dispatcher
 from gateway.spool import Spool, StoreError
 from gateway.throttle import Throttle
@@ -107,6 +100,7 @@ class Spooling:
         self._lines = Throttle()
         self._why = ""  # it is on
         self._is_told = False  # that it is on
+        self._deferred = Deferred(use.spool, dispatcher, self._hand_over)
         self._is_refusal_told = False
         self.is_on = use.always
         self.is_diverting = False
@@ -117,14 +111,9 @@ class Spooling:
         return len(self._unanswered)
 
     @property
-    def pending(self) -> int:
-        """Events in the spool that the sink does not have."""
-        return self._spool.pending
-
-    @property
-    def disk_bytes(self) -> int:
-        """What the spool takes on the disk."""
-        return self._spool.bytes
+    def spool(self) -> Spool:
+        """The spool itself."""
+        return self._spool
 
     @property
     def damaged(self) -> int:
@@ -132,9 +121,9 @@ class Spooling:
         return self._spool.damaged + self._unreadable
 
     @property
-    def is_full(self) -> bool:
-        """Whether the spool takes nothing at the moment."""
-        return self._spool.is_full
+    def _exposed(self) -> int:
+        """Events that would be delivered twice if the process were killed now."""
+        return self._fed + self._spool.unsaved
 
     def start(self) -> None:
         """Begin with what an earlier life has left."""
@@ -171,6 +160,7 @@ class Spooling:
         if stored:
             self._fed -= len(stored)
             self._spool.done(delivery.sequence for delivery in stored)
+            self._hand_over(self._deferred.due(stored))
         if unstored:
             self._settle(unstored, settlement)
         self._go_on()
@@ -187,8 +177,7 @@ class Spooling:
     def hurry(self, deadline: float) -> None:
         """Leave to the next life what is in the spool; new events are still stored.
 
-        What would end after `deadline` (the loop's clock) is given up, once it is known whether it
-        is stored.
+        What would end after `deadline` (the loop's clock) is given up, unless it is being stored.
         """
         self._deadline = deadline
         self._stop_fetching()
@@ -206,6 +195,7 @@ class Spooling:
 
     def _stop_fetching(self) -> None:
         self._is_ending = True
+        self._deferred.close()
         for timer in (self._fetch_timer, self._watch_timer):
             if timer is not None:
                 timer.cancel()
@@ -250,19 +240,18 @@ class Spooling:
         end = first + len(deliveries)
         hand_over = (
             self._spool.position == first
-            and self._fed + len(deliveries) <= self._use.window
+            and self._exposed + len(deliveries) <= self._use.window
             and not self._is_ending
         )
         for sequence, delivery in enumerate(deliveries, first):
             delivery.sequence = sequence
         if hand_over:
             self._spool.skip(end)
-            self._fed += len(deliveries)
         else:
             self._left_until = end
         self._settle(deliveries, ACCEPTED)
         if hand_over:
-            self._dispatcher.put(deliveries)
+            self._hand_over(self._deferred.sift(deliveries))
 
     def _not_stored(
         self, deliveries: Sequence[Delivery], error: StoreError | None, earlier: int
@@ -314,6 +303,11 @@ class Spooling:
             _log.warning("%s: %s; senders wait for the sink", self._name, error)
         self._divert_at = time.monotonic() + DIVERT_AGAIN_SECONDS
 
+    def _hand_over(self, deliveries: Sequence[Delivery]) -> None:
+        """Give stored events to the dispatcher."""
+        self._fed += len(deliveries)
+        self._dispatcher.put(deliveries)
+
     def _settle(self, deliveries: Sequence[Delivery], settlement: Settlement) -> None:
         self._on_done(len(deliveries))
         settle_all(deliveries, settlement)
@@ -334,9 +328,13 @@ class Spooling:
     def _fetch(self) -> None:
         """Hand over what is on disk only, as far as there is room for it in memory."""
         left = self._left_until - self._spool.position
-        if left <= 0 or self._fed > self._low or self._is_ending or self._fetch_timer is not None:
+        if left <= 0 or self._is_ending or self._fetch_timer is not None:
             return
-        room = self._allowance.of(min(left, self._use.window - self._fed))
+        if self._exposed > self._low:
+            if self._fed <= self._low:  # else whatever ends comes here again
+                self._spool.save(self._go_on)
+            return
+        room = self._allowance.of(min(left, self._use.window - self._exposed))
         if room <= 0:
             self._fetch_in(1 / _FETCHES_PER_SECOND)
             return
@@ -347,9 +345,9 @@ class Spooling:
             for sequence, record in records
             if (delivery := self._delivery_of(sequence, record)) is not None
         ]
-        self._fed += len(deliveries)
-        self._dispatcher.put(deliveries)
-        if records and len(deliveries) < room:  # large ones, or damage
+        now = self._deferred.sift(deliveries)
+        self._hand_over(now)
+        if records and len(now) < room:  # large ones, damage, or put off
             self._fetch_in(0.0)
         elif not records and self._spool.unread:  # the disk can't be read at the moment
             self._fetch_in(_READ_AGAIN_SECONDS)

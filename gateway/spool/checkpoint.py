@@ -67,7 +67,11 @@ class Checkpoint:
     def _write(self, name: str, *, durable: bool) -> None:
         next_sequence, done = self._records.snapshot()
         state = Cursor(next_sequence, done, files.VERSION)
-        cursor.write(self._disk, self._folder / name, state, durable=durable)
+        try:
+            cursor.write(self._disk, self._folder / name, state, durable=durable)
+        finally:
+            # Also if it failed: a disk without room for a cursor must not stop what makes room.
+            self._records.saved()
 
     def _trim(self, leaving: list[Segment]) -> bool:
         has_trimmed = False

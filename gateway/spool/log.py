@@ -34,6 +34,8 @@ class Log:
         bytes: of all segments.
         changed: whether the cursor file is behind.
         unwritten: how many records were done since the cursor file was written.
+        unsaved: the same, or it is being written: a kill makes duplicates of them.
+        is_save_wanted: whether somebody waits for `unsaved` to become less.
     """
 
     def __init__(self, segments: list[Segment], done: Ranges, next_sequence: int) -> None:
@@ -44,6 +46,14 @@ class Log:
         self.bytes = sum(segment.size for segment in segments)
         self.changed = False
         self.unwritten = 0
+        self.unsaved = 0
+        self.is_save_wanted = False
+        self._saving = 0
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the cursor file is to be written at once."""
+        return self.is_save_wanted or self.unwritten >= UNWRITTEN_RECORDS
 
     @property
     def watermark(self) -> int:
@@ -94,8 +104,9 @@ class Log:
             if runs and runs[-1][1] > self.next_sequence:
                 raise ValueError(f"record {runs[-1][1] - 1} was never stored")
             before = self.unwritten
-            for start, end in runs:
-                self.unwritten += self._done.add(start, end)
+            added = sum(self._done.add(start, end) for start, end in runs)
+            self.unwritten += added
+            self.unsaved += added
             was_in_step, self.changed = not self.changed, True
             return was_in_step or before < UNWRITTEN_RECORDS <= self.unwritten
 
@@ -111,7 +122,25 @@ class Log:
         with self.lock:
             self.changed = False
             self.unwritten = 0
+            self._saving = self.unsaved
             return self.next_sequence, self._done.pairs()
+
+    def saved(self) -> None:
+        """Note that the cursor of the latest snapshot is in place."""
+        with self.lock:
+            self.unsaved -= self._saving
+            self._saving = 0
+
+    def want_save(self) -> None:
+        """Have the cursor written at once."""
+        with self.lock:
+            self.is_save_wanted = True
+
+    def take_save_wanted(self) -> bool:
+        """Return whether a save was wanted, once."""
+        with self.lock:
+            was_wanted, self.is_save_wanted = self.is_save_wanted, False
+            return was_wanted
 
     def start_segment(self, segment: Segment) -> None:
         """Append to this segment from now on; an empty one of the same name is replaced."""

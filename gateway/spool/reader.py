@@ -2,7 +2,7 @@
 
 import errno
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +14,8 @@ READ_TRIES: Final = 10
 """How often a place that the disk can't read is tried, a second apart, before it is damage: a cable
 or a network may be back by then."""
 _log = logging.getLogger(__name__)
+
+_FETCH_BYTES: Final = 1024 * 1024
 
 
 class Reader:
@@ -66,6 +68,24 @@ class Reader:
         else:
             self._failing = False
             self._tries = 0
+        return found
+
+    def fetch(self, sequences: Sequence[int]) -> list[tuple[int, bytes]] | None:
+        """Return these records, which stand before `position`; None while they can't be read."""
+        other = Reader(self._disk, self._folder, self._records, self._on_damage)
+        wanted, found = set(sequences), []
+        try:
+            other.skip(sequences[0])
+            while other.position <= sequences[-1]:
+                before = other.position
+                limit = sequences[-1] + 1 - before
+                records = other.read(limit, _FETCH_BYTES)
+                found += [record for record in records if record[0] in wanted]
+                if not records and other.position == before:
+                    return None
+        finally:
+            self.damaged += other.damaged
+            other.close()
         return found
 
     def skip(self, end: int) -> None:

@@ -79,6 +79,7 @@ class Spool:
         self.folder = folder
         self.on_room: Callable[[], None] | None = None
         self.on_damage: Callable[[str, int, int], None] | None = None
+        self._on_saved: Callable[[], None] | None = None
         self._disk = disk
         self._segment_bytes = min(segment_bytes, max_bytes // _SEGMENTS_IN_CAP)
         self._keep_seconds = keep_seconds
@@ -186,6 +187,16 @@ class Spool:
         since = self._disk.clock() - self._keep_seconds
         return history.read(self._disk, self.folder, self._log.kept(since))
 
+    def fetch(self, sequences: Sequence[int]) -> list[tuple[int, Record]] | None:
+        """Return records that were read or skipped, once more; None while the disk can't be read.
+
+        What is done or damaged is left out.
+
+        Args:
+            sequences: in ascending order.
+        """
+        return self._reader.fetch(sequences)
+
     def skip(self, end: int) -> None:
         """Have `read` go on at `end`: those before it were handed over from memory.
 
@@ -199,6 +210,21 @@ class Spool:
         if end > self._log.next_sequence:
             raise ValueError(f"record {end - 1} was never stored")
         self._reader.skip(end)
+
+    @property
+    def unsaved(self) -> int:
+        """How many records are done of which the disk does not know: a kill delivers them twice."""
+        return self._log.unsaved
+
+    def save(self, on_saved: Callable[[], None]) -> None:
+        """Have the disk told at once what is done.
+
+        Args:
+            on_saved: called in the event loop's thread when that was tried; the latest one only.
+        """
+        self._on_saved = on_saved
+        self._log.want_save()
+        self._writer.nudge()
 
     def done(self, sequences: Iterable[int]) -> None:
         """Say what is delivered, in any order; it never comes back once that is on the disk.
@@ -243,11 +269,16 @@ class Spool:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(function)
 
-        self._writer.start(wake, self._room_found)
+        self._writer.start(wake, self._room_found, self._cursor_saved)
 
     def _damage_found(self, segment: str, offset: int, size: int) -> None:
         if self.on_damage is not None:
             self.on_damage(segment, offset, size)
+
+    def _cursor_saved(self) -> None:
+        on_saved, self._on_saved = self._on_saved, None
+        if on_saved is not None:
+            on_saved()
 
     def _room_found(self) -> None:
         if self.on_room is not None:

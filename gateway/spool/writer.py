@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from gateway.spool import record
 from gateway.spool.checkpoint import Checkpoint
-from gateway.spool.log import UNWRITTEN_RECORDS, Log
+from gateway.spool.log import Log
 from gateway.spool.room import Room, StoreError
 from gateway.spool.tail import Tail
 from gateway.throttle import Throttle
@@ -86,16 +86,19 @@ class Writer:
         self._thread: threading.Thread | None = None
         self._wake: Wake = lambda _: None
         self._on_room: Callable[[], None] = lambda: None
+        self._on_saved: Callable[[], None] = lambda: None
 
-    def start(self, wake: Wake, on_room: Callable[[], None]) -> None:
+    def start(self, wake: Wake, on_room: Callable[[], None], on_saved: Callable[[], None]) -> None:
         """Start the thread; it doesn't keep the process alive.
 
         Args:
             wake: has a function called in the event loop's thread, once for all that waits.
             on_room: called there when the spool was full and has room again.
+            on_saved: called there when the cursor that was wanted is in place.
         """
         self._wake = wake
         self._on_room = on_room
+        self._on_saved = on_saved
         name = f"spool {self._folder.name}"
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -162,7 +165,7 @@ class Writer:
         if group:
             self._commit_due = now + COMMIT_SECONDS
             self._commit(group)
-        if self._log.unwritten >= UNWRITTEN_RECORDS or (
+        if self._log.is_behind or (
             now >= self._checkpoint_due
             and (self._is_waiting() or self._checkpoint.keep_seconds > 0)
         ):
@@ -197,7 +200,7 @@ class Writer:
                         continue
                     break  # what is kept may be old enough to go
                 left = self._checkpoint_due - time.monotonic()
-                if left <= 0 or self._log.unwritten >= UNWRITTEN_RECORDS:
+                if left <= 0 or self._log.is_behind:
                     break
                 self._signal.wait(left)
             return not self._is_closing
@@ -258,7 +261,7 @@ class Writer:
 
     def _is_waiting(self) -> bool:
         """Whether there is something to write down, or room to be found."""
-        return self._log.changed or self._room.is_full
+        return self._log.changed or self._room.is_full or self._log.is_save_wanted
 
     def _keep(self) -> None:
         """Give back room, and write down what is done."""
@@ -267,6 +270,8 @@ class Writer:
         if self._room.look(self._log.bytes + self._queued_bytes):
             self._tell_room()
             self._wake(self._on_room)
+        if self._log.take_save_wanted():
+            self._wake(self._on_saved)
 
     def _answer(self, answers: "Sequence[_Answer] | deque[_Answer]") -> None:
         with self._signal:

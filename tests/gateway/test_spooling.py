@@ -531,3 +531,23 @@ async def test_events_that_break_the_sink_end_as_dead_letters_though_they_fill_t
     letters = (await rig.letters.page(Filter())).letters
     assert {(letter.attempts, letter.status) for letter in letters} == {(3, 500)}
     assert len(letters) == 20
+
+
+async def test_a_key_that_fails_waits_on_disk_and_leaves_the_window_to_others(rig):
+    down = [True]
+    sink = ScriptedSink(lambda event: DOWN if event.source == "/stuck" and down[0] else None)
+    answers = Answers()
+    lane = await rig.open(
+        sink, RetryPolicy(retry=1000, delay=0.001, cap=0.01), always=True, window=100
+    )
+    for n in range(0, 1000, 10):
+        lane.put([answers.delivery(make_event(n + i, source="/stuck")) for i in range(5)])
+        lane.put([answers.delivery(make_event(n + 5 + i, source=f"/{i}")) for i in range(5)])
+        await answers.count(n + 10)
+    await until(lambda: sum(event.source != "/stuck" for event in sink.taken) == 500)
+    assert len(lane._dispatcher.unfinished()) < 100
+    down[0] = False
+    await rig.empty()
+    stuck = [int(event.id) for event in sink.taken if event.source == "/stuck"]
+    assert stuck == sorted(stuck)
+    assert len(sink.taken) == 1000

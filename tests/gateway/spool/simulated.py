@@ -287,6 +287,7 @@ class SteppedSpool(Spool):
     def _start(self):
         self._writer._wake = self._woken
         self._writer._on_room = self._room_found
+        self._writer._on_saved = self._cursor_saved
 
     def _woken(self, function):
         self.wakes += 1
