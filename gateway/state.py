@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from gateway.config.gateway import shares_of
 from gateway.dead_letters import FOLDER as LETTERS_FOLDER
 from gateway.dead_letters import DeadLetters
 from gateway.errors import GatewayError
@@ -23,10 +24,6 @@ _log = logging.getLogger(__name__)
 
 SPOOL_FOLDER: Final = "spool"
 SYSTEM_PATH: Final = Path("/var/lib/ce-gateway")
-LETTERS_SHARE: Final = 8
-"""Dead letters take an eighth of `state.max_bytes`, each spool an equal part of the rest."""
-LEAST_BYTES: Final = 1024 * 1024
-"""What a spool and the dead letters need at least."""
 
 
 def default_path(environ: Mapping[str, str]) -> Path:
@@ -65,13 +62,12 @@ class State:
         self.path = path
         lanes = [(route.name, sink) for route in routes if route.spool for sink in route.sinks]
         keeps_letters = any(route.keeps_letters for route in routes)
-        letters_bytes = max_bytes // LETTERS_SHARE if keeps_letters else 0
-        spool_bytes = (max_bytes - letters_bytes) // max(len(lanes), 1)
-        if min(spool_bytes, letters_bytes or LEAST_BYTES) < LEAST_BYTES:
-            needed = LEAST_BYTES * LETTERS_SHARE * max(len(lanes), 1)
-            raise GatewayError(
-                f"state.max_bytes is too small for {len(lanes)} spools: {needed} is enough"
+        try:
+            spool_bytes, letters_bytes = shares_of(
+                max_bytes, len(lanes), keeps_letters=keeps_letters
             )
+        except ValueError as error:
+            raise GatewayError(f"state.max_bytes: {max_bytes} {error}") from None
         self._max_bytes = max_bytes
         self._is_open = False
         self.letters: DeadLetters | None = None

@@ -173,6 +173,30 @@ class StateConfig(Record):
     )
 
 
+LETTERS_SHARE: Final = 8
+"""Dead letters take an eighth of `state.max_bytes`, each spool an equal part of the rest."""
+LEAST_BYTES: Final = 1024 * 1024
+"""What a spool and the dead letters need at least."""
+
+
+def shares_of(max_bytes: int, spools: int, *, keeps_letters: bool) -> tuple[int, int]:
+    """Return what each spool and the dead letters may take of the state folder.
+
+    Raises:
+        ValueError: it is too little.
+    """
+    letters = max_bytes // LETTERS_SHARE if keeps_letters else 0
+    spool = (max_bytes - letters) // max(spools, 1)
+    if (
+        min(spool if spools else LEAST_BYTES, letters if keeps_letters else LEAST_BYTES)
+        < LEAST_BYTES
+    ):
+        enough = LEAST_BYTES * max(LETTERS_SHARE, 2 * spools)
+        count = "1 spool" if spools == 1 else f"{spools} spools"
+        raise ValueError(f"is too little for {count} and dead letters, expected at least {enough}")
+    return spool, letters
+
+
 class DrainConfig(Record):
     """How what has gathered goes out: at the end of the process, and from a spool."""
 

@@ -11,7 +11,7 @@ from bindings.errors import excerpt
 from gateway import registry
 from gateway.config.document import Document
 from gateway.config.explain import explain, keys_of, unknown_key
-from gateway.config.gateway import NAME, GatewayConfig, RouteConfig
+from gateway.config.gateway import NAME, GatewayConfig, RouteConfig, shares_of
 from gateway.config.problems import ConfigErrors, Keys, Position, Problem, path_text
 from gateway.config.records import AdapterConfig, Address, SinkConfig, SourceConfig
 from gateway.config.suggest import did_you_mean, one_of
@@ -136,6 +136,7 @@ class _Reader:
         dead_letter_sinks = self._dead_letter_sinks()
         if config is not None:
             self._check_delivery(_routes(config))
+            self._check_state(config)
         if config is None or self._document.problems:
             return None
         return config.model_copy(
@@ -282,6 +283,16 @@ class _Reader:
                     text = "keys that count messages belong to one source"
                     self._report(here, f"shares a key with {path_text(other)}; {text}")
                 taken.update(dict.fromkeys(counted, here))
+
+    def _check_state(self, config: GatewayConfig) -> None:
+        """Report a state folder that is too small for its spools."""
+        routes = _routes(config)
+        spools = sum(len(set(route.to)) for route in routes if route.delivery.spool == "auto")
+        keeps_letters = any(route.delivery.dead_letters == "local" for route in routes)
+        try:
+            shares_of(config.state.max_bytes, spools, keeps_letters=keeps_letters)
+        except ValueError as error:
+            self._report(("state", "max_bytes"), f"{config.state.max_bytes} {error}")
 
     def _check_delivery(self, routes: Sequence[RouteConfig]) -> None:
         """Report values that don't go together, where the file says one of them."""

@@ -461,3 +461,15 @@ def test_a_dead_letter_sink_of_another_kind_is_refused_once():
     assert wrong(RIGHT + "delivery: {deadLetterSink: 5}\n") == [
         "4:28: delivery.deadLetterSink: expected text, not 5; put it in quotes"
     ]
+
+
+def test_a_state_folder_too_small_for_its_spools_is_told_before_the_start():
+    text = SOURCES + SINKS + ROUTES + "state: {max_bytes: 4MiB}\n"
+    assert wrong(text) == [
+        (
+            "4:20: state.max_bytes: 4194304 is too little for 1 spool and dead letters, "
+            "expected at least 8388608"
+        )
+    ]
+    assert load(text.replace("4MiB", "8MiB"), {}).state.max_bytes == 2**23
+    assert load(text + "delivery: {spool: off, dead_letters: off}\n", {}).state.max_bytes == 2**22
