@@ -13,8 +13,8 @@ from gateway import assembly
 from gateway.config.loader import load
 from gateway.config.problems import ConfigErrors
 from gateway.delivery import Delivery, Settlement
-from gateway.interfaces import Sink
 from gateway.dispatcher import Target
+from gateway.interfaces import Sink
 from gateway.metrics import Metrics
 from gateway.pipeline import Pipeline
 

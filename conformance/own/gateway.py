@@ -25,8 +25,8 @@ from conformance.reference.carrier import Carrier
 from conformance.reference.delivered import read_delivery
 from gateway import assembly
 from gateway.config.loader import load
-from gateway.embedded_nats import EmbeddedNats
 from gateway.dispatcher import Target
+from gateway.embedded_nats import EmbeddedNats
 from gateway.metrics import Metrics
 from gateway.pipeline import Pipeline
 
