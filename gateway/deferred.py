@@ -43,6 +43,7 @@ class Deferred:
         self._spool = spool
         self._dispatcher = dispatcher
         self._sequences: dict[str, deque[int]] = {}
+        self._inside: dict[str, int] = {}  # of the same keys: how many the dispatcher has
         self._timer: asyncio.TimerHandle | None = None
 
     def sift(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
@@ -52,8 +53,11 @@ class Deferred:
         now: list[Delivery] = []
         for delivery in deliveries:
             key = delivery.events[0].key
-            if key in self._sequences or self._dispatcher.is_stuck(key):
-                self._sequences.setdefault(key, deque()).append(delivery.sequence)
+            if key in self._sequences:
+                self._sequences[key].append(delivery.sequence)
+            elif self._dispatcher.is_stuck(key):
+                self._sequences[key] = deque((delivery.sequence,))
+                self._inside[key] = self._dispatcher.count_of(key)
             else:
                 now.append(delivery)
         return now
@@ -62,19 +66,25 @@ class Deferred:
         """Return what is to follow deliveries that have ended."""
         if not self._sequences:
             return []
-        keys = {delivery.events[0].key for delivery in ended}
-        return self._fetch(keys & self._sequences.keys())
+        keys = set()
+        for delivery in ended:
+            key = delivery.events[0].key
+            if key in self._inside:
+                self._inside[key] -= 1
+                keys.add(key)
+        return self._fetch(keys)
 
     def close(self) -> None:
         """Fetch no more; all of it is in the spool."""
         self._sequences.clear()
+        self._inside.clear()
         if self._timer is not None:
             self._timer.cancel()
 
     def _fetch(self, keys: Iterable[str]) -> list[Delivery]:
         found: list[Delivery] = []
         for key in keys:
-            if self._dispatcher.waiting_behind(key) < FETCH // 2:
+            if self._inside[key] < FETCH // 2:
                 found += self._fetch_key(key)
         return found
 
@@ -89,9 +99,11 @@ class Deferred:
             return []
         for _ in wanted:
             waiting.popleft()
+        found = self._deliveries_of(records)
+        self._inside[key] += len(found)
         if not waiting:
-            del self._sequences[key]
-        return self._deliveries_of(records)
+            del self._sequences[key], self._inside[key]
+        return found
 
     def _deliveries_of(self, records: Sequence[tuple[int, bytes]]) -> list[Delivery]:
         found = []

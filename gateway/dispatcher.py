@@ -132,9 +132,9 @@ class Dispatcher:
         """Whether any key's latest event could not be delivered."""
         return bool(self._failing)
 
-    def waiting_behind(self, key: str) -> int:
-        """Return how many deliveries wait behind one of their key."""
-        return self._queue.waiting_behind(key)
+    def count_of(self, key: str) -> int:
+        """Return how many deliveries of a key have not ended."""
+        return sum(delivery.events[0].key == key for delivery in self.unfinished())
 
     def is_stuck(self, key: str) -> bool:
         """Whether a key fails though its sink takes others, and much of it waits already."""

@@ -15,7 +15,7 @@ class Dispatching:
 
     def __init__(self):
         self.stuck = set()
-        self.behind = {}
+        self.inside = {}
 
     @property
     def has_failing(self):
@@ -24,8 +24,8 @@ class Dispatching:
     def is_stuck(self, key):
         return key in self.stuck
 
-    def waiting_behind(self, key):
-        return self.behind.get(key, 0)
+    def count_of(self, key):
+        return self.inside.get(key, 0)
 
 
 @pytest.fixture
@@ -63,17 +63,18 @@ async def test_a_stuck_key_is_put_off_and_comes_in_order_when_its_turn_is_there(
     deliveries = await stored(spool, ["/a", "/b"] * 100)
     dispatching = Dispatching()
     dispatching.stuck = {"/a"}
+    dispatching.inside = {"/a": FETCH}
     deferred = Deferred(spool, dispatching, None)
     assert {event.events[0].source for event in deferred.sift(deliveries)} == {"/b"}
     dispatching.stuck = set()  # behind what was put off, it waits all the same
-    dispatching.behind = {"/a": FETCH}
-    assert deferred.due(deliveries[:1]) == []
-    dispatching.behind = {}
-    first = deferred.due(deliveries[:1])
+    inside = [stored_event.delivery_of(stored_event.encode(make_event(0, source="/a"), ""), 0)]
+    assert deferred.due(inside * (FETCH // 2)) == []
+    first = deferred.due(inside)
     assert numbers(first) == list(range(1, 2 * FETCH, 2))
-    rest = []
-    while found := deferred.due(first):
+    rest, ending = [], inside * (FETCH // 2 - 1) + first
+    while found := deferred.due(ending):
         rest += found
+        ending = found
     assert numbers(first + rest) == list(range(1, 200, 2))
     assert [event.events[0].id for event in rest[:2]] == [str(2 * FETCH + 1), str(2 * FETCH + 3)]
     assert deferred.sift(deliveries[:1]) == deliveries[:1]
