@@ -874,7 +874,7 @@ async def test_a_killed_gateway_loses_nothing_and_stores_nothing_twice(start):
             await asyncio.sleep(0.01)
     await asyncio.to_thread(first.kill)  # with some stored, some under way and some not yet taken
     await js.update_stream(**room, max_msgs=-1)
-    start(Gateway, config)
+    first.start()  # with its own state folder: what OUT had no room for is in the spool
     async with asyncio.timeout(30):
         while (await js.stream_info("OUT")).state.messages < 3000:
             await asyncio.sleep(0.05)
