@@ -38,9 +38,8 @@ class ToyGateway:
 
     async def close(self):
         self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        # The producer has gone; what is kept back for its connections still has to be delivered.
+        await asyncio.gather(*self._tasks)
         await self._server.wait_closed()
 
     async def _serve(self, reader, writer):
