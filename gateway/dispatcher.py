@@ -12,24 +12,26 @@ import math
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Final, NamedTuple, Protocol
+from functools import partial
+from typing import Final
 
-from bindings.event import Event
-from gateway.circuit import Circuit
+from gateway.batch import Batch, Ends
 from gateway.delivery import Delivery, Failure, Outcome, Reason
-from gateway.interfaces import ResumingSink, Sink
+from gateway.interfaces import ReportingSink, ResumingSink
 from gateway.key_queue import KeyQueue
 from gateway.metrics import SinkMetrics
 from gateway.retry import RetryPolicy
 from gateway.sink_health import SinkHealth
+from gateway.target import Target
 from gateway.tasks import Tasks
 from gateway.throttle import Throttle
 
 _log = logging.getLogger(__name__)
 
 WORKERS: Final = 4
-"""Lists under way at once; a slow event then does not hold back the other keys."""
+"""Lists under way at once: more would only make them shorter."""
+MAX_STRAGGLERS: Final = 60
+"""Further lists, of which the sink keeps us waiting for the lesser part."""
 MAX_LIST: Final = 512
 """Events in one list: beyond this a longer list saves nothing more."""
 STUCK: Final = 32
@@ -38,50 +40,6 @@ _NOBODY_THERE: Final = frozenset({None, 408, 429, 502, 503, 504})
 """No answer, or one that is given for a sink that is away: a probe that meets it uses up no retry.
 Any other answer may be about the event itself, and enough of those would be probes for ever."""
 _LEAST_WAIT: Final = 0.01  # a sink that holds back and says "now" must not make us spin
-
-
-@dataclass(slots=True, kw_only=True)
-class Target:
-    """A sink as a lane sees it.
-
-    Attributes:
-        name: its key in the configuration.
-        sink: where lists are sent.
-        address: what `knativeerrordest` says of it.
-        circuit: whether it is asked at the moment; lanes with a spool wait for it.
-    """
-
-    name: str
-    sink: Sink
-    address: str
-    circuit: Circuit = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.circuit = Circuit(self.name)
-
-
-class Ends(Protocol):
-    """What a dispatcher tells of its deliveries; each of them ends once."""
-
-    def delivered(self, deliveries: Sequence[Delivery]) -> None:
-        """The sink has accepted them."""
-
-    def failed(self, delivery: Delivery, failure: Failure) -> None:
-        """It will not be tried again: the sink refused it, or it has outlived its retries."""
-
-    def given_up(self, deliveries: Sequence[Delivery]) -> None:
-        """The process ends before they could be delivered."""
-
-    def troubled(self) -> None:
-        """Events of a list have to be tried again; what becomes of the list has been told."""
-
-
-class _Batch(NamedTuple):
-    """A list that goes to the sink, its keys, and whether it asks if the sink is back."""
-
-    deliveries: list[Delivery]
-    keys: set[str]
-    is_probe: bool
 
 
 class Dispatcher:
@@ -108,6 +66,7 @@ class Dispatcher:
         waits: bool,
     ) -> None:
         self._target = target
+        self._reporting = target.sink if isinstance(target.sink, ReportingSink) else None
         self._circuit = target.circuit
         self._policy = policy
         self._timeout = timeout
@@ -117,7 +76,9 @@ class Dispatcher:
         self._tasks = Tasks(f"sink {target.name}")
         self._queue = KeyQueue()
         self._failing: set[str] = set()
-        self._under_way: list[list[Delivery]] = []
+        self._under_way: list[Batch] = []
+        self._workers = 0
+        self._straggling: set[Batch] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._deadline = math.inf
         self._idle: deque[asyncio.Future[None]] = deque()
@@ -158,8 +119,8 @@ class Dispatcher:
             self._target.sink.on_resumed(self._resume)
         if self._waits:
             self._unsubscribe = self._circuit.subscribe(self._on_circuit)
-        for number in range(WORKERS):
-            self._tasks.start(self._work(), f"worker {number}")
+        for _ in range(WORKERS):
+            self._add_worker()
 
     def put(self, deliveries: Sequence[Delivery]) -> None:
         """Queue deliveries of one event each, in order."""
@@ -171,7 +132,7 @@ class Dispatcher:
 
     def unfinished(self) -> list[Delivery]:
         """Return every delivery that has not ended, in the order of arrival."""
-        found = [delivery for batch in self._under_way for delivery in batch]
+        found = [delivery for batch in self._under_way for delivery in batch.deliveries]
         found += self._queue.all()
         # Of one key they are in order already, and `sort` is stable.
         found.sort(key=_received_at)
@@ -203,6 +164,10 @@ class Dispatcher:
         """Forget everything, after `stop`."""
         self._ends.given_up(self._queue.remove(lambda _: True))
 
+    def _add_worker(self) -> None:
+        self._workers += 1
+        self._tasks.start(self._work(), f"worker {self._workers}")
+
     async def _work(self) -> None:
         task = asyncio.current_task()
         # A sink may have swallowed the cancellation.
@@ -214,37 +179,49 @@ class Dispatcher:
                 await idle
                 continue
             self._wake()  # what is left is another worker's
-            self._under_way.append(batch.deliveries)
-            started, resumed = time.monotonic(), self._resumed
-            try:
-                failures = await self._send([item.events[0] for item in batch.deliveries])
-            except asyncio.CancelledError:
-                self._queue.put_back(batch.deliveries)  # for `give_up`
-                if batch.is_probe:
-                    self._circuit.return_probe()
-                raise
-            finally:
-                self._under_way.remove(batch.deliveries)
-            self._metrics.seconds.observe(time.monotonic() - started, len(batch.deliveries))
-            self._settle(batch, failures)
-            if resumed != self._resumed:  # after these were released
-                self._unpark(math.inf)
+            await self._deliver(batch)
+            if self._workers - len(self._straggling) > WORKERS:
+                self._workers -= 1  # it stood in for one that had to wait for a straggler
+                self._wake()
+                return
 
-    def _take(self) -> _Batch:
+    async def _deliver(self, batch: Batch) -> None:
+        self._under_way.append(batch)
+        started, resumed = time.monotonic(), self._resumed
+        try:
+            failures = await self._send(batch, started)
+        except asyncio.CancelledError:
+            self._queue.put_back(batch.deliveries)  # for `give_up`
+            if batch.is_probe:
+                self._circuit.return_probe()
+            raise
+        finally:
+            self._under_way.remove(batch)
+            self._straggling.discard(batch)
+        self._metrics.seconds.observe(time.monotonic() - started, len(batch.deliveries))
+        self._settle(batch, batch.remaining(failures))
+        if resumed != self._resumed:  # after these were released
+            self._unpark(math.inf)
+
+    def _take(self) -> Batch:
         if not (self._waits and self._circuit.is_open):
-            return _Batch(*self._queue.take(MAX_LIST), is_probe=False)
+            return Batch(*self._queue.take(MAX_LIST), is_probe=False)
         # One event asks whether the sink is back; each time another key's, for what fails again
         # and again may be to blame itself.
         now = asyncio.get_running_loop().time()
         if self._queue.has_any and self._circuit.take_probe(now):
-            batch = _Batch(*self._queue.take_one(now), is_probe=True)
+            batch = Batch(*self._queue.take_one(now), is_probe=True)
             if batch.deliveries:
                 return batch
             self._circuit.return_probe(self._queue.next_allowed)
-        return _Batch([], set(), is_probe=False)
+        return Batch([], set(), is_probe=False)
 
-    async def _send(self, events: list[Event]) -> Sequence[Failure]:
+    async def _send(self, batch: Batch, started: float) -> Sequence[Failure]:
+        events = [delivery.events[0] for delivery in batch.deliveries]
         try:
+            if self._reporting is not None:
+                on_accepted = partial(self._accepted, batch, started)
+                return await self._reporting.send_reporting(events, self._timeout, on_accepted)
             return await self._target.sink.send(events, self._timeout)
         except (Exception, asyncio.CancelledError) as error:
             # A sink's bug must not lose events. It may also wait for something that was cancelled.
@@ -258,7 +235,30 @@ class Dispatcher:
                 for position in range(len(events))
             ]
 
-    def _settle(self, batch: _Batch, failures: Sequence[Failure]) -> None:
+    def _accepted(self, batch: Batch, started: float, positions: Sequence[int]) -> None:
+        """End what the sink has, though it is not through with its list."""
+        if batch not in self._under_way:
+            return
+        ended, keys = batch.end(positions)
+        if not ended:
+            return
+        self._metrics.seconds.observe(time.monotonic() - started, len(ended))
+        self._health.note(len(ended), ())
+        self._failing.difference_update(keys)
+        self._metrics.sent += len(ended)
+        self._circuit.succeeded()
+        self._ends.delivered(ended)
+        self._queue.end_turn(keys)
+        if (
+            batch.is_straggling
+            and batch not in self._straggling
+            and len(self._straggling) < MAX_STRAGGLERS
+        ):
+            self._straggling.add(batch)
+            self._add_worker()
+        self._wake()
+
+    def _settle(self, batch: Batch, failures: Sequence[Failure]) -> None:
         self._health.note(len(batch.deliveries), failures)
         if self._failing:
             self._failing.difference_update(batch.keys)
@@ -279,7 +279,7 @@ class Dispatcher:
             self._ends.troubled()
         self._wake()
 
-    def _settle_some(self, batch: _Batch, failures: Sequence[Failure]) -> None:
+    def _settle_some(self, batch: Batch, failures: Sequence[Failure]) -> None:
         """End what is done; keep the rest of each failed key, in order, until its retry."""
         failed = {failure.position: failure for failure in failures}
         retries: dict[str, tuple[float, list[Delivery]]] = {}

@@ -115,6 +115,30 @@ class Sink(Protocol):
         """Give up every resource."""
 
 
+OnAccepted = Callable[[Sequence[int]], None]
+
+
+@runtime_checkable
+class ReportingSink(Protocol):
+    """A sink that tells what it has before it is through with a list.
+
+    For sinks that deliver one event after the other: what the receiver has accepted then need not
+    wait for the slowest of its list.
+    """
+
+    async def send_reporting(
+        self, events: Sequence[Event], timeout: float | None, on_accepted: OnAccepted
+    ) -> Sequence[Failure]:
+        """Do as `Sink.send` does.
+
+        Args:
+            events: as there.
+            timeout: as there.
+            on_accepted: may be called while this runs, in the event loop's thread, with positions
+                that were accepted since the last call. All others it has to be silent about.
+        """
+
+
 @runtime_checkable
 class ResumingSink(Protocol):
     """A sink that may learn by itself that it can take events again."""

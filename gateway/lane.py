@@ -15,10 +15,11 @@ from dataclasses import dataclass
 
 from gateway.dead_letters import DeadLetters
 from gateway.delivery import ACCEPTED, DRAINING, Delivery, Failure, Settlement, settle_all
-from gateway.dispatcher import Dispatcher, Target
+from gateway.dispatcher import Dispatcher
 from gateway.metrics import RouteMetrics, SinkMetrics
 from gateway.retry import RetryPolicy
 from gateway.spooling import Spooling, SpoolUse
+from gateway.target import Target
 from gateway.undeliverable import Undeliverable
 
 

@@ -12,12 +12,12 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from gateway.dedup_gate import REPLAY
-from gateway.dispatcher import Target
 from gateway.intake import SourceIntake
 from gateway.metrics import Metrics
 from gateway.router import Route, routes_from
 from gateway.running_route import RunningRoute
 from gateway.state import State
+from gateway.target import Target
 
 _log = logging.getLogger(__name__)
 

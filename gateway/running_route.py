@@ -7,12 +7,12 @@ from functools import partial
 from gateway.dedup import Dedup
 from gateway.dedup_gate import DedupGate
 from gateway.delivery import Delivery, Settlement
-from gateway.dispatcher import Target
 from gateway.lane import Lane, Way
 from gateway.metrics import Metrics
 from gateway.router import Route
 from gateway.spooling import SpoolUse
 from gateway.state import State
+from gateway.target import Target
 
 
 class RunningRoute:

@@ -22,7 +22,6 @@ from gateway.admin import AdminServer
 from gateway.config.gateway import GatewayConfig
 from gateway.config.records import Address
 from gateway.dead_letters import DeadLetters, IntakeReplayer, Replay
-from gateway.dispatcher import Target
 from gateway.errors import GatewayError
 from gateway.interfaces import Sink, Source
 from gateway.metrics import Metrics
@@ -30,6 +29,7 @@ from gateway.pipeline import Pipeline
 from gateway.router import Route
 from gateway.sinks.log import LogSink
 from gateway.state import State, default_path
+from gateway.target import Target
 from gateway.tasks import Tasks
 
 _log = logging.getLogger(__name__)

@@ -14,9 +14,9 @@ from bindings.json_format import encode_event
 from gateway.dead_letters import DeadLetter, DeadLetters, utc_text
 from gateway.dedup_gate import REPLAY
 from gateway.delivery import Delivery, Failure, Outcome, Reason, Settlement
-from gateway.dispatcher import Target
 from gateway.metrics import RouteMetrics
 from gateway.spool import StoreError
+from gateway.target import Target
 from gateway.throttle import Throttle
 
 _log = logging.getLogger(__name__)

@@ -13,10 +13,10 @@ from gateway import assembly
 from gateway.config.loader import load
 from gateway.config.problems import ConfigErrors
 from gateway.delivery import Delivery, Settlement
-from gateway.dispatcher import Target
 from gateway.interfaces import Sink
 from gateway.metrics import Metrics
 from gateway.pipeline import Pipeline
+from gateway.target import Target
 
 DELIVERY: Final = {
     "backoffDelay": "PT0.01S",

@@ -25,10 +25,10 @@ from conformance.reference.carrier import Carrier
 from conformance.reference.delivered import read_delivery
 from gateway import assembly
 from gateway.config.loader import load
-from gateway.dispatcher import Target
 from gateway.embedded_nats import EmbeddedNats
 from gateway.metrics import Metrics
 from gateway.pipeline import Pipeline
+from gateway.target import Target
 
 _LISTEN: Final = "127.0.0.1:0"
 _ROUTES: Final = {

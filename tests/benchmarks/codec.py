@@ -18,10 +18,10 @@ from bindings.kafka import KAFKA
 from bindings.mqtt import MQTT
 from bindings.nats import NATS
 from gateway.delivery import Delivery
-from gateway.dispatcher import Target
 from gateway.metrics import Metrics
 from gateway.pipeline import Pipeline
 from gateway.router import Route
+from gateway.target import Target
 from tests.benchmarks.machine import spread, table
 
 COUNT = 2000

@@ -19,11 +19,11 @@ from typing import Any, Final
 import uvloop
 
 from gateway.delivery import Delivery
-from gateway.dispatcher import Target
 from gateway.metrics import Metrics
 from gateway.pipeline import Pipeline
 from gateway.router import Route
 from gateway.state import State
+from gateway.target import Target
 from tests.benchmarks.codec import NullSink, make_events
 from tests.benchmarks.counting_sink import counting_sink
 from tests.benchmarks.load import WINDOW, Report, run_load

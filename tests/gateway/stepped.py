@@ -4,12 +4,12 @@ import asyncio
 import selectors
 
 from bindings.json_format import decode_event
-from gateway.dispatcher import Target
 from gateway.lane import Lane, Way
 from gateway.metrics import RouteMetrics, SinkMetrics
 from gateway.retry import RetryPolicy
 from gateway.spool import StoreError
 from gateway.spooling import SpoolUse
+from gateway.target import Target
 from tests.gateway.spool.simulated import SimulatedDisk, SteppedSpool
 
 

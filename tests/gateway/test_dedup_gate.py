@@ -6,13 +6,13 @@ import pytest
 
 from gateway import stored_event
 from gateway.delivery import Failure, Outcome, Reason
-from gateway.dispatcher import Target
 from gateway.metrics import Metrics
 from gateway.pipeline import Pipeline
 from gateway.retry import RetryPolicy
 from gateway.router import Route
 from gateway.spool import Spool
 from gateway.state import State
+from gateway.target import Target
 from tests.helpers import Answers, ScriptedSink, make_event
 
 DOWN = Failure(0, Outcome.RELEASED, Reason.SINK_DOWN, status=503)

@@ -5,9 +5,10 @@ import asyncio
 import pytest
 
 from gateway.delivery import ACCEPTED, DRAINING, Failure, Outcome, Reason, Settlement
-from gateway.dispatcher import MAX_LIST, Dispatcher, Target
+from gateway.dispatcher import MAX_LIST, Dispatcher
 from gateway.metrics import SinkMetrics
 from gateway.retry import RetryPolicy
+from gateway.target import Target
 from tests.helpers import Answers, ScriptedSink, make_event
 
 DOWN = Failure(0, Outcome.RELEASED, Reason.SINK_DOWN, status=503)

@@ -7,12 +7,12 @@ import pytest
 
 from bindings.binding import Message
 from gateway.delivery import ACCEPTED, Outcome, Reason, settle_all
-from gateway.dispatcher import Target
 from gateway.intake import SourceIntake
 from gateway.metrics import Metrics
 from gateway.router import Route
 from gateway.running_route import RunningRoute
 from gateway.spool import StoreError
+from gateway.target import Target
 from tests.gateway.stepped import SteppedLetters
 from tests.helpers import Answers, ScriptedSink, make_event
 

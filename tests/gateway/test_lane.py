@@ -6,10 +6,10 @@ import base64
 import pytest
 
 from gateway.delivery import Failure, Outcome, Reason
-from gateway.dispatcher import Target
 from gateway.lane import Lane, Way
 from gateway.metrics import RouteMetrics, SinkMetrics
 from gateway.retry import RetryPolicy
+from gateway.target import Target
 from tests.helpers import Answers, ScriptedSink, make_event
 
 DOWN = Failure(0, Outcome.RELEASED, Reason.SINK_DOWN, status=503)

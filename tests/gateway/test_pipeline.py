@@ -5,11 +5,11 @@ import asyncio
 import pytest
 
 from gateway.delivery import Failure, Outcome, Reason
-from gateway.dispatcher import Target
 from gateway.metrics import Metrics
 from gateway.pipeline import Pipeline
 from gateway.retry import RetryPolicy
 from gateway.router import Route
+from gateway.target import Target
 from tests.helpers import Answers, ScriptedSink, make_event
 
 NO_RETRY = RetryPolicy(retry=0)

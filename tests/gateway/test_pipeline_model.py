@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from bindings.event import Event
 from gateway import dispatcher
 from gateway.delivery import Delivery, Failure, Outcome, Reason
-from gateway.dispatcher import Target
 from gateway.metrics import Metrics
 from gateway.pipeline import Pipeline
 from gateway.retry import RetryPolicy
 from gateway.router import Route
+from gateway.target import Target
 from gateway.tasks import Tasks
 
 SINKS = ("a", "b", "c")

@@ -23,11 +23,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from bindings.event import Event
 from gateway import allowance, dedup_gate, dispatcher, intake, spooling, stored_event
 from gateway.delivery import Delivery, Failure, Outcome, Reason
-from gateway.dispatcher import Target
 from gateway.metrics import Metrics
 from gateway.pipeline import Pipeline
 from gateway.retry import RetryPolicy
 from gateway.router import Route
+from gateway.target import Target
 from gateway.tasks import Tasks
 from tests.gateway.spool.simulated import Cut, SimulatedDisk, SteppedSpool
 from tests.gateway.stepped import SteppedLetters, VirtualLoop

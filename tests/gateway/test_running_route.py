@@ -5,12 +5,12 @@ import asyncio
 import pytest
 
 from gateway.delivery import Failure, Outcome, Reason
-from gateway.dispatcher import Target
 from gateway.metrics import Metrics
 from gateway.retry import RetryPolicy
 from gateway.router import Route
 from gateway.running_route import RunningRoute
 from gateway.state import State
+from gateway.target import Target
 from tests.helpers import Answers, ScriptedSink, make_event
 
 DOWN = Failure(0, Outcome.RELEASED, Reason.SINK_DOWN, status=503)

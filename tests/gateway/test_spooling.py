@@ -8,12 +8,12 @@ import pytest
 from gateway import stored_event
 from gateway.dead_letters import DeadLetters, Filter
 from gateway.delivery import Failure, Outcome, Reason
-from gateway.dispatcher import Target
 from gateway.lane import Lane, Way
 from gateway.metrics import RouteMetrics, SinkMetrics
 from gateway.retry import RetryPolicy
 from gateway.spool import Spool
 from gateway.spooling import SpoolUse
+from gateway.target import Target
 from tests.helpers import Answers, ScriptedSink, make_event
 
 DOWN = Failure(0, Outcome.RELEASED, Reason.SINK_DOWN, status=503)

@@ -7,8 +7,8 @@ import pytest
 from bindings.json_format import decode_event
 from gateway import undeliverable
 from gateway.delivery import ACCEPTED, Delivery, Failure, Outcome, Reason, Settlement
-from gateway.dispatcher import Target
 from gateway.metrics import RouteMetrics
+from gateway.target import Target
 from gateway.undeliverable import Undeliverable, letter_of, with_error
 from tests.gateway.stepped import SteppedLetters
 from tests.helpers import ScriptedSink, make_event

@@ -11,11 +11,11 @@ import pytest
 
 from bindings.event import Event
 from gateway.delivery import Outcome, Reason
-from gateway.dispatcher import Target
 from gateway.lane import Lane, Way
 from gateway.metrics import RouteMetrics, SinkMetrics
 from gateway.retry import RetryPolicy
 from gateway.sinks.http import HttpSink, HttpSinkConfig, callback
+from gateway.target import Target
 from tests.gateway.scripted_http import OK, Script, answer
 from tests.helpers import Answers
 
