@@ -15,8 +15,9 @@ from gateway.delivery import Outcome, Reason
 from gateway.retry import RetryPolicy
 from gateway.sinks.http import verdict
 from gateway.sinks.http.connection import Answer, Connection
+from gateway.sinks.http.job import Chain, Job
 from gateway.sinks.http.pool import Pool
-from gateway.sinks.http.sink import Chain, HttpSink, Job
+from gateway.sinks.http.sink import HttpSink
 from gateway.sinks.http.target import Target
 
 MUTANTS = Catalogue(needs="delivering")

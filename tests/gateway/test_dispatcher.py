@@ -2,10 +2,11 @@
 
 import asyncio
 
+import msgspec
 import pytest
 
 from gateway.delivery import ACCEPTED, DRAINING, Failure, Outcome, Reason, Settlement
-from gateway.dispatcher import MAX_LIST, Dispatcher
+from gateway.dispatcher import MAX_LIST, WORKERS, Dispatcher
 from gateway.metrics import SinkMetrics
 from gateway.retry import RetryPolicy
 from gateway.target import Target
@@ -437,3 +438,84 @@ async def test_a_sink_that_holds_back_while_its_circuit_is_open_is_not_asked_wit
     for _ in range(20):
         await asyncio.sleep(0)
     assert [len(events) for events in sink.lists] == [1]
+
+
+class ReportingSink(ScriptedSink):
+    """A sink that accepts what `holds` does not name at once, and the rest when `gate` is set."""
+
+    def __init__(self, holds, script=lambda _: None):
+        super().__init__(script)
+        self.holds = holds
+        self.gate.clear()
+
+    async def send_reporting(self, events, timeout, on_accepted):
+        held = [number for number, event in enumerate(events) if self.holds(event)]
+        on_accepted([number for number in range(len(events)) if number not in held])
+        failures = await self.send([events[number] for number in held], timeout) if held else []
+        return [msgspec.structs.replace(each, position=held[each.position]) for each in failures]
+
+
+async def test_what_a_sink_has_does_not_wait_for_the_slowest_of_its_list(dispatchers):
+    sink, answers = ReportingSink(lambda event: event.id == "1"), Answers()
+    dispatcher = dispatchers(sink)
+    dispatcher.put([answers.delivery(make_event(n, source=f"/{n % 2}")) for n in range(4)])
+    await answers.count(3)
+    assert set(answers.by_id) == {"0", "2", "3"}
+    assert [each.events[0].id for each in dispatcher.unfinished()] == ["1"]
+    sink.gate.set()
+    await answers.count(4)
+
+
+async def test_a_key_goes_on_when_all_of_it_is_with_the_sink(dispatchers):
+    sink, answers = ReportingSink(lambda event: event.id == "slow"), Answers()
+    dispatcher = dispatchers(sink)
+    slow = make_event("slow", source="/slow")
+    dispatcher.put([answers.delivery(event) for event in (make_event(0, source="/a"), slow)])
+    await answers.count(1)
+    behind = [make_event("behind", source="/slow"), make_event(1, source="/a")]
+    dispatcher.put([answers.delivery(event) for event in behind])
+    await answers.count(2)
+    assert set(answers.by_id) == {"0", "1"}
+    sink.gate.set()
+    await answers.count(4)
+
+
+async def test_a_failure_after_a_report_is_of_the_event_that_failed(dispatchers):
+    sink = ReportingSink(lambda event: event.id in "13", lambda e: REFUSED if e.id == "3" else None)
+    answers = Answers()
+    dispatchers(sink).put([answers.delivery(make_event(n, source=f"/{n}")) for n in range(5)])
+    await answers.count(3)
+    sink.gate.set()
+    await answers.count(5)
+    refused = [id_ for id_, each in answers.by_id.items() if each.outcome is Outcome.REJECTED]
+    assert refused == ["3"]
+
+
+async def test_lists_of_which_little_is_left_make_room_for_others(dispatchers):
+    sink, answers = ReportingSink(lambda event: event.id.startswith("slow")), Answers()
+    dispatcher = dispatchers(sink)
+    lists = 3 * WORKERS
+    for number in range(lists):
+        dispatcher.put(
+            [answers.delivery(make_event(id_, source=f"/{id_}"))
+             for id_ in (f"slow-{number}", f"{number}-a", f"{number}-b")]
+        )  # fmt: skip
+        await answers.count(2 * (number + 1))
+    assert len(dispatcher.unfinished()) == lists
+    sink.gate.set()
+    await answers.count(3 * lists)
+    async with asyncio.timeout(10):
+        while dispatcher._workers > WORKERS:
+            await asyncio.sleep(0)
+    assert len(dispatcher._idle) == WORKERS
+
+
+async def test_what_a_sink_has_is_not_given_up_when_it_is_stopped(dispatchers):
+    sink, answers = ReportingSink(lambda event: event.id == "1"), Answers()
+    dispatcher = dispatchers(sink)
+    dispatcher.put([answers.delivery(make_event(n, source=f"/{n}")) for n in range(3)])
+    await answers.count(2)
+    await dispatcher.stop()
+    dispatcher.give_up()
+    assert answers.by_id["1"] == DRAINING
+    assert {answers.by_id["0"], answers.by_id["2"]} == {ACCEPTED}

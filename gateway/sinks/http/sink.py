@@ -22,8 +22,10 @@ from bindings.event import Event
 from bindings.http import join_batch
 from bindings.json_format import encode_event
 from gateway.delivery import Failure, Outcome, Reason
+from gateway.interfaces import OnAccepted
 from gateway.sinks.http.config import HttpSinkConfig
 from gateway.sinks.http.connection import Answer, Request
+from gateway.sinks.http.job import Chain, Job
 from gateway.sinks.http.pool import Pool
 from gateway.sinks.http.target import Target
 from gateway.sinks.http.verdict import failure
@@ -31,57 +33,6 @@ from gateway.sinks.http.webhook import Webhook
 from gateway.throttle import Throttle
 
 _log = logging.getLogger(__name__)
-
-
-class Chain:
-    """Events that go one after the other.
-
-    Attributes:
-        positions: of events that wait, in the list of their job.
-        under_way: positions of the events in the request that was taken last.
-        alone: so many of the next events go one by one, as the batch they were in was refused.
-        retried_token: the request under way is a repetition with a new token.
-        consent: the number of the webhook's consent that the request under way relies on.
-    """
-
-    __slots__ = ("alone", "consent", "positions", "retried_token", "under_way")
-
-    def __init__(self, positions: "deque[int]") -> None:
-        self.positions = positions
-        self.under_way: Sequence[int] = ()
-        self.alone = 0
-        self.retried_token = False
-        self.consent = 0
-
-    def put_back(self) -> None:
-        """Let what is under way wait again, in its place."""
-        self.positions.extendleft(reversed(self.under_way))
-
-
-class Job:
-    """One call of `send`.
-
-    Attributes:
-        ready: chains whose next request can be sent.
-        deadline: the loop's time after which it no longer waits for the pace of a webhook.
-        done: set to None when every event has its outcome.
-    """
-
-    def __init__(self, events: Sequence[Event], timeout: float, chains: "deque[Chain]") -> None:
-        self.events = events
-        self.timeout = timeout
-        self.ready = chains
-        self.open = len(chains)
-        self.failures: list[Failure] = []
-        loop = asyncio.get_running_loop()
-        self.deadline = loop.time() + timeout
-        self.done: asyncio.Future[None] = loop.create_future()
-
-    def end_chain(self) -> None:
-        """Count a chain that has come to its end."""
-        self.open -= 1
-        if self.open == 0 and not self.done.done():
-            self.done.set_result(None)
 
 
 class HttpSink:
@@ -121,9 +72,14 @@ class HttpSink:
         events: Sequence[Event],
         timeout: float | None = None,
     ) -> Sequence[Failure]:
+        return await self.send_reporting(events, timeout, None)
+
+    async def send_reporting(
+        self, events: Sequence[Event], timeout: float | None, on_accepted: OnAccepted | None
+    ) -> Sequence[Failure]:
         assert self._pool is not None  # noqa: S101 - for the type checker
         seconds = self._timeout if timeout is None else timeout
-        job = Job(events, seconds, self._chains(events))
+        job = Job(events, seconds, self._chains(events), on_accepted)
         self._jobs.append(job)
         self._ready += len(job.ready)
         # Routes may differ: who waits least long may not wait longer for a connection.
@@ -132,6 +88,7 @@ class HttpSink:
         try:
             await job.done
         finally:
+            job.stop_reporting()
             if not job.done.done() or job.done.cancelled():
                 self._give_up(job)
         return sorted(job.failures, key=lambda failure: failure.position)
@@ -299,7 +256,9 @@ class HttpSink:
             positions[0], answer, token_may_change=target.token_may_change, now=time.time()
         )
         self._note(answer)
-        if first is not None:
+        if first is None:
+            job.accepted += positions
+        else:
             self._failed(job, chain, first)
         if chain.positions:
             self._go_on(job, chain)
