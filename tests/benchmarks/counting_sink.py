@@ -1,28 +1,32 @@
-"""An HTTP sink in a process of its own that counts what arrives of `numbered` events.
+"""An HTTP/1.1 sink in a process of its own that counts what arrives of `numbered` events.
 
-It takes structured mode and batches, answers 202 to everything, looks into each 64th event, and
-prints its figures at SIGTERM.
+It takes an event a request, and batches, pipelined or not, answers 202 to everything, looks into
+each `sample`th event, and prints its figures at SIGTERM.
 """
 
 import asyncio
 import contextlib
 import json
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, TypedDict
 
 import httptools
 import uvloop
+from cloudevents.core.bindings.http import HTTPMessage, from_http_event
 
 from tests.benchmarks import numbered
+from tests.benchmarks.board import ARRIVED, make_board, open_board
 from tests.e2e.servers import HOST, free_port
 
-_ACCEPTED: Final = b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n"
+ACCEPTED: Final = b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n"
+_LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _SAMPLE: Final = 64
 _MOST: Final = 255
 
@@ -36,6 +40,7 @@ class Arrivals(TypedDict):
         reordered: first arrivals after a later event of their key.
         corrupted: those of the sample that are not as they were sent.
         sampled: how many were looked into.
+        cpu: microseconds of the sink for each event.
     """
 
     arrived: int
@@ -43,16 +48,36 @@ class Arrivals(TypedDict):
     reordered: int
     corrupted: int
     sampled: int
+    cpu: float
 
 
 class CountingSink:
-    """The process; `arrivals` and the file of counts are there after `stop`."""
+    """The process; `arrivals` and the file of counts are there after `stop`.
 
-    def __init__(self, counts: Path) -> None:
+    Args:
+        counts: the file that gets how often each number came.
+        board: the counters of the run.
+        form: `event`: what is sampled has to be an event as it was sent, and the official SDK has
+            to read the same; `payload`: its data has to be in what came.
+        sample: each such event is looked into.
+        every: events of which one is lost and the next one counted twice, to try out the harness.
+    """
+
+    def __init__(
+        self,
+        counts: Path,
+        board: Path | None = None,
+        form: str = "event",
+        sample: int = _SAMPLE,
+        every: int = 0,
+    ) -> None:
         self.port = free_port()
-        self.arrivals: Arrivals | None = None
         self._counts = counts
-        command = [sys.executable, "-m", __name__, str(self.port), str(counts)]
+        if board is None:
+            board = counts.with_name("board")
+            make_board(board)
+        arguments = (self.port, counts, board, form, sample, every)
+        command = [sys.executable, "-m", __name__, *map(str, arguments)]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE)
 
     def wait(self) -> None:
@@ -79,9 +104,9 @@ class CountingSink:
 
 
 @contextlib.contextmanager
-def counting_sink(folder: Path) -> Iterator[CountingSink]:
+def counting_sink(folder: Path, **options: Any) -> Iterator[CountingSink]:
     """Run a sink until the end of the block, or until it is stopped."""
-    sink = CountingSink(folder / "counts")
+    sink = CountingSink(folder / "counts", **options)
     try:
         sink.wait()
         yield sink
@@ -89,71 +114,165 @@ def counting_sink(folder: Path) -> Iterator[CountingSink]:
         sink.kill()
 
 
-class _Counter:
-    def __init__(self) -> None:
+def is_as_sent(form: str, number: int, content_type: str, body: bytes) -> bool:
+    """Whether what arrived is what its number stands for; for `event` the official SDK reads it."""
+    if form == "payload":
+        return numbered.data(number) in body or _holds_text(body, number)
+    found = json.loads(body)
+    events: list[dict[str, Any]] = found if isinstance(found, list) else [found]
+    for event in events:
+        if int(event["id"].rpartition("-")[2]) == number:
+            if not numbered.is_as_sent(event):
+                return False
+            headers = {"content-type": content_type}
+            one = json.dumps(event).encode()
+            read = from_http_event(HTTPMessage(headers=headers, body=one))
+            if read.get_id() != event["id"] or read.get_data() != event["data"]:
+                return False
+    return True
+
+
+def _holds_text(body: bytes, number: int) -> bool:
+    """Whether the data stands in a JSON document as a text."""
+    return json.dumps(numbered.data(number).decode())[1:-1].encode() in body
+
+
+class Counter:
+    """What has arrived."""
+
+    def __init__(self, board: memoryview, form: str, sample: int, every: int = 0) -> None:
         self.counts = bytearray()
-        self.figures = Arrivals(arrived=0, duplicates=0, reordered=0, corrupted=0, sampled=0)
+        self.figures = Arrivals(
+            arrived=0, duplicates=0, reordered=0, corrupted=0, sampled=0, cpu=0.0
+        )
+        self._board = board
+        self._form = form
+        self._sample = sample
+        self._every = every
         self._last = [-1] * numbered.KEYS
 
-    def take(self, body: bytes) -> None:
-        figures, counts = self.figures, self.counts
-        for digits in numbered.ID.findall(body):
+    def take(self, body: bytes, content_type: Callable[[], str]) -> None:
+        """Count what is in a message."""
+        figures, counts, last = self.figures, self.counts, self._last
+        for digits in numbered.NUMBER.findall(body):
             number = int(digits)
+            if self._every and number % self._every == 0:
+                continue
             if number >= len(counts):
                 counts.extend(bytes(number + 100_000 - len(counts)))
+            times = 2 if self._every and number % self._every == 1 else 1
             before = counts[number]
-            counts[number] = min(before + 1, _MOST)
-            figures["arrived"] += 1
-            if before:
+            counts[number] = min(before + times, _MOST)
+            figures["arrived"] += times
+            if before or times == 2:
                 figures["duplicates"] += 1
                 continue
             key = number % numbered.KEYS
-            if number < self._last[key]:
+            if number < last[key]:
                 figures["reordered"] += 1
-            self._last[key] = max(number, self._last[key])
-            if number % _SAMPLE == 0:
-                self._look(body, f"load-{number:08d}")
+            else:
+                last[key] = number
+            if number % self._sample == 0:
+                figures["sampled"] += 1
+                if not is_as_sent(self._form, number, content_type(), body):
+                    figures["corrupted"] += 1
 
-    def _look(self, body: bytes, event_id: str) -> None:
-        self.figures["sampled"] += 1
-        found = json.loads(body)
-        events: list[dict[str, Any]] = found if isinstance(found, list) else [found]
-        if not all(numbered.is_as_sent(event) for event in events if event["id"] == event_id):
-            self.figures["corrupted"] += 1
+    def tell(self) -> None:
+        """Write the count on the board."""
+        self._board[ARRIVED] = self.figures["arrived"]
 
 
 class _Connection(asyncio.Protocol):
-    def __init__(self, counter: _Counter) -> None:
+    """Requests whose length is told are cut out of what was read; others have a parser."""
+
+    def __init__(self, counter: Counter) -> None:
         self._counter = counter
-        self._parser = httptools.HttpRequestParser(self)
-        self._body: list[bytes] = []
         self._transport: Any = None
+        self._buffer = b""
+        self._chunked: _Chunked | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        self._parser.feed_data(data)
+        if self._chunked is not None:
+            self._chunked.feed(data)
+            return
+        if self._buffer:
+            data = self._buffer + data
+        at, answers, size = 0, 0, len(data)
+        while at < size:
+            head = data.find(b"\r\n\r\n", at)
+            if head < 0:
+                break
+            length = _LENGTH.search(data, at, head)
+            if length is None:
+                self._chunked = _Chunked(self._counter, self._transport)
+                self._chunked.feed(data[at:])
+                at = size
+                break
+            end = head + 4 + int(length[1])
+            if end > size:
+                break
+            self._counter.take(data[head + 4 : end], lambda a=at, h=head: _type(data[a:h]))
+            answers += 1
+            at = end
+        self._buffer = data[at:]
+        if answers:
+            self._transport.write(ACCEPTED * answers)
+            self._counter.tell()
+
+
+def _type(head: bytes) -> str:
+    for line in head.split(b"\r\n")[1:]:
+        name, _, value = line.partition(b":")
+        if name.lower() == b"content-type":
+            return value.strip().decode()
+    return ""
+
+
+class _Chunked:
+    """Bodies whose length the head does not tell."""
+
+    def __init__(self, counter: Counter, transport: Any) -> None:
+        self._counter = counter
+        self._transport = transport
+        self._parser = httptools.HttpRequestParser(self)
+        self._body: list[bytes] = []
+        self._type = ""
+        self.feed = self._parser.feed_data
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if name.lower() == b"content-type":
+            self._type = value.decode()
 
     def on_body(self, body: bytes) -> None:
         self._body.append(body)
 
     def on_message_complete(self) -> None:
         body, self._body = b"".join(self._body), []
-        self._counter.take(body)
-        self._transport.write(_ACCEPTED)
+        self._counter.take(body, lambda: self._type)
+        self._transport.write(ACCEPTED)
+        self._counter.tell()
 
 
-async def _listen(port: int, counts: Path) -> None:
-    loop, counter = asyncio.get_running_loop(), _Counter()
+async def _listen(port: int, counts: Path, counter: Counter) -> None:
+    loop = asyncio.get_running_loop()
     ended = loop.create_future()
     loop.add_signal_handler(signal.SIGTERM, ended.set_result, None)
     server = await loop.create_server(lambda: _Connection(counter), HOST, port, backlog=1000)
     await ended
     server.close()
     counts.write_bytes(counter.counts)
+    counter.figures["cpu"] = time.process_time() * 1e6 / max(counter.figures["arrived"], 1)
     print(json.dumps(counter.figures))
 
 
+def _main() -> None:
+    port, counts, board, form, sample, every = sys.argv[1:]
+    counter = Counter(open_board(Path(board)), form, int(sample), int(every))
+    uvloop.run(_listen(int(port), Path(counts), counter))
+
+
 if __name__ == "__main__":
-    uvloop.run(_listen(int(sys.argv[1]), Path(sys.argv[2])))
+    _main()

@@ -249,15 +249,15 @@ class _Mqtt(_Connection):
 def _filled(number: int, parts: Sequence[bytes]) -> bytes:
     """Return a template's parts with an event's id, time and data between them."""
     before, between, behind = parts
-    millis = b"%03d" % (number % 1000)
-    return b"%bload-%08d%b%b%b" % (before, number, between, millis, behind)
+    time = numbered.time(number).encode()
+    return b"%bload-%08d%b%b%b" % (before, number, between, time, behind)
 
 
 def _template(whole: bytes, key: int) -> Sequence[bytes]:
     """Cut what was made of the event `key` where another one of its key differs."""
     before, _, rest = whole.partition(b"load-%08d" % key)
-    between, _, behind = rest.partition(b"00.%03dZ" % key)
-    return before, between + b"00.", b"Z" + behind
+    between, _, behind = rest.partition(numbered.time(key).encode())
+    return before, between, behind
 
 
 def _head(key: int) -> bytes:
