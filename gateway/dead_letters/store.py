@@ -16,6 +16,7 @@ from gateway.dead_letters.letter import DeadLetter, Summary
 from gateway.dead_letters.query import Filter
 from gateway.dead_letters.trouble import Trouble
 from gateway.errors import GatewayError
+from gateway.mailbox import Mailbox
 from gateway.spool import REAL_DISK, Disk, StoreError
 
 COMMIT_LETTERS: Final = 1024
@@ -86,8 +87,7 @@ class DeadLetters:
         self._signal = threading.Condition()
         self._puts: deque[_Put] = deque()
         self._questions: deque[_Question] = deque()
-        self._answers: deque[Callable[[], None]] = deque()
-        self._is_waking = False
+        self._answers = Mailbox(self._wake)
         self._is_closed = True
         self._replaying: set[int] = set()  # the thread's
         self._trouble = Trouble(path)
@@ -145,7 +145,7 @@ class DeadLetters:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
-        self._deliver()
+        self._answers.deliver()
 
     def put(self, letters: Sequence[DeadLetter], on_stored: OnStored) -> None:
         """Store letters durably, all or none, without waiting for it.
@@ -163,7 +163,7 @@ class DeadLetters:
                 self._puts.append(entry)
                 self._signal.notify()
                 return
-        self._answer([partial(on_stored, StoreError("the dead letters are closed"))])
+        self._answers.put([partial(on_stored, StoreError("the dead letters are closed"))])
 
     async def page(
         self, wanted: Filter | None = None, *, limit: int = 100, cursor: int | None = None
@@ -318,7 +318,7 @@ class DeadLetters:
             answer = partial(question.answer, question.work(), None)
         except StoreError as error:
             answer = partial(question.answer, None, error)
-        self._answer([answer])
+        self._answers.put([answer])
 
     def _next(self) -> tuple[list[_Put], _Question | None]:
         group: list[_Put] = []
@@ -341,7 +341,7 @@ class DeadLetters:
                 self._commit([entry])
             return
         told = self._trouble.note(error)
-        self._answer([partial(entry.on_stored, told) for entry in group])
+        self._answers.put([partial(entry.on_stored, told) for entry in group])
 
     def _insert(self, letters: Sequence[DeadLetter]) -> StoreError | None:
         try:
@@ -350,29 +350,11 @@ class DeadLetters:
             return error
         return None
 
-    def _answer(self, answers: Sequence[Callable[[], None]]) -> None:
-        with self._signal:
-            self._answers.extend(answers)
-            is_first, self._is_waking = not self._is_waking, True
-        if is_first and self._loop is not None:
+    def _wake(self, call: Callable[[], None]) -> None:
+        if self._loop is not None:
             # The loop may have been closed before: then `close` gives the answers.
             with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._deliver)
-
-    def _deliver(self) -> None:
-        """Call who waits for an answer; in the event loop's thread."""
-        with self._signal:
-            answers, self._answers = self._answers, deque()
-            self._is_waking = False
-        try:
-            while answers:
-                answers.popleft()()
-        finally:
-            if answers:  # the one that raised doesn't lose the others theirs
-                with self._signal:
-                    answers.extend(self._answers)
-                    self._answers = deque()
-                self._answer(answers)
+                self._loop.call_soon_threadsafe(call)
 
     def _refuse_rest(self) -> None:
         """Let nobody wait for a thread that is gone, even if a bug ended it."""
@@ -383,4 +365,4 @@ class DeadLetters:
             rest += [partial(question.answer, None, error) for question in self._questions]
             self._puts.clear()
             self._questions.clear()
-        self._answer(rest)
+        self._answers.put(rest)

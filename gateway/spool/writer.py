@@ -6,9 +6,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from gateway.mailbox import Mailbox
 from gateway.spool import record
 from gateway.spool.checkpoint import Checkpoint
 from gateway.spool.log import Log
@@ -34,12 +36,6 @@ class _Entry(NamedTuple):
     records: Sequence[bytes]
     size: int
     on_stored: OnStored
-
-
-class _Answer(NamedTuple):
-    on_stored: OnStored
-    first: int | None
-    error: StoreError | None
 
 
 class Writer:
@@ -74,8 +70,7 @@ class Writer:
         self._queue: deque[_Entry] = deque()
         self._queued_bytes = 0
         self._group: list[_Entry] = []  # what is being committed
-        self._answers: deque[_Answer] = deque()
-        self._is_waking = False
+        self._answers = Mailbox(lambda call: self._wake(call))  # noqa: PLW0108 - `start` has another
         self._is_closing = False
         self._is_stopped = False
         self._checkpoint_due = 0.0
@@ -123,7 +118,7 @@ class Writer:
                 return
         if is_news:
             self._tell_full(error)
-        self._answer([_Answer(on_stored, None, error)])
+        self._answers.put([partial(on_stored, None, error)])
 
     def nudge(self) -> None:
         """Have the cursor written soon."""
@@ -141,19 +136,7 @@ class Writer:
 
     def deliver(self) -> None:
         """Call who waits for an answer; in the event loop's thread."""
-        with self._signal:
-            answers, self._answers = self._answers, deque()
-            self._is_waking = False
-        try:
-            while answers:
-                answer = answers.popleft()
-                answer.on_stored(answer.first, answer.error)
-        finally:
-            if answers:  # the one that raised doesn't lose the others theirs
-                with self._signal:
-                    answers.extend(self._answers)
-                    self._answers = deque()
-                self._answer(answers)
+        self._answers.deliver()
 
     def pause(self, now: float) -> float:
         """Return for how long the next commit gathers before it begins; 0 is not at all."""
@@ -226,12 +209,12 @@ class Writer:
         self._tell(error)
         answers = []
         for entry in group:
-            answers.append(_Answer(entry.on_stored, None if error else first, error))
+            answers.append(partial(entry.on_stored, None if error else first, error))
             first += len(entry.records)
         with self._signal:
             self._queued_bytes -= sum(entry.size for entry in group)
             self._group = []
-        self._answer(answers)
+        self._answers.put(answers)
 
     def _store(self, data: bytes, count: int) -> StoreError | None:
         """Store encoded records; what is kept goes before they are refused for want of room."""
@@ -272,13 +255,6 @@ class Writer:
             self._wake(self._on_room)
         if self._log.take_save_wanted():
             self._wake(self._on_saved)
-
-    def _answer(self, answers: "Sequence[_Answer] | deque[_Answer]") -> None:
-        with self._signal:
-            self._answers.extend(answers)
-            is_first, self._is_waking = not self._is_waking, True
-        if is_first:
-            self._wake(self.deliver)
 
     def _tell(self, error: StoreError | None) -> None:
         """Log once when storing begins to fail, and once when it works again."""
@@ -322,4 +298,4 @@ class Writer:
             self._queue.clear()
         if rest:
             error = StoreError("the spool is closed")
-            self._answer([_Answer(entry.on_stored, None, error) for entry in rest])
+            self._answers.put([partial(entry.on_stored, None, error) for entry in rest])
