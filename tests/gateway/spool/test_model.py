@@ -242,7 +242,7 @@ class SpoolMachine(RuleBasedStateMachine):
     def arm(self, which, after, times):
         self.disk.fail(*which, after=after, times=times)
         self.trouble = self.disk.short_writes = True
-        # A file that can't be cut keeps what had failed, and a crash may find it there.
+        # A file that can't be cut keeps what had failed, and the next life may find it there.
         self.may_not_cut = self.may_not_cut or which[0] == "truncate"
 
     @precondition(lambda self: self.trouble)
@@ -286,6 +286,8 @@ class SpoolMachine(RuleBasedStateMachine):
         self.disk.capacity = 1 << 30
         self.spool.close()
         assert all(entry.answered for entry in self.appended)
+        for entry in self.appended:
+            entry.excused = self.may_not_cut
         self.kept_done |= self.done_now
         self.begin()
 
