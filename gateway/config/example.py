@@ -13,6 +13,7 @@ from gateway.config.gateway import (
     AdminConfig,
     DeliveryConfig,
     DrainConfig,
+    GatewayConfig,
     RouteConfig,
     StateConfig,
 )
@@ -117,6 +118,10 @@ class _Example:
         for name, record in tables.items():
             yield f"\n# {(record.__doc__ or '').splitlines()[0]}\n{name}:"
             yield from self._table(record, 2)
+        workers = _fields(GatewayConfig)["workers"]
+        yield ""
+        yield from _comment(workers["description"], 0)
+        yield f"workers: {_value(workers['default'])}"
 
     def _route(self, route: Mapping[str, Any]) -> Iterator[str]:
         fields = _fields(RouteConfig)

@@ -232,6 +232,11 @@ class GatewayConfig(Record):
         default=LimitsConfig(), description="bounds on what is held in memory"
     )
     drain: DrainConfig = Field(default=DrainConfig(), description="graceful shutdown")
+    workers: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(
+        default=1,
+        description="processes that share the work (docs/workers.md); auto: one for each processor "
+        "that this process may use; `run --workers` and CE_GATEWAY_WORKERS go before it",
+    )
     embedded_nats: bool = Field(
         default=False,
         exclude=True,

@@ -22,6 +22,7 @@ from pydantic import (
 
 from bindings.wrap import Wrapper
 from gateway.config.problems import Keys
+from gateway.config.worker import Place
 
 _DURATION = re.compile(
     r"P(?:(?P<weeks>\d+(?:\.\d+)?)W)?(?:(?P<days>\d+(?:\.\d+)?)D)?"
@@ -247,6 +248,22 @@ class SourceConfig(AdapterConfig):
     event: EventTemplate | None = Field(
         default=None, description="how to wrap a message that is no CloudEvent"
     )
+    reuse_port: bool = Field(
+        default=False, exclude=True, description="other workers listen at the same address"
+    )
+
+    def for_worker(self, place: Place) -> Self | None:
+        """Return what one of several workers opens of this source; None: nothing.
+
+        A source that says nothing else is opened by worker 0 alone.
+        """
+        return self if place.number == 0 else None
+
+    def listening_beside(self, place: Place) -> Self | None:
+        """Return the source of a worker that listens where the others do (SO_REUSEPORT)."""
+        if place.is_retired:
+            return None
+        return self.model_copy(update={"reuse_port": not place.is_alone})
 
     def counted_keys(self) -> Iterable[tuple[Keys, Collection[Hashable]]]:
         """Yield cryptographic keys of which no nonce may be used twice, and where they stand.

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection, Hashable, Iterable, Mapping
-from typing import ClassVar, Final, Literal
+from typing import ClassVar, Final, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -18,6 +18,7 @@ from gateway.config.records import (
     Size,
     SourceConfig,
 )
+from gateway.config.worker import Place
 from gateway.sources.coap.oscore_config import OscoreContexts
 from gateway.sources.coap.psk import PreSharedKey, check_identities
 
@@ -221,6 +222,11 @@ class CoapSourceConfig(SourceConfig):
     def has_streams(self) -> bool:
         """Whether it listens for connections of any kind."""
         return any((self.listen_tcp, self.listen_tls, self.listen_ws, self.listen_wss))
+
+    def for_worker(self, place: Place) -> Self | None:
+        if self.oscore:  # its keys count messages: two processes would use a nonce twice
+            return super().for_worker(place)
+        return self.listening_beside(place)
 
     def counted_keys(self) -> Iterable[tuple[Keys, Collection[Hashable]]]:
         for position, context in enumerate(self.oscore):

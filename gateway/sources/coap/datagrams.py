@@ -35,14 +35,25 @@ class DatagramSocket:
         return bound_address(self._socket)
 
     async def open(
-        self, listen: Address, receive_buffer_bytes: int, on_readable: Callable[[], None]
+        self,
+        listen: Address,
+        receive_buffer_bytes: int,
+        on_readable: Callable[[], None],
+        *,
+        reuse_port: bool = False,
     ) -> None:
         """Bind; `on_readable` is called on each wake-up and has to `read`.
+
+        Args:
+            listen: the address.
+            receive_buffer_bytes: what the system keeps until it is read.
+            on_readable: the callback.
+            reuse_port: whether other workers listen there, too.
 
         Raises:
             ListenError: the host is unknown or the port is taken.
         """
-        self._socket = await open_socket(listen, receive_buffer_bytes)
+        self._socket = await open_socket(listen, receive_buffer_bytes, reuse_port=reuse_port)
         asyncio.get_running_loop().add_reader(self._socket.fileno(), on_readable)
 
     def read(self) -> Iterator[tuple[bytes, SocketAddress]]:

@@ -113,7 +113,7 @@ class DtlsListener:
             ListenError: the host is unknown or the port is taken.
         """
         size = self._config.receive_buffer_bytes
-        await self._socket.open(listen, size, self._on_readable)
+        await self._socket.open(listen, size, self._on_readable, reuse_port=self._config.reuse_port)
 
     def close(self) -> None:
         """Say goodbye to all peers and end."""

@@ -20,8 +20,15 @@ _IPV6_MULTICAST_ALL: Final = 29
 _KEEPALIVE_SECONDS: Final = 120
 
 
-async def open_socket(listen: Address, receive_buffer_bytes: int) -> socket.socket:
+async def open_socket(
+    listen: Address, receive_buffer_bytes: int, *, reuse_port: bool = False
+) -> socket.socket:
     """Return a bound, non-blocking UDP socket; `[::]` takes IPv4 too.
+
+    Args:
+        listen: the address.
+        receive_buffer_bytes: what the system keeps until it is read.
+        reuse_port: whether other workers listen there, too.
 
     Raises:
         ListenError: the host is unknown or the port is taken.
@@ -31,20 +38,28 @@ async def open_socket(listen: Address, receive_buffer_bytes: int) -> socket.sock
         _ignore_multicast(listener)
         _grow_buffer(listener, receive_buffer_bytes)
 
-    return await _bind(listen, socket.SOCK_DGRAM, prepare)
+    return await _bind(listen, socket.SOCK_DGRAM, prepare, reuse_port=reuse_port)
 
 
-async def open_stream_socket(listen: Address) -> socket.socket:
+async def open_stream_socket(listen: Address, *, reuse_port: bool = False) -> socket.socket:
     """Return a bound TCP socket that finds out dead peers; `[::]` takes IPv4 too.
+
+    Args:
+        listen: the address.
+        reuse_port: whether other workers listen there, too.
 
     Raises:
         ListenError: the host is unknown or the port is taken.
     """
-    return await _bind(listen, socket.SOCK_STREAM, _prepare_stream)
+    return await _bind(listen, socket.SOCK_STREAM, _prepare_stream, reuse_port=reuse_port)
 
 
 async def _bind(
-    listen: Address, kind: socket.SocketKind, prepare: Callable[[socket.socket], None]
+    listen: Address,
+    kind: socket.SocketKind,
+    prepare: Callable[[socket.socket], None],
+    *,
+    reuse_port: bool,
 ) -> socket.socket:
     loop = asyncio.get_running_loop()
     try:
@@ -57,6 +72,8 @@ async def _bind(
         result.settimeout(0)
         if family == socket.AF_INET6:
             result.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        if reuse_port:
+            result.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         prepare(result)
         result.bind(address)
     except OSError as error:

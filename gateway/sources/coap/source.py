@@ -104,7 +104,9 @@ class CoapSource:
         try:
             if config.listen is not None:
                 size = config.receive_buffer_bytes
-                await self._socket.open(config.listen, size, self._on_readable)
+                await self._socket.open(
+                    config.listen, size, self._on_readable, reuse_port=config.reuse_port
+                )
                 self._say_listening("coap", self._socket.address)
             if config.listen_dtls is not None:
                 # Only here, as mbedtls takes 6 MB.

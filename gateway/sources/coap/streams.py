@@ -87,7 +87,7 @@ class Streams:
         protocol: Callable[[], asyncio.Protocol],
         context: ssl.SSLContext | None,
     ) -> None:
-        listener = await open_stream_socket(listen)
+        listener = await open_stream_socket(listen, reuse_port=self.config.reuse_port)
         try:
             server = await self.loop.create_server(
                 protocol,

@@ -1,10 +1,11 @@
 """The configuration of the HTTP source."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, StringConstraints, field_validator
 
 from gateway.config.records import Address, Duration, Listen, SourceConfig
+from gateway.config.worker import Place
 from gateway.sources.http.origin import parse_origin
 
 
@@ -65,6 +66,9 @@ class HttpSourceConfig(SourceConfig):
         60.0,
         description="for the event to be delivered or stored; then 504, and the sender repeats it",
     )
+
+    def for_worker(self, place: Place) -> Self | None:
+        return self.listening_beside(place)
 
     @field_validator("callbacks")
     @classmethod

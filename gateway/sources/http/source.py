@@ -41,6 +41,7 @@ class HttpSource:
                 lambda: Connection(listener),
                 config.listen.host,
                 config.listen.port,
+                reuse_port=config.reuse_port,
                 ssl=context,
                 ssl_handshake_timeout=config.header_timeout if context else None,
                 backlog=1024,

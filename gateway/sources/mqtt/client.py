@@ -113,6 +113,7 @@ class BrokerClient(paho.Client):
         on_lost: called at once when the connection has ended, so that no answer is thought sent.
 
     Attributes:
+        topics: what it subscribes to, with the QoS; known when CONNACK has come.
         granted: the reason codes of SUBACK, when it has come.
         heard: when the last message came or reading began or went on, in the loop's time.
         load: what messages weigh in memory: all bytes that were read, and 1 KiB for each message.
@@ -131,7 +132,7 @@ class BrokerClient(paho.Client):
         is_v5 = config.version == "5"
         super().__init__(
             CallbackAPIVersion.VERSION2,
-            client_id=config.client_id,
+            client_id=config.session_id,
             clean_session=None if is_v5 else config.clean,
             protocol=paho.MQTTv5 if is_v5 else paho.MQTTv311,
             reconnect_on_failure=False,
@@ -148,6 +149,7 @@ class BrokerClient(paho.Client):
         self._reader = PacketReader(Peer.SERVER_RAW, self.version, limit)
         self._paused = False
         self._timer: asyncio.TimerHandle | None = None
+        self.topics = config.topics(shares=True)
         self.granted: asyncio.Future[Sequence[int]] = self._loop_.create_future()
         self.lost: asyncio.Future[str] = self._loop_.create_future()
         self.is_taken_over = False
@@ -188,16 +190,15 @@ class BrokerClient(paho.Client):
         """Send SUBSCRIBE for every topic filter; `granted` gets the answer."""
         if self.granted.done():
             self.granted = self._loop_.create_future()
-        if self.version == V5:
+        if not self.topics:  # another worker has them
+            self.granted.set_result([])
+        elif self.version == V5:
             # Retained messages come with a new subscription, not again after each reconnection.
             self.subscribe(
-                [
-                    (name, SubscribeOptions(qos=qos, retainHandling=1))
-                    for name, qos in self._config.filters
-                ]
+                [(name, SubscribeOptions(qos=qos, retainHandling=1)) for name, qos in self.topics]
             )
         else:
-            self.subscribe(list(self._config.filters))
+            self.subscribe(list(self.topics))
 
     @property
     def paused(self) -> bool:
@@ -358,12 +359,19 @@ class BrokerClient(paho.Client):
 
     # What paho calls; the arguments are paho's.
 
-    def _connected(self, _c: Any, _u: Any, flags: Any, reason: Any, _properties: Any) -> None:
+    def _connected(self, _c: Any, _u: Any, flags: Any, reason: Any, properties: Any) -> None:
         if reason.is_failure:
             self._end(f"the broker refused: {reason}")
             return
+        # Absent is 1 (MQTT 5 3.2.2.3.13). 3.1.1 has neither; there a share was configured.
+        shares = getattr(properties, "SharedSubscriptionAvailable", 1) == 1
+        self.topics = self._config.topics(shares=shares)
         self._on_session(flags.session_present)
         self.subscribe_all()
+        # After SUBSCRIBE, so that nothing is missed between the two.
+        left_over = self._config.left_over(self.topics) if flags.session_present else []
+        if left_over and self._sock is not None:
+            self.unsubscribe(left_over)
 
     def _subscribed(self, _c: Any, _u: Any, _mid: int, codes: Any, _properties: Any) -> None:
         if not self.granted.done():
@@ -374,7 +382,7 @@ class BrokerClient(paho.Client):
         # paho's word for an end without DISCONNECT tells a person nothing.
         text = str(reason)
         if self.is_taken_over:
-            text = f"{text}: another client has the client_id {self._config.client_id!r}"
+            text = f"{text}: another client has the client_id {self._config.session_id!r}"
         self._end("the connection ended" if text == "Unspecified error" else text)
 
     def _opened(self, _c: Any, _u: Any, _sock: Any) -> None:

@@ -1,11 +1,14 @@
 """The `mqtt` table among the sources."""
 
-from typing import Literal, Self
+from typing import Final, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
 from gateway.config.records import Duration, Record, SourceConfig
+from gateway.config.worker import Place
+
+_NO_SHARE_NAME: Final = str.maketrans("/+#", "___")
 
 
 class SubscriptionConfig(Record):
@@ -60,6 +63,10 @@ class MqttSourceConfig(SourceConfig):
         "pass on what MQTT 3.1.1 publishers sent",
     )
 
+    worker: Place | None = Field(
+        default=None, exclude=True, description="which of the processes that share the messages"
+    )
+
     @field_validator("version", mode="before")
     @classmethod
     def _read_version(cls, value: object) -> object:
@@ -106,6 +113,62 @@ class MqttSourceConfig(SourceConfig):
         parts = urlsplit(self.url)
         assert parts.hostname is not None  # noqa: S101 - checked above
         return parts.hostname, parts.port or (8883 if self.wants_tls else 1883)
+
+    def for_worker(self, place: Place) -> Self | None:
+        if place.number and not self._can_share:
+            return None
+        if place.is_retired and self.clean:  # there is no session that it could empty
+            return None
+        return self.model_copy(update={"worker": place})
+
+    @property
+    def _can_share(self) -> bool:
+        """Whether several processes can share the messages, as far as we know."""
+        return bool(self.share) or self.version == "5"
+
+    @property
+    def session_id(self) -> str:
+        """The client identifier of the session: `client_id`, and the number of a further worker."""
+        number = self.worker.number if self.worker is not None else 0
+        return f"{self.client_id}-{number}" if number and self.client_id else self.client_id
+
+    def topics(self, *, shares: bool) -> list[tuple[str, int]]:
+        """Return what this process subscribes to, with the QoS.
+
+        Args:
+            shares: whether the broker has shared subscriptions.
+        """
+        place = self.worker
+        if place is None or (place.is_alone and not place.is_retired):
+            return self.filters
+        if place.is_retired:
+            return []
+        if self.share:
+            return self.filters
+        if shares and self._can_share:
+            return self._shared(place)
+        return self.filters if place.number == 0 else []
+
+    def left_over(self, topics: list[tuple[str, int]]) -> list[str]:
+        """Return what a session may have from a run with another number of workers.
+
+        Args:
+            topics: what it has to have now.
+        """
+        if self.worker is None or not self._can_share:
+            return []
+        wanted = {name for name, _ in topics}
+        known = dict.fromkeys(name for name, _ in (*self.filters, *self._shared(self.worker)))
+        return [name for name in known if name not in wanted]
+
+    def _shared(self, place: Place) -> list[tuple[str, int]]:
+        """Return the topic filters as a share of all workers, which a configured one is already."""
+        # A session outlives a run, and its share has to keep its name.
+        group = self.client_id.translate(_NO_SHARE_NAME) or place.group
+        return [
+            (name if name.startswith("$share/") else f"$share/{group}/{name}", qos)
+            for name, qos in self.filters
+        ]
 
     @property
     def filters(self) -> list[tuple[str, int]]:

@@ -173,11 +173,12 @@ class MqttSource:
     async def _stay(self, client: BrokerClient) -> None:
         """See the subscriptions granted, then wait for the end of the connection."""
         while not client.lost.done():
-            if self._are_granted(client.granted.result()):
+            if self._are_granted(client):
                 self._ready.set()
                 self._complaint = ""
                 self._lost = False
                 _log.info("source %s: connected to %s", self._config.name, self._config.url)
+                self._tell_share(client)
                 break
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_SUBSCRIBE_AGAIN_SECONDS):
@@ -193,9 +194,20 @@ class MqttSource:
             self._lost = True
             self._complain(reason, "lost")
 
-    def _are_granted(self, codes: Sequence[int]) -> bool:
+    def _tell_share(self, client: BrokerClient) -> None:
+        """Say so if the broker has no shared subscriptions, which several workers asked for."""
+        if client.topics == self._config.topics(shares=True):
+            return
+        _log.warning(
+            "source %s: the broker has no shared subscriptions: %s",
+            self._config.name,
+            "this worker takes all messages" if client.topics else "worker 0 takes all messages",
+        )
+
+    def _are_granted(self, client: BrokerClient) -> bool:
+        codes = client.granted.result()
         refused = []
-        for (name, qos), code in zip(self._config.filters, codes, strict=False):
+        for (name, qos), code in zip(client.topics, codes, strict=False):
             if code >= 0x80:
                 refused.append(f"{name!r} ({describe(code)})")
             elif code < qos:
@@ -203,7 +215,7 @@ class MqttSource:
                     "source %s: %r is granted with QoS %d, not %d",
                     self._config.name, name, code, qos,
                 )  # fmt: skip
-        if not refused and len(codes) == len(self._config.filters):
+        if not refused and len(codes) == len(client.topics):
             return True
         text = ", ".join(refused) or "SUBACK does not fit SUBSCRIBE"
         if self._complaint != text:

@@ -5,6 +5,7 @@ from typing import Self
 from pydantic import Field, SecretStr, model_validator
 
 from gateway.config.records import Address, Duration, Listen, SourceConfig
+from gateway.config.worker import Place
 
 
 class MqttEndpointConfig(SourceConfig):
@@ -45,6 +46,9 @@ class MqttEndpointConfig(SourceConfig):
                 "and that only on loopback"
             )
         return self
+
+    def for_worker(self, place: Place) -> Self | None:
+        return self.listening_beside(place)
 
     @property
     def demands_certificate(self) -> bool:

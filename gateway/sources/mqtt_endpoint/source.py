@@ -45,6 +45,7 @@ class MqttEndpointSource:
                 lambda: Connection(host),
                 config.listen.host,
                 config.listen.port,
+                reuse_port=config.reuse_port,
                 ssl=context,
                 backlog=1024,
             )

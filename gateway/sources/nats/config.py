@@ -6,6 +6,7 @@ from typing import Self
 from pydantic import Field, field_validator, model_validator
 
 from gateway.config.records import Duration, Size, SourceConfig
+from gateway.config.worker import Place
 from gateway.nats_connection import NatsServerConfig
 
 _SUBJECT = re.compile(r"[^\s.]+(?:\.[^\s.]+)*")
@@ -49,6 +50,15 @@ class NatsSourceConfig(NatsServerConfig, SourceConfig):
     max_pending_bytes: Size = Field(
         64 << 20, description="core: what waits in memory before messages are refused (`-ERR busy`)"
     )
+
+    def for_worker(self, place: Place) -> Self | None:
+        if place.is_retired:
+            return None
+        if place.is_alone:
+            return self
+        if self.stream:
+            return self.model_copy(update={"shared": True})
+        return self.model_copy(update={"queue": self.queue or f"{place.group}-{self.name}"})
 
     @field_validator("subjects")
     @classmethod

@@ -24,14 +24,15 @@ def test_the_example_is_right_and_leaves_nothing_unused():
 def test_the_rest_of_the_example_is_the_defaults():
     config = load(FILE, {})
     defaults = GatewayConfig()
-    for name in ("delivery", "admin", "state", "limits", "drain"):
+    for name in ("delivery", "admin", "state", "limits", "drain", "workers"):
         assert getattr(config, name) == getattr(defaults, name), name
 
 
 def test_the_example_shows_every_key_of_every_adapter():
     raw = yaml.safe_load(FILE.read_text())
-    common = {"tls", "username", "password", "limits", "event", "name", "is_k_sink"}
+    common = {"tls", "username", "password", "limits", "event"}
     for group in ("sources", "sinks"):
         for table in raw[group].values():
             record = registry.load(group, table["protocol"]).config_type
-            assert set(record.model_fields) - common <= set(table), table["protocol"]
+            keys = {name for name, field in record.model_fields.items() if not field.exclude}
+            assert keys - common <= set(table), table["protocol"]

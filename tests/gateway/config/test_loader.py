@@ -37,7 +37,7 @@ def test_the_name_of_the_file_stands_before_each_problem(tmp_path):
         load(path, {})
     assert str(errors.value) == (
         f"{path}:4:1: limit: unknown key 'limit', expected 'sources', 'sinks', 'routes', "
-        "'delivery', 'admin', 'state', 'limits' or 'drain'; did you mean 'limits'?"
+        "'delivery', 'admin', 'state', 'limits', 'drain' or 'workers'; did you mean 'limits'?"
     )
 
 

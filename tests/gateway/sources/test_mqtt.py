@@ -10,6 +10,7 @@ import paho.mqtt.client
 import pytest
 from pydantic import ValidationError
 
+from gateway.config.worker import Place
 from gateway.delivery import ACCEPTED, BUSY, Outcome, Reason, Settlement
 from gateway.sources import keeper
 from gateway.sources.mqtt import MqttSource, MqttSourceConfig
@@ -823,3 +824,39 @@ def test_the_version_may_be_written_as_a_number():
     assert MqttSourceConfig(**fields, version=5).version == "5"
     assert MqttSourceConfig(**fields).address == ("h", 1883)
     assert MqttSourceConfig(**{**fields, "url": "mqtts://h"}).address == ("h", 8883)
+
+
+@pytest.mark.parametrize(("number", "share"), [(0, b"\x01"), (1, b"\x01"), (0, b"\x00")])
+async def test_workers_share_a_subscription_if_the_broker_can(number, share, caplog):
+    async with Broker() as broker:
+        source = MqttSource(config(broker).for_worker(Place(number, 2, "g")))
+        opening = asyncio.ensure_future(source.open(RecordingIntake()))
+        connection = await broker.connection()
+        connect = await connection.read()
+        assert connect.endswith(b"gw-1" if number == 0 else b"gw-1-1")
+        connection.send(b"\x20\x05\x01\x00\x02\x2a" + share)  # session present; 3.2.2.3.13
+        subscribe = await connection.read()
+        shared, plain = b"\0\x0f$share/gw-1/a/#", b"\0\x03a/#"
+        wanted, given_up = (shared, plain) if share == b"\x01" else (plain, shared)
+        assert subscribe[4:] == b"\0" + wanted + b"\x11"  # 3.8.3.1: QoS 1, retain handling 1
+        unsubscribe = await connection.read()
+        assert unsubscribe[0] == 0xA2
+        assert unsubscribe[4:] == b"\0" + given_up
+        connection.send(b"\x90\x04" + subscribe[2:4] + b"\0\x01")
+        connection.send(b"\xb0\x04" + unsubscribe[2:4] + b"\0\x11")
+        await opening
+        await source.close()
+    assert ("no shared subscriptions" in caplog.text) == (share == b"\x00")
+
+
+async def test_a_worker_that_is_to_take_nothing_is_ready_without_a_subscription(caplog):
+    async with Broker() as broker:
+        source = MqttSource(config(broker).for_worker(Place(1, 2, "g")))
+        opening = asyncio.ensure_future(source.open(RecordingIntake()))
+        connection = await broker.connection()
+        await connection.read()
+        connection.send(b"\x20\x05\x00\x00\x02\x2a\x00")
+        await opening
+        await source.close()
+        assert (await connection.ended()).hex() in {"e000", "e00100", "e0020000", ""}
+    assert "worker 0 takes all messages" in caplog.text
