@@ -56,6 +56,13 @@ def refuse(listener: Listener, head: Head) -> Refusal | None:
     return _refuse_form(head) or _refuse_target(listener, head)
 
 
+def learn(listener: Listener, head: Head) -> None:
+    """Remember how a request looked that has been admitted, if nothing but that was judged."""
+    host = head.fields.get(b"host")
+    if head.method == b"POST" and host is not None and not listener.require_origin:
+        listener.plain.learn_target(head.target, host, path_of(listener, head.target))
+
+
 def _refuse_form(head: Head) -> Refusal | None:
     fields = head.fields
     if head.version not in ("1.1", "1.0"):

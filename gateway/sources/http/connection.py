@@ -14,8 +14,9 @@ from bindings.binding import Message
 from bindings.errors import CloudEventError
 from gateway.delivery import BUSY, DRAINING, Delivery
 from gateway.sources.http import admission, answers
-from gateway.sources.http.admission import KNOWN_FIELDS, SINGLE_FIELDS, Head, Refusal
+from gateway.sources.http.admission import Head, Refusal
 from gateway.sources.http.exchange import AnswerQueue, Exchange
+from gateway.sources.http.incoming import Incoming
 from gateway.sources.http.listener import Listener, Phase
 
 # The head of a request in bytes. nginx takes 32 KiB, Node 16 KiB, uvicorn 64 KiB; nine attributes
@@ -23,9 +24,6 @@ from gateway.sources.http.listener import Listener, Phase
 _MAX_HEAD: Final = 65_536
 # What a body may take on the wire in chunks of one byte each ("1\r\nx\r\n"), relative to its size.
 _CHUNK_OVERHEAD: Final = 6
-# Header names as they were seen, and in lower case: the same few come again and again.
-_CE_NAMES: Final[dict[bytes, str]] = {}
-_MAX_NAMES: Final = 1024
 # Pipelined requests under way at which reading stops, until all of them are answered.
 _MAX_PIPELINED: Final = 256
 # After a refusal the rest of the request is read and dropped, so that the answer is not lost to a
@@ -33,10 +31,11 @@ _MAX_PIPELINED: Final = 256
 _LINGER_SECONDS: Final = 2.0
 
 
-class Connection(asyncio.Protocol):
+class Connection(Incoming, asyncio.Protocol):
     """A sender's connection."""
 
     def __init__(self, listener: Listener) -> None:
+        super().__init__(listener.plain)
         self._listener = listener
         self._limit = listener.config.limits.max_event_bytes
         self._loop = asyncio.get_running_loop()
@@ -44,26 +43,12 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._answers = AnswerQueue(listener.clock, self)
         self._arrived: list[Delivery] = []
-        self._phase = Phase.IDLE
         self._deadline: float | None = None
         self._reading = True
         self._writable = True
         self._continue_due = False
-        self._replaying = False
         self._half_closed = False
         self.peer = ""
-        self._begin()
-
-    def _begin(self) -> None:
-        self._target = b""
-        self._headers: list[tuple[str, str]] = []
-        self._fields: dict[bytes, bytes] = {}
-        self._head_bytes = 0
-        self._read_bytes = -1
-        self._repeated = b""
-        self._body: list[bytes] = []
-        self._body_bytes = 0
-        self._refusal: Refusal | None = None
 
     # The connection.
 
@@ -148,23 +133,47 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._lingers:
             return
-        self._answers.held = True
+        queue = self._answers
+        queue.held = True
+        taken = self._take_plain(data) if self._phase is Phase.IDLE else 0
+        if taken < len(data):
+            self._feed(data[taken:] if taken else data)
+        if self._arrived:
+            self._listener.take(self._arrived)
+            self._arrived = []
+        queue.held = False
+        if queue.pending and queue.pending[0].response is not None:
+            queue.flush()
+        if self._deadline is None and not self._lingers:
+            self._deadline = self._loop.time() + self._listener.timeouts[self._phase]
+        if len(self._answers.pending) > _MAX_PIPELINED:
+            self._update_reading()
+
+    def _take_plain(self, data: bytes) -> int:
+        """Take the requests that need no parser; returns where the first one that does begins."""
+        listener, position, size = self._listener, 0, len(data)
+        while position < size and not listener.draining:
+            found = listener.plain.read(data, position, self._limit)
+            if found is None or not listener.accepts(found.authorization):
+                break
+            position = found.end
+            self._message = Message(found.body, found.content_type, found.headers, found.path)
+            exchange = self._answers.open(self._loop.time() + listener.ack_timeout)
+            self._deadline = None
+            self._take(exchange)
+            if exchange.close:
+                self.take_no_more()
+                return size
+        return position
+
+    def _feed(self, data: bytes) -> None:
+        """Give the parser what it has to see."""
         try:
             self._parse(data)
         except httptools.HttpParserError as error:
             # What follows a `Connection: close` is an error too, and nobody's business.
             self._refuse_now(Refusal(answers.MALFORMED, "malformed", str(error)))
         self._check_read_size(len(data))
-        arrived = self._arrived
-        if arrived:
-            self._arrived = []
-            self._submit(arrived)
-        self._answers.held = False
-        self._answers.flush()
-        if self._deadline is None and not self._lingers:
-            self._deadline = self._loop.time() + self._listener.timeouts[self._phase]
-        if len(self._answers.pending) > _MAX_PIPELINED:
-            self._update_reading()
 
     def _parse(self, data: bytes) -> None:
         try:
@@ -205,11 +214,6 @@ class Connection(asyncio.Protocol):
         ):
             self._refuse_now(Refusal(answers.too_large(self._limit), "too_large"))
 
-    def _submit(self, arrived: list[Delivery]) -> None:
-        if not self._listener.intake.try_submit(arrived):
-            for delivery in arrived:
-                delivery.settle(BUSY)
-
     # What httptools calls.
 
     def on_message_begin(self) -> None:
@@ -219,35 +223,6 @@ class Connection(asyncio.Protocol):
             self._deadline = None
             if self._listener.draining:
                 self._refuse_now(_draining())
-
-    def on_url(self, url: bytes) -> None:
-        if not self._replaying:
-            self._target += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self._phase is not Phase.HEAD:
-            return  # a trailer: RFC 9110 6.5.1, not to be merged into the head
-        self._head_bytes += len(name) + len(value)
-        attribute = _CE_NAMES.get(name)
-        if attribute is not None:
-            self._headers.append((attribute, value.rstrip(b" \t").decode("latin-1")))
-            return
-        lower = name.lower()
-        if lower[:3] == b"ce-":
-            attribute = lower.decode("latin-1")
-            if len(_CE_NAMES) < _MAX_NAMES:
-                _CE_NAMES[name] = attribute
-            self._headers.append((attribute, value.rstrip(b" \t").decode("latin-1")))
-        elif lower in KNOWN_FIELDS:
-            self._set_field(lower, value.rstrip(b" \t"))
-
-    def _set_field(self, name: bytes, value: bytes) -> None:
-        fields = self._fields
-        if name in fields:
-            if name in SINGLE_FIELDS:
-                self._repeated = name
-            value = fields[name] + b", " + value
-        fields[name] = value
 
     def on_headers_complete(self) -> None:
         if self._replaying or self._lingers:
@@ -267,6 +242,8 @@ class Connection(asyncio.Protocol):
             version = "1.1" if usual else parser.get_http_version()
             head = Head(parser.get_method(), self._target, version, fields)
             self._refusal = admission.refuse(self._listener, head)
+            if self._refusal is None:
+                admission.learn(self._listener, head)
         if int(fields.get(b"content-length", b"0")) > self._limit:
             self._refuse_now(self._refusal or Refusal(answers.too_large(self._limit), "too_large"))
         elif b"expect" in fields:
@@ -308,6 +285,7 @@ class Connection(asyncio.Protocol):
         elif self._parser.get_method() == b"OPTIONS":
             exchange.answer(self._listener.handshake.answer(self._fields))
         else:
+            self._message = self._read_message()
             self._take(exchange)
         if exchange.close:
             self.take_no_more()
@@ -329,13 +307,17 @@ class Connection(asyncio.Protocol):
             exchange.accepted = answers.ACCEPTED_PRIVATE
         return exchange
 
-    def _take(self, exchange: Exchange) -> None:
+    def _read_message(self) -> Message:
         body = self._body
         payload = body[0] if len(body) == 1 else b"".join(body)
         content_type = self._fields.get(b"content-type", b"").decode("latin-1")
         path = admission.path_of(self._listener, self._target)
+        return Message(payload, content_type, self._headers, path)
+
+    def _take(self, exchange: Exchange) -> None:
+        """Take what `_message` brings, or refuse it."""
         try:
-            events = self._listener.decode(Message(payload, content_type, self._headers, path))
+            events = self._listener.decode(self._message)
         except CloudEventError as error:
             self._listener.intake.rejected(error.reason, str(error))
             exchange.answer(answers.answer_error(error))
@@ -377,14 +359,14 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if transport is None:
             return
-        if self._lingers:
+        if self._phase is Phase.IDLE:
+            self._deadline = self._loop.time() + self._listener.timeouts[Phase.IDLE]
+        elif self._lingers:
             self._deadline = self._loop.time() + _LINGER_SECONDS
             if self._half_closed:
                 transport.close()
             elif transport.can_write_eof():
                 transport.write_eof()
-        elif self._phase is Phase.IDLE:
-            self._deadline = self._loop.time() + self._listener.config.keep_alive_timeout
         if self._continue_due:
             self._continue_due = False
             transport.write(answers.CONTINUE)

@@ -13,6 +13,8 @@ from bindings.binding import Message
 from bindings.errors import NotAnEventError
 from bindings.event import Event
 from bindings.http import HTTP
+from bindings.wire.http1_request import PlainPosts
+from gateway.delivery import BUSY, Delivery
 from gateway.interfaces import Intake
 from gateway.sources.http.answers import Clock
 from gateway.sources.http.config import HttpSourceConfig
@@ -63,6 +65,7 @@ class Listener:
         path: the one that takes events; None for every path.
         retired: nothing is taken any more.
         require_origin: a delivery has to name its webhook sender.
+        plain: what requests have looked like so far.
         draining: nothing new is taken.
     """
 
@@ -82,7 +85,9 @@ class Listener:
         self.ack_timeout = config.ack_timeout
         self.retired, self.require_origin = config.retired, config.require_origin
         self.timeouts = (config.keep_alive_timeout, config.header_timeout, config.body_timeout)
+        self.plain = PlainPosts()
         self.draining = False
+        self._arrived: list[Sequence[Delivery]] = []
         self._connections: set[Sender] = set()
         self._refused: set[Sender] = set()  # of these, those that are one too many
         self._from_address: dict[str, int] = {}
@@ -141,6 +146,28 @@ class Listener:
             self._changed.clear()
             await self._changed.wait()
 
+    def accepts(self, authorization: str) -> bool:
+        """Whether a request may come in that shows this and no other credentials."""
+        credentials = self.credentials
+        return credentials is None or credentials.accepts(authorization.encode("latin-1"), b"")
+
+    def take(self, arrived: Sequence[Delivery]) -> None:
+        """Hand in what one read brought, together with that of other connections."""
+        if not self._arrived:
+            self._loop.call_soon(self._hand_in)
+        self._arrived.append(arrived)
+
+    def _hand_in(self) -> None:
+        """Hand in what the connections have read since the event loop last came by."""
+        reads, self._arrived = self._arrived, []
+        try_submit = self.intake.try_submit
+        if len(reads) > 1 and try_submit([delivery for arrived in reads for delivery in arrived]):
+            return
+        for arrived in reads:
+            if not try_submit(arrived):
+                for delivery in arrived:
+                    delivery.settle(BUSY)
+
     def decode(self, message: Message) -> Sequence[Event]:
         """Return the events of a request; wraps what is no CloudEvent if it is told how.
 
@@ -169,6 +196,7 @@ class Listener:
     async def close(self) -> None:
         """Drop every connection and the timer."""
         await self.handshake.close()
+        self._arrived.clear()  # nobody is left to be answered
         for sender in tuple(self._connections):
             sender.abort()
         while self._connections:

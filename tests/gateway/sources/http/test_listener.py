@@ -4,8 +4,11 @@ import asyncio
 
 import pytest
 
-from gateway.sources.http import listener
+from bindings.event import Event
+from gateway.delivery import ACCEPTED, BUSY, Delivery
+from gateway.sources.http import HttpSourceConfig, listener
 from tests.gateway.raw_http import open_clients, running_sources, structured
+from tests.helpers import RecordingIntake
 
 
 @pytest.fixture
@@ -49,3 +52,68 @@ async def test_only_so_many_are_told_at_one_time(start, connect, monkeypatch):
         assert (await client.read())[0].status == 503
     assert await (await connect(source)).closed() == b""
     assert (await first.ask(structured())).status == 202
+
+
+class Lists(RecordingIntake):
+    """An intake that notes how it is called, and has room for so many at a time."""
+
+    def __init__(self, room):
+        super().__init__()
+        self.most = room
+        self.sizes = []
+
+    def try_submit(self, deliveries):
+        self.sizes.append(len(deliveries))
+        return len(deliveries) <= self.most and super().try_submit(deliveries)
+
+
+async def take_reads(intake, *sizes):
+    """Take one read of each size; returns the settlements of each read."""
+    taker = listener.Listener(HttpSourceConfig(name="http", listen="127.0.0.1:0"), intake)
+    settlements = [[] for _ in sizes]
+    for number, size in enumerate(sizes):
+        event = Event(id=str(number), source="/s", type="t")
+        taker.take([Delivery((event,), settlements[number].append) for _ in range(size)])
+    assert intake.sizes == []
+    await asyncio.sleep(0)
+    return settlements
+
+
+async def test_what_connections_read_in_one_breath_goes_in_as_one_list_in_their_order():
+    intake = Lists(room=10)
+    settlements = await take_reads(intake, 1, 2, 1)
+    assert intake.sizes == [4]
+    assert [event.id for event in intake.events] == ["0", "1", "1", "2"]
+    assert settlements == [[ACCEPTED], [ACCEPTED] * 2, [ACCEPTED]]
+
+
+async def test_where_there_is_no_room_for_all_each_read_is_taken_or_refused_whole():
+    intake = Lists(room=2)
+    settlements = await take_reads(intake, 1, 3, 2)
+    assert settlements == [[ACCEPTED], [BUSY] * 3, [ACCEPTED] * 2]
+    assert [event.id for event in intake.events] == ["0", "2", "2"]
+
+
+async def test_plain_requests_are_judged_by_credentials_origin_and_draining_as_all_others(
+    start, connect
+):
+    source, intake = await start(token="secret")
+    client = await connect(source)
+    shown = structured(b"Authorization: Bearer secret")
+    for _ in range(3):  # from the second on it needs no parser
+        assert (await client.ask(shown)).status == 202
+    for wrong in (
+        structured(),
+        structured(b"Authorization: Bearer secrets"),
+        structured(b"Authorization: Basic secret"),
+        structured(b"Authorization: Bearer secret", b"Authorization: Bearer secret"),
+    ):
+        async with asyncio.timeout(10):
+            assert (await (await connect(source)).ask(wrong)).status in {400, 401}
+    assert len(intake.events) == 3
+    source, intake = await start(allowed_origins=["a"])
+    client = await connect(source)
+    for _ in range(3):
+        assert (await client.ask(structured(b"WebHook-Request-Origin: a"))).status == 202
+        assert (await client.ask(structured(b"WebHook-Request-Origin: b"))).status == 403
+    assert len(intake.events) == 3

@@ -1,0 +1,183 @@
+"""The shortcut against httptools: whatever it takes, a full parser reads in the same way."""
+
+import random
+
+import httptools
+import pytest
+
+from bindings.wire.http1_request import PlainPosts
+
+HEAD = (
+    b"POST /events HTTP/1.1\r\nHost: gateway:8080\r\nce-id: 1\r\nCE-Source: /devices/7\r\n"
+    b"Content-Type: application/json\r\nAccept: */*\r\nConnection: keep-alive\r\n"
+    b"Content-Length: 13\r\n\r\n"
+)
+BODY = b'{"a": "\r\n\r\n"}'
+WHOLE = HEAD + BODY
+
+
+class Full:
+    """What httptools makes of a request."""
+
+    def __init__(self):
+        self.target, self.fields, self.body, self.complete = b"", [], b"", 0
+        self.parser = httptools.HttpRequestParser(self)
+
+    def on_url(self, url):
+        self.target += url
+
+    def on_header(self, name, value):
+        self.fields.append((name, value))
+
+    def on_body(self, body):
+        self.body += body
+
+    def on_message_complete(self):
+        self.complete += 1
+
+
+def learned():
+    """A memory that knows what a full parser has told of the request above."""
+    posts = PlainPosts()
+    full = Full()
+    full.parser.feed_data(WHOLE)
+    for name, _ in full.fields:
+        posts.learn_name(name)
+    posts.learn_target(full.target, b"gateway:8080", "/events")
+    return posts
+
+
+def read(data, start=0, max_body=1000, posts=None):
+    return (posts or learned()).read(data, start, max_body)
+
+
+def test_plain_request_is_read_with_its_attributes_in_lower_case():
+    found = read(WHOLE)
+    assert found.headers == [("ce-id", "1"), ("ce-source", "/devices/7")]
+    assert (found.path, found.content_type) == ("/events", "application/json")
+    assert (found.body, found.end) == (BODY, len(WHOLE))
+
+
+def test_requests_behind_each_other_are_read_one_by_one():
+    data = WHOLE + WHOLE.replace(b"ce-id: 1", b"ce-id: 22") + WHOLE[:40]
+    first = read(data)
+    second = read(data, first.end)
+    assert (first.headers[0][1], second.headers[0][1]) == ("1", "22")
+    assert read(data, second.end) is None
+
+
+def test_nothing_is_read_that_the_full_parser_has_not_shown():
+    posts = PlainPosts()
+    assert read(WHOLE, posts=posts) is None
+    posts.learn_target(b"/events", b"gateway:8080", "/events")
+    for name in (b"Host", b"ce-id", b"CE-Source", b"Content-Type", b"Accept", b"Connection"):
+        posts.learn_name(name)
+        assert read(WHOLE, posts=posts) is None
+    posts.learn_name(b"Content-Length")
+    assert read(WHOLE, posts=posts) is not None
+
+
+def test_target_counts_together_with_its_host():
+    assert read(WHOLE.replace(b"gateway:8080", b"gateway:8081")) is None
+    assert read(WHOLE.replace(b"Host: gateway:8080\r\n", b"")) is None
+    posts = learned()
+    posts.learn_target(b"/events", b"", "/events")  # an empty Host is one, no Host is none
+    assert read(WHOLE.replace(b"Host: gateway:8080\r\n", b""), posts=posts) is None
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        b"Transfer-Encoding: chunked", b"Expect: 100-continue", b"Connection: close",
+        b"Proxy-Connection: close", b"Upgrade: h2c", b"Content-Encoding: gzip",
+        b"WebHook-Request-Origin: a", b"Content-Length: 13", b"Host: gateway:8080", b"ce-id:1",
+        b"ce-id : 1", b"ce-id: 1 ", b"ce-id: \xc3\xa9", b"ce-id: a\tb", b"ce-id: a\x00", b" folded",
+        b"ce-id: a\nb: c", b"ce-id: a\rb", b": x", b"X-Unknown: 1", b"",
+    ],
+)  # fmt: skip
+def test_anything_out_of_the_ordinary_is_left_to_the_full_parser(field):
+    posts = learned()
+    name = field.partition(b":")[0]
+    if name and b" " not in name:
+        if name != b"X-Unknown":
+            posts.learn_name(name)
+        assert read(WHOLE, posts=posts) is not None
+    changed = WHOLE.replace(b"Accept: */*", b"Accept: */*\r\n" + field)
+    found = read(changed, posts=posts)
+    assert found is None or found.body != BODY
+
+
+@pytest.mark.parametrize("length", [b"-1", b"+13", b"0x0d", b"13, 13", b"", b"1" * 10, b"\xb2"])
+def test_length_is_decimal_digits(length):
+    assert read(WHOLE.replace(b"Content-Length: 13", b"Content-Length: " + length)) is None
+
+
+def test_request_line_is_that_of_a_post_of_http_1_1():
+    for other in (b"PUT /events HTTP/1.1", b"POST /events HTTP/1.0", b"POST  /events HTTP/1.1"):
+        assert read(WHOLE.replace(b"POST /events HTTP/1.1", other)) is None
+
+
+def test_body_that_is_not_all_there_or_above_the_limit_is_left_alone():
+    assert read(WHOLE[:-1]) is None
+    assert read(WHOLE, max_body=13) is not None
+    assert read(WHOLE, max_body=12) is None
+
+
+def test_target_with_a_query_is_never_learned():
+    posts = learned()
+    posts.learn_target(b"/events?a=1", b"gateway:8080", "/events")
+    assert read(WHOLE.replace(b"/events", b"/events?a=1"), posts=posts) is None
+
+
+def test_a_flood_of_names_is_forgotten_and_those_in_use_are_learned_again():
+    posts = learned()
+    for number in range(3000):
+        posts.learn_name(b"x-%d" % number)
+        posts.learn_target(b"/%d" % number, b"h", "/")
+    assert len(posts._attributes) + len(posts._others) <= 1024
+    assert len(posts._targets) <= 256
+    posts.learn_name(b"x" * 100)
+    assert "x" * 100 not in posts._others
+    assert read(WHOLE, posts=posts) is None
+    for name in (b"Host", b"ce-id", b"CE-Source", b"Content-Type", b"Accept", b"Connection"):
+        posts.learn_name(name)
+    posts.learn_name(b"Content-Length")
+    posts.learn_target(b"/events", b"gateway:8080", "/events")
+    assert read(WHOLE, posts=posts) is not None
+
+
+def test_mutated_requests_are_read_as_the_full_parser_reads_them_or_not_at_all():
+    rng = random.Random(20261123)
+    posts = learned()
+    pieces = [b"\r\n", b"\r", b"\n", b": ", b":", b" ", b"\t", b"\x00", b"13", b"\xff", b"\r\n\r\n"]
+    lines = HEAD[:-4].split(b"\r\n")[1:]
+    taken = 0
+    for _ in range(20_000):
+        data = bytearray(WHOLE)
+        for _ in range(rng.randint(1, 2)):
+            at = rng.randrange(len(HEAD))
+            kind = rng.randrange(4)
+            if kind == 0:
+                data[at : at + 1] = rng.choice(pieces)
+            elif kind == 1:
+                data[at:at] = rng.choice(pieces)
+            elif kind == 2:
+                data[at] = rng.randrange(256)
+            else:
+                where = data.find(b"\r\n", at) + 2
+                data[where:where] = rng.choice(lines) + b"\r\n"
+        found = posts.read(bytes(data), 0, 1000)
+        if found is None:
+            continue
+        taken += 1
+        full = Full()
+        full.parser.feed_data(bytes(data[: found.end]))
+        assert full.complete == 1, bytes(data)
+        assert full.parser.should_keep_alive()
+        attributes = [
+            (name.lower().decode(), value.decode("latin-1"))
+            for name, value in full.fields
+            if name.lower().startswith(b"ce-")
+        ]
+        assert (full.target, full.body, attributes) == (b"/events", found.body, found.headers)
+    assert taken > 1000
