@@ -9,6 +9,7 @@ import pytest
 
 from tests.e2e.readers.sdk import NpmReader
 from tests.e2e.servers import (
+    GatedRecorder,
     Gateway,
     HttpRecorder,
     Kafka,
@@ -113,6 +114,12 @@ def npm_reader() -> Iterator[NpmReader]:
 @pytest.fixture
 def http_recorder() -> Iterator[HttpRecorder]:
     with HttpRecorder() as recorder:
+        yield recorder
+
+
+@pytest.fixture
+def sink() -> Iterator[GatedRecorder]:
+    with GatedRecorder() as recorder:
         yield recorder
 
 

@@ -17,7 +17,7 @@ import pytest
 from aiocoap.numbers import Code
 
 from tests.e2e.bad_input.peers import CoapPeer
-from tests.e2e.servers import HOST, Answer, Gateway, HttpRecorder
+from tests.e2e.servers import HOST, Answer, Gateway
 from tests.e2e.servers.process import poll_until, program
 
 ROUTES = {"/t": {"type": "t.x", "source_policy": "any"}}
@@ -27,41 +27,6 @@ def request(mid: int, query: bytes = b"s=/s") -> bytes:
     """Return a CON POST to /t with the token 07."""
     head = b"\x41\x02" + mid.to_bytes(2, "big") + b"\x07\xb1t"
     return head + bytes((0x40 | len(query),)) + query + b"\xff1"
-
-
-class Sink(HttpRecorder):
-    """Answers 202, but not before `gate` is open."""
-
-    def __init__(self) -> None:
-        super().__init__(self._answer)
-        self.gate = threading.Event()
-        self.asked = threading.Semaphore(0)
-
-    def _answer(self, _request: object) -> Answer:
-        self.asked.release()
-        assert self.gate.wait(30)
-        return Answer(202)
-
-    def wait_asked(self) -> None:
-        assert self.asked.acquire(timeout=10)
-
-    def ids(self) -> list[str]:
-        return [json.loads(request.body)["id"] for request in self.requests]
-
-    def forget(self) -> None:
-        """Forget all that came, once nothing is left that a killed gateway has sent."""
-        poll_until(lambda: not self._connections, 10, "connections to end")
-        self.requests.clear()
-
-    def close(self) -> None:
-        self.gate.set()
-        super().close()
-
-
-@pytest.fixture
-def sink() -> Iterator[Sink]:
-    with Sink() as sink:
-        yield sink
 
 
 @contextlib.contextmanager

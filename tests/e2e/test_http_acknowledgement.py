@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import http.client
-import json
 import signal
 import threading
 from collections.abc import Iterator
@@ -14,48 +13,13 @@ from gateway.config.records import Address
 from gateway.delivery import ACCEPTED
 from gateway.sources.http import HttpSource, HttpSourceConfig
 from tests.e2e.bad_input.peers import HttpPeer, http_post
-from tests.e2e.servers import HOST, Answer, Gateway, HttpRecorder, program
+from tests.e2e.servers import HOST, Answer, Gateway, program
 from tests.e2e.servers.process import poll_until
 from tests.helpers import RecordingIntake
 
 EVENT = '{"specversion":"1.0","id":"%s","source":"/s","type":"t"}'
 CE_JSON = ("-H", "Content-Type: application/cloudevents+json")
 STRUCTURED = b"Content-Type: application/cloudevents+json"
-
-
-class Sink(HttpRecorder):
-    """Answers 202, but not before `gate` is open."""
-
-    def __init__(self) -> None:
-        super().__init__(self._answer)
-        self.gate = threading.Event()
-        self.asked = threading.Semaphore(0)
-
-    def _answer(self, _request: object) -> Answer:
-        self.asked.release()
-        assert self.gate.wait(30)
-        return Answer(202)
-
-    def wait_asked(self) -> None:
-        assert self.asked.acquire(timeout=10)
-
-    def ids(self) -> list[str]:
-        return [json.loads(request.body)["id"] for request in self.requests]
-
-    def forget(self) -> None:
-        """Forget all that came, once nothing is left that a killed gateway has sent."""
-        poll_until(lambda: not self._connections, 10, "connections to end")
-        self.requests.clear()
-
-    def close(self) -> None:
-        self.gate.set()
-        super().close()
-
-
-@pytest.fixture
-def sink() -> Iterator[Sink]:
-    with Sink() as sink:
-        yield sink
 
 
 @contextlib.contextmanager

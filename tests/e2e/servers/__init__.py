@@ -9,11 +9,12 @@ from tests.e2e.servers.brokers import Mosquitto, NatsServer
 from tests.e2e.servers.gateway import Gateway
 from tests.e2e.servers.kafka import Kafka, make_kafka
 from tests.e2e.servers.process import HOST, MissingError, Server, free_port, poll_until, program
-from tests.e2e.servers.recorder import Answer, HttpRecorder, RecordedRequest
+from tests.e2e.servers.recorder import Answer, GatedRecorder, HttpRecorder, RecordedRequest
 
 __all__ = [
     "HOST",
     "Answer",
+    "GatedRecorder",
     "Gateway",
     "HttpRecorder",
     "Kafka",

@@ -1,6 +1,7 @@
 """An HTTP sink that keeps what it was sent."""
 
 import contextlib
+import json
 import socket
 import threading
 import time
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self, TypeVar
 
-from tests.e2e.servers.process import HOST
+from tests.e2e.servers.process import HOST, poll_until
 
 T = TypeVar("T")
 
@@ -145,6 +146,35 @@ class HttpRecorder:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+
+class GatedRecorder(HttpRecorder):
+    """Answers 202, but not before `gate` is open, so a test chooses every moment."""
+
+    def __init__(self) -> None:
+        super().__init__(self._answer)
+        self.gate = threading.Event()
+        self.asked = threading.Semaphore(0)
+
+    def _answer(self, _request: object) -> Answer:
+        self.asked.release()
+        assert self.gate.wait(30)
+        return Answer(202)
+
+    def wait_asked(self) -> None:
+        assert self.asked.acquire(timeout=10)
+
+    def ids(self) -> list[str]:
+        return [json.loads(request.body)["id"] for request in self.requests]
+
+    def forget(self) -> None:
+        """Forget all that came, once nothing is left that a killed gateway has sent."""
+        poll_until(lambda: not self._connections, 10, "connections to end")
+        self.requests.clear()
+
+    def close(self) -> None:
+        self.gate.set()
+        super().close()
 
 
 def _read_chunks(handler: BaseHTTPRequestHandler) -> bytes:
