@@ -37,8 +37,7 @@ class Frames:
         probe = make(_PROBE)
         self._numbers = _find_all(probe, b"%08d" % _PROBE)
         self._seconds = [
-            at + len("2026-11-22T10:00:")
-            for at in _find_all(probe, numbered.time(_PROBE).encode())
+            at + len("2026-11-22T10:00:") for at in _find_all(probe, numbered.time(_PROBE).encode())
         ]
 
     def take(self, first: int, count: int) -> bytes:
@@ -48,9 +47,7 @@ class Frames:
             self._thousand = thousand
             self._write(thousand)
         length = self.length
-        return bytes(
-            memoryview(self._block)[offset * length : min(offset + count, BLOCK) * length]
-        )
+        return bytes(memoryview(self._block)[offset * length : min(offset + count, BLOCK) * length])
 
     def _write(self, thousand: int) -> None:
         for at in self._numbers:
@@ -111,7 +108,7 @@ def nats_publication(number: int) -> bytes:
     """Return an HPUB with the attributes as headers."""
     attributes = {"specversion": "1.0", **numbered.attributes(number)}
     lines = [f"ce-{name}: {value}" for name, value in attributes.items()]
-    lines.append("content-type: application/json")
+    lines.append("ce-datacontenttype: application/json")
     head = "\r\n".join(["NATS/1.0", *lines, "", ""]).encode()
     data = numbered.data(number)
     subject = f"load.dev{number % numbered.KEYS:03d}".encode()
