@@ -1,7 +1,7 @@
 """Other products on the same courses as the gateway; `.ci/peers` gets them.
 
-Each runs with its strongest safe settings, and says in `settings` what it does less than the gateway.
-None of them checks or writes CloudEvents: what arrives is the payload.
+Each runs with its strongest safe settings, and says in `settings` what it does less than the
+gateway. None of them checks or writes CloudEvents: what arrives is the payload.
 
 Left out: Redpanda Connect and Bento (the Go module proxy refuses their modules), Vector (its crate
 takes longer to build than a benchmark to run).

@@ -58,8 +58,8 @@ class MqBridge:
         }[course.sink]
         return (
             f"{route}; {source}; {sink}; delayed_ack off: it acknowledges after the sink. "
-            "No CloudEvents: payload and metadata as they are; an answer of 5xx restarts the route (MQTT disconnects, HTTP answers 404"
-            " meanwhile)."
+            "No CloudEvents: payload and metadata as they are; an answer of 5xx "
+            "restarts the route: MQTT disconnects, HTTP answers 404 meanwhile."
         )
 
     def start(self, course: Course, addresses: Addresses, folder: Path) -> PeerProcess:

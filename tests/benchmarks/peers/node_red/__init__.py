@@ -39,15 +39,15 @@ class NodeRed:
 
     def settings(self, course: Course) -> str:
         source = {
-            "mqtt": f'"mqtt in", MQTT 5, QoS {course.qos}, session kept; it acknowledges on receipt, '
-            "before the sink has the event, and can't do otherwise",
+            "mqtt": f'"mqtt in", MQTT 5, QoS {course.qos}, session kept; it acknowledges on '
+            "receipt, before the sink has the event, and can't do otherwise",
             "http": '"http in" without body parsing; 202 after the sink has answered',
         }[course.source]
         sink = {
             "kafka": f"function node with KafkaJS {_PACKAGES['kafkajs']}: acks=all, not "
             "idempotent, a request under way, up to 1,000 records in the next",
-            "http": f'"http request" with keep-alive, up to {_SOCKETS} connections, a POST per event; '
-            "it does not try again",
+            "http": f'"http request" with keep-alive, up to {_SOCKETS} connections, a POST per '
+            "event; it does not try again",
         }[course.sink]
         return f"{source}; {sink}. No CloudEvents: the payload as it is."
 

@@ -59,8 +59,8 @@ class Telegraf:
             "http": "use_batch_format = false: a POST per event, one at a time",
         }[course.sink]
         return (
-            f"metric_batch_size 1000, flush_interval 50ms; {source}; {sink}. No CloudEvents: payload "
-            "as a string; a full buffer drops the oldest."
+            f"metric_batch_size 1000, flush_interval 50ms; {source}; {sink}. No CloudEvents: "
+            "payload as a string; a full buffer drops the oldest."
         )
 
     def start(self, course: Course, addresses: Addresses, folder: Path) -> PeerProcess:
