@@ -6,7 +6,7 @@ exactly once, with the worst that became of any of its events. Only the pipeline
 
 from collections.abc import Callable, Sequence
 from enum import Enum, IntEnum
-from typing import Final
+from typing import ClassVar, Final
 
 import msgspec
 
@@ -100,8 +100,11 @@ class Failure(msgspec.Struct, frozen=True):
     body: bytes = b""
 
 
-class Delivery:
+class Delivery(msgspec.Struct, eq=False, gc=False):
     """What one protocol message brought, and how to answer it.
+
+    The garbage collector need not look at it: settling takes its way back to the source away, and
+    with that the only cycle that it can be part of.
 
     Attributes:
         events: one or more, in the order of the message; empty for an empty batch.
@@ -114,30 +117,19 @@ class Delivery:
             set by the pipeline for its counters.
     """
 
-    __slots__ = (
-        "_on_settled",
-        "_pending",
-        "_worst",
-        "attempts",
-        "events",
-        "failed_first_at",
-        "observer",
-        "received_at",
-        "sequence",
-        "source",
-    )
+    is_listed: ClassVar[bool] = False
+    """Whether its callback takes a list (`ListedDelivery`)."""
 
-    def __init__(self, events: Sequence[Event], on_settled: Callable[[Settlement], None]) -> None:
-        self.events = events
-        self.received_at = 0.0
-        self.source = ""
-        self.attempts = 0
-        self.failed_first_at = 0.0
-        self.sequence = 0
-        self.observer: Callable[[Sequence[Delivery], Settlement], None] | None = None
-        self._on_settled: Callable[[Settlement], None] | None = on_settled
-        self._pending = 0
-        self._worst = ACCEPTED
+    events: Sequence[Event]
+    _on_settled: Callable[..., None] | None
+    received_at: float = 0.0
+    source: str = ""
+    attempts: int = 0
+    failed_first_at: float = 0.0
+    sequence: int = 0
+    observer: Callable[[Sequence["Delivery"], Settlement], None] | None = None
+    _pending: int = 0
+    _worst: Settlement = ACCEPTED
 
     @property
     def settled(self) -> bool:
@@ -175,7 +167,10 @@ class Delivery:
         self._on_settled = None
         if self.observer is not None:
             self.observer((self,), settlement)
-        on_settled(settlement)
+        if self.is_listed:
+            on_settled((self,), settlement)
+        else:
+            on_settled(settlement)
 
     def _part_settled(self, settlement: Settlement) -> None:
         if settlement.outcome > self._worst.outcome or self._worst is ACCEPTED:
@@ -185,25 +180,45 @@ class Delivery:
             self.settle(self._worst)
 
 
+class ListedDelivery(Delivery, eq=False, gc=False):
+    """A delivery whose source is told of all that are settled alike in one call.
+
+    Its callback takes those deliveries, in order, and the settlement. It has to be one object for
+    all of them; a method that is looked up each time is another one each time.
+    """
+
+    is_listed: ClassVar[bool] = True
+
+
 def settle_all(deliveries: Sequence[Delivery], settlement: Settlement) -> None:
-    """Answer messages alike, and have each observer count its own in one go.
+    """Answer messages alike; observers and sources that take lists are told in one go.
 
     Raises:
         RuntimeError: one was settled before, which is a bug in the pipeline.
     """
-    answers: list[Callable[[Settlement], None]] = []
+    runs: list[tuple[int, Callable[..., None]]] = []
+    told: Callable[..., None] | None = None  # who takes lists, and is told of the latest
     observer, first = None, 0
     for position, delivery in enumerate(deliveries):
         on_settled = delivery._on_settled  # noqa: SLF001 - a method call each is what this saves
         if on_settled is None:
             raise RuntimeError("a delivery settles exactly once")
         delivery._on_settled = None  # noqa: SLF001 - as above
-        answers.append(on_settled)
+        if on_settled is not told:
+            told = on_settled if delivery.is_listed else None
+            runs.append((position, on_settled))
         if delivery.observer is not observer:
             if observer is not None:
                 observer(deliveries[first:position], settlement)
             observer, first = delivery.observer, position
     if observer is not None:
         observer(deliveries[first:] if first else deliveries, settlement)
-    for on_settled in answers:
-        on_settled(settlement)
+    last = len(runs) - 1
+    for index, (start, on_settled) in enumerate(runs):
+        if not deliveries[start].is_listed:
+            on_settled(settlement)
+        elif last:
+            stop = runs[index + 1][0] if index < last else len(deliveries)
+            on_settled(deliveries[start:stop], settlement)
+        else:
+            on_settled(deliveries, settlement)

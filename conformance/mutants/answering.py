@@ -13,7 +13,7 @@ from gateway.sources import mqtt_exchange, mqtt_message
 from gateway.sources.http import answers
 from gateway.sources.http import connection as http
 from gateway.sources.http.exchange import AnswerQueue, Exchange
-from gateway.sources.mqtt_exchange import Receiver
+from gateway.sources.mqtt_exchange import Receiver, Submission
 from gateway.sources.mqtt_message import MessageDecoder
 from gateway.sources.nats import feed
 from gateway.sources.nats.core import CoreSubscriber
@@ -155,14 +155,19 @@ def http_drops_what_is_under_way(patch: Patch) -> None:
 @MUTANTS.patching("acknowledgement", "GW-ACK-001")
 def mqtt_puback_at_once(patch: Patch) -> None:
     """A message is acknowledged before the sink has its event."""
-    patch(mqtt_exchange, "Delivery", _settled_at_once)
+
+    def submission(events: Any, on_settled: Callable[..., None], *, exchange: Any) -> Submission:
+        on_settled((Submission(events, None, exchange=exchange),), ACCEPTED)
+        return Submission(events, lambda _submissions, _settlement: None, exchange=exchange)
+
+    patch(mqtt_exchange, "Submission", submission)
 
 
 def _settle(patch: Patch, change: Callable[[Settlement], Settlement]) -> None:
     right = Receiver._settled  # noqa: SLF001 - the mistake is in there
 
-    def settled(self: Receiver, exchange: Any, events: Any, settlement: Settlement) -> None:
-        right(self, exchange, events, change(settlement))
+    def settled(self: Receiver, submissions: Any, settlement: Settlement) -> None:
+        right(self, submissions, change(settlement))
 
     patch(Receiver, "_settled", settled)
 

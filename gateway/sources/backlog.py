@@ -62,7 +62,7 @@ class Backlog:
         self._count = 0
         self._parked: list[tuple[float, int, str]] = []  # heap of (due, serial, key)
         self._serials = itertools.count()
-        self._numbers = itertools.count()
+        self._next_number = 0
         self._timer: asyncio.TimerHandle | None = None
         self._flushing = False
         self._room = asyncio.Event()
@@ -101,9 +101,15 @@ class Backlog:
             self._room.clear()
             await self._room.wait()
 
-    def next_number(self) -> int:
-        """Return the number of a message that arrives now, for `hold` and `passed`."""
-        return next(self._numbers)
+    def next_number(self, count: int = 1) -> int:
+        """Return the number of a message that arrives now, for `hold` and `passed`.
+
+        Args:
+            count: how many arrive; the others have the numbers that follow.
+        """
+        number = self._next_number
+        self._next_number += count
+        return number
 
     def holds(self, key: str) -> bool:
         """Whether a message of that key has to wait behind an earlier one."""

@@ -20,6 +20,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
+import msgspec
+
 from bindings.binding import Message
 from bindings.errors import CloudEventError
 from bindings.event import Event
@@ -34,41 +36,48 @@ from bindings.wire.mqtt import (
     Version,
     Will,
     encode_ack,
+    encode_pubacks,
 )
-from gateway.delivery import Delivery, Outcome, Settlement
+from gateway.delivery import Delivery, ListedDelivery, Outcome, Settlement
 from gateway.interfaces import Intake
-from gateway.sources.backlog import Again, Backlog
+from gateway.sources.backlog import Backlog
 from gateway.sources.keeper import Undecodable
 from gateway.sources.mqtt_message import refusal_code
 
 _REASON_STRING_CHARACTERS: Final = 200
+# Members of an Enum are slow to look up.
+_ACCEPTED: Final = Outcome.ACCEPTED
+_SUCCESS: Final = ReasonCode.SUCCESS
 
 
-class Exchange:
+class Exchange(msgspec.Struct, eq=False, gc=False):
     """One open packet identifier.
 
     Attributes:
         packet_id: 0 for a message that nobody waits for an answer to.
-        qos: 1 or 2.
+        qos: 1 or 2; 0 if there is no answer.
         epoch: the connection on which its PUBLISH came last.
+        number: its place among all messages of the source.
+        content: what its repetitions have in common, and another message has not.
         queued: its PUBACK or PUBREC has yet to leave on that connection.
         code: the answer's reason code; None until settled.
         detail: the answer's reason string.
-        number: its place among all messages of the source.
-        content: what its repetitions have in common, and another message has not.
     """
 
-    __slots__ = ("code", "content", "detail", "epoch", "number", "packet_id", "qos", "queued")
+    packet_id: int
+    qos: int
+    epoch: int
+    number: int
+    content: int = 0
+    queued: bool = True
+    code: int | None = None
+    detail: str = ""
 
-    def __init__(self, packet_id: int, qos: int, epoch: int, number: int, content: int = 0) -> None:
-        self.content = content
-        self.packet_id = packet_id
-        self.qos = qos
-        self.epoch = epoch
-        self.number = number
-        self.queued = True
-        self.code: int | None = None
-        self.detail = ""
+
+class Submission(ListedDelivery, eq=False, gc=False, kw_only=True):
+    """What is submitted of an exchange; once more each time that it was released."""
+
+    exchange: Exchange
 
 
 class Receiver:
@@ -106,6 +115,7 @@ class Receiver:
         self._epoch = 0
         self._flushing = False
         self._reason_strings = True
+        self._told = self._settled  # one object: what is settled together is told together
         self.submitted = 0
         self.used_quota = 0
 
@@ -146,39 +156,39 @@ class Receiver:
     def take(self, packets: Sequence[Publish | Ack]) -> list[Delivery]:
         """Return the deliveries to submit for PUBLISH and PUBREL packets, in their order."""
         deliveries: list[Delivery] = []
-        for packet in packets:
+        opened, order, epoch = self._open, self._order, self._epoch
+        first = self._backlog.next_number(len(packets))
+        for number, packet in enumerate(packets, first):
             if isinstance(packet, Ack):
                 self._complete(packet.packet_id)
                 continue
-            if not packet.qos:
-                events = self._events(packet, None)
-                if events is not None:
-                    number = self._backlog.next_number()
-                    on_settled = partial(self._forget, events, number)
-                    self._put(deliveries, events, number, partial(Delivery, events, on_settled))
+            packet_id, qos = packet.packet_id, packet.qos
+            content = 0
+            if qos:
+                content = hash((packet.topic, packet.payload))
+                known = opened.get(packet_id)
+                if known is not None and self._is_repetition(packet, known, content):
+                    self._repeat(known)
+                    continue
+            exchange = Exchange(packet_id, qos, epoch, number, content)
+            if qos:
+                opened[packet_id] = exchange
+                order.append(exchange)
+                self.used_quota += 1
+            try:
+                events = self._decode(packet)
+            except CloudEventError as error:
+                self._refuse(packet, error, exchange if qos else None)
                 continue
-            known = self._open.get(packet.packet_id)
-            if known is not None and self._is_repetition(packet, known):
-                self._repeat(known)
-                continue
-            number = self._backlog.next_number()
-            content = _content(packet)
-            exchange = Exchange(packet.packet_id, packet.qos, self._epoch, number, content)
-            self._open[packet.packet_id] = exchange
-            self._order.append(exchange)
-            self.used_quota += 1
-            events = self._events(packet, exchange)
-            if events is not None:
-                self._put(deliveries, events, number, partial(self._again, exchange, events))
-        if self._out or (self._order and self._order[0].code is not None):
+            self._put(deliveries, exchange, events)
+        if self._out or (order and order[0].code is not None):
             self._flush_soon()
         return deliveries
 
     def offer(self, events: Sequence[Event]) -> list[Delivery]:
         """Return what to submit for a message that is repeated, though nobody waits for it."""
-        exchange = Exchange(0, 1, 0, self._backlog.next_number())
         deliveries: list[Delivery] = []
-        self._put(deliveries, events, exchange.number, partial(self._again, exchange, events))
+        self._put(deliveries, Exchange(0, 1, 0, self._backlog.next_number(1)), events)
         return deliveries
 
     def keep(
@@ -216,36 +226,48 @@ class Receiver:
 
     def _collect(self) -> None:
         """Take the answers whose turn has come: in order of receipt ([MQTT-4.6.0-2] and -3)."""
-        order = self._order
-        while order and order[0].code is not None:
+        order, opened = self._order, self._open
+        acknowledged: list[int] = []  # by a plain PUBACK, as nearly all are
+        while order and (code := order[0].code) is not None:
             exchange = order.popleft()
             exchange.queued = False
-            self._out.append(self._answer(exchange))
+            if code or exchange.qos != 1:
+                self._acknowledge(acknowledged)
+                self._out.append(self._answer(exchange))
+                continue
+            packet_id = exchange.packet_id
+            acknowledged.append(packet_id)
+            if opened.get(packet_id) is exchange:
+                del opened[packet_id]
+        self._acknowledge(acknowledged)
 
-    def _events(self, packet: Publish, exchange: Exchange | None) -> Sequence[Event] | None:
-        try:
-            return self._decode(packet)
-        except CloudEventError as error:
-            if self._is_deaf:
-                self.keep(packet, error, exchange)
-                return None
-            self._intake.rejected(error.reason, str(error))
-            if exchange is not None:
-                exchange.code, exchange.detail = refusal_code(error), str(error)
-            return None
+    def _acknowledge(self, packet_ids: list[int]) -> None:
+        if packet_ids:
+            self.used_quota -= len(packet_ids)
+            self._out.append(encode_pubacks(packet_ids))
+            packet_ids.clear()
+
+    def _refuse(self, packet: Publish, error: CloudEventError, exchange: Exchange | None) -> None:
+        """Answer for a message that brought no event, or have it kept."""
+        if self._is_deaf:
+            self.keep(packet, error, exchange)
+            return
+        self._intake.rejected(error.reason, str(error))
+        if exchange is not None:
+            exchange.code, exchange.detail = refusal_code(error), str(error)
 
     @property
     def _is_deaf(self) -> bool:
         """Whether the sender can't be told that its message was refused."""
         return self._of_broker or self._version == V311
 
-    def _is_repetition(self, packet: Publish, known: Exchange) -> bool:
+    def _is_repetition(self, packet: Publish, known: Exchange, content: int) -> bool:
         # A device that lost its memory may begin again with identifiers that are open here. Only
         # DUP tells such a new message from a repetition; within one connection QoS 2 forbids both
         # (section 4.3.3). A broker that was restored from an older state, or another client that
         # had the session meanwhile, gives them to other messages even with DUP.
         is_again = packet.dup or (packet.qos == known.qos == 2 and known.epoch == self._epoch)
-        return is_again and known.content == _content(packet)
+        return is_again and known.content == content
 
     def _repeat(self, exchange: Exchange) -> None:
         if exchange.queued:
@@ -256,21 +278,20 @@ class Receiver:
         exchange.queued = True
         self._order.append(exchange)
 
-    def _put(
-        self, deliveries: list[Delivery], events: Sequence[Event], number: int, again: Again
-    ) -> None:
+    def _put(self, deliveries: list[Delivery], exchange: Exchange, events: Sequence[Event]) -> None:
         """Append a delivery, unless it has to wait behind one of its key that was released."""
         backlog = self._backlog
         if backlog.holds_any and backlog.holds(key := _key(events)):
-            backlog.follow(key, number, again)
-        elif (delivery := again()) is not None:
-            deliveries.append(delivery)
+            backlog.follow(key, exchange.number, partial(self._again, exchange, events))
+            return
+        self.submitted += exchange.qos > 0
+        deliveries.append(Submission(events, self._told, exchange=exchange))
 
     def _again(self, exchange: Exchange, events: Sequence[Event]) -> Delivery | None:
         if self._is_unwanted(exchange):
             return None
-        self.submitted += 1
-        return Delivery(events, partial(self._settled, exchange, events))
+        self.submitted += exchange.qos > 0
+        return Submission(events, self._told, exchange=exchange)
 
     def _is_unwanted(self, exchange: Exchange) -> bool:
         """Whether its sender has forgotten that it sent it, and so will send it again."""
@@ -278,24 +299,36 @@ class Receiver:
             return False
         return self._open.get(exchange.packet_id) is not exchange
 
-    def _forget(self, events: Sequence[Event], number: int, _settlement: Settlement) -> None:
-        """QoS 0 has no answer; the pipeline has counted the outcome."""
-        if self._backlog.holds_any:
-            self._backlog.passed(_key(events), number)
+    def _settled(self, submissions: Sequence[Submission], settlement: Settlement) -> None:
+        if settlement.outcome is not _ACCEPTED or self._backlog.holds_any:
+            for submission in submissions:
+                self._settle(submission.exchange, submission.events, settlement)
+            return
+        answered = 0
+        for submission in submissions:
+            exchange = submission.exchange
+            if exchange.qos:
+                exchange.code = _SUCCESS
+                answered += 1
+        if answered:
+            self.submitted -= answered
+            self._flush_soon()
 
-    def _settled(self, exchange: Exchange, events: Sequence[Event], settlement: Settlement) -> None:
-        self.submitted -= 1
+    def _settle(self, exchange: Exchange, events: Sequence[Event], settlement: Settlement) -> None:
         backlog = self._backlog
-        if settlement.outcome == Outcome.RELEASED:
+        if not exchange.qos:  # it has no answer; the pipeline has counted the outcome
+            backlog.passed(_key(events), exchange.number)
+            return
+        self.submitted -= 1
+        if settlement.outcome is Outcome.RELEASED:
             again = partial(self._again, exchange, events)
             backlog.hold(_key(events), exchange.number, again, settlement.retry_after)
             if not self.submitted:
                 self._flush_soon()
             return
-        if backlog.holds_any:
-            backlog.passed(_key(events), exchange.number)
-        exchange.code = ReasonCode.SUCCESS
-        if settlement.outcome != Outcome.ACCEPTED:
+        backlog.passed(_key(events), exchange.number)
+        exchange.code = _SUCCESS
+        if settlement.outcome is not _ACCEPTED:
             detail = settlement.detail or settlement.reason.value
             if self._is_deaf:  # so this is the only trace
                 self._intake.rejected(settlement.reason.value, detail)
@@ -342,7 +375,3 @@ class Receiver:
 
 def _key(events: Sequence[Event]) -> str:
     return events[0].key if events else ""
-
-
-def _content(packet: Publish) -> int:
-    return hash((packet.topic, packet.payload))

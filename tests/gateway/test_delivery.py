@@ -10,6 +10,7 @@ from gateway.delivery import (
     BUSY,
     DRAINING,
     Delivery,
+    ListedDelivery,
     Outcome,
     Reason,
     Settlement,
@@ -80,10 +81,56 @@ def test_observers_count_what_is_settled_alike_each_its_own_in_one_go():
     assert all(delivery.settled for delivery in deliveries)
 
 
+def test_source_that_takes_lists_is_told_of_each_run_at_once_and_in_order():
+    told = []
+
+    def first(deliveries, settlement):
+        told.append(("first", list(deliveries), settlement))
+
+    def second(deliveries, settlement):
+        told.append(("second", list(deliveries), settlement))
+
+    one, two, three, four, five = (
+        ListedDelivery(EVENTS, callback) for callback in (first, first, second, first, first)
+    )
+    plain = Delivery(EVENTS, lambda settlement: told.append(("plain", settlement)))
+    settle_all([one, two, three, plain, four, five], BUSY)
+    assert told == [
+        ("first", [one, two], BUSY),
+        ("second", [three], BUSY),
+        ("plain", BUSY),
+        ("first", [four, five], BUSY),
+    ]
+    assert all(delivery.settled for delivery in (one, two, three, four, five, plain))
+
+
+def test_source_that_takes_lists_is_told_of_one_as_a_list():
+    told = []
+    delivery = ListedDelivery(EVENTS, lambda *answer: told.append(answer))
+    delivery.settle(RELEASED)
+    assert told == [((delivery,), RELEASED)]
+    with pytest.raises(RuntimeError, match="exactly once"):
+        settle_all([delivery], ACCEPTED)
+
+
+def test_one_callback_of_several_plain_deliveries_is_called_for_each():
+    answers = []
+    answer = answers.append
+    settle_all([Delivery(EVENTS, answer) for _ in range(3)], BUSY)
+    assert answers == [BUSY] * 3
+
+
+def test_nothing_is_settled_by_an_empty_list():
+    settle_all([], ACCEPTED)
+
+
 def test_none_of_a_list_is_settled_twice():
     one, answers = make()
     with pytest.raises(RuntimeError, match="exactly once"):
         settle_all([one, one], ACCEPTED)
+    listed = ListedDelivery(EVENTS, lambda *answer: answers.append(answer))
+    with pytest.raises(RuntimeError, match="exactly once"):
+        settle_all([listed, listed], ACCEPTED)
     other, _ = make()
     other.settle(ACCEPTED)
     with pytest.raises(RuntimeError, match="exactly once"):

@@ -7,7 +7,7 @@ carries the reason code to disconnect with and the good packets that came before
 Sections are those of MQTT Version 5.0 (OASIS Standard, 7 March 2019).
 """
 
-from bindings.wire.mqtt.encode import encode, encode_ack
+from bindings.wire.mqtt.encode import encode, encode_ack, encode_pubacks
 from bindings.wire.mqtt.packet import (
     V5,
     V311,
@@ -56,5 +56,6 @@ __all__ = [
     "Will",
     "encode",
     "encode_ack",
+    "encode_pubacks",
     "parse",
 ]

@@ -1,6 +1,8 @@
 """Packets to bytes (section 3)."""
 
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Sequence
+from itertools import repeat
 from typing import Any, Final
 
 from bindings.wire.mqtt.packet import (
@@ -31,6 +33,7 @@ from bindings.wire.mqtt.property import (
 
 _FLAGS: Final = {PacketType.PUBREL: 2, PacketType.SUBSCRIBE: 2, PacketType.UNSUBSCRIBE: 2}
 _MAX_PAYLOAD: Final = 268_435_455
+_pack_puback = struct.Struct(">2sH").pack
 
 
 def encode(packet: Packet, version: Version) -> bytes:
@@ -60,6 +63,11 @@ def encode_ack(
         return bytes((head, 3, packet_id >> 8, packet_id & 0xFF, code))
     body = packet_id.to_bytes(2, "big") + bytes((code,)) + write_properties(properties)
     return _packet(type_, body)
+
+
+def encode_pubacks(packet_ids: Sequence[int]) -> bytes:
+    """Return a PUBACK (section 3.4) of success for each identifier, alike in both versions."""
+    return b"".join(map(_pack_puback, repeat(b"\x40\x02"), packet_ids))
 
 
 def _packet(type_: PacketType, body: bytes) -> bytes:

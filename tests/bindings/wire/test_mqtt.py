@@ -29,6 +29,7 @@ from bindings.wire.mqtt import (
     Will,
     encode,
     encode_ack,
+    encode_pubacks,
     parse,
 )
 from bindings.wire.mqtt.property import read_varint, write_varint
@@ -318,6 +319,11 @@ def test_an_acknowledgement_takes_the_shortest_form():
     assert encode_ack(PacketType.PUBACK, 1, 0, V5) == bytes.fromhex("40 02 0001")
     assert encode_ack(PacketType.PUBREL, 1, 0, V5) == bytes.fromhex("62 02 0001")
     assert encode_ack(PacketType.PUBREC, 1, 0x99, V311) == bytes.fromhex("50 02 0001")
+
+
+def test_acknowledgements_of_a_list_are_as_those_of_each():
+    assert encode_pubacks([1, 0x1234, 65535]) == bytes.fromhex("40020001 40021234 4002FFFF")
+    assert encode_pubacks([]) == b""
 
 
 @pytest.mark.parametrize("topic", ["a\0", "x" * 65536])
