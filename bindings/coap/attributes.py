@@ -1,6 +1,7 @@
 """Attributes as Uri-Query options and back (binding section 3.1.3)."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 from bindings.errors import InvalidEventError, excerpt
@@ -37,14 +38,16 @@ def read_attributes(queries: Iterable[bytes]) -> dict[str, str]:
     attributes: dict[str, str] = {}
     for query in queries:
         try:
-            name, separator, value = query.decode("utf-8").partition("=")
+            name, separator, value = query.decode().partition("=")
         except UnicodeDecodeError as error:
             raise InvalidEventError("a query is no UTF-8", reason="forbidden_character") from error
         if not separator:
             raise InvalidEventError("a query without '='", reason="attribute_name")
-        if name == WAIT:
-            continue  # this gateway has no commands to deliver, so there is nothing to wait for
-        attribute = _ATTRIBUTES.get(name) or _long_name(name)
+        attribute = _ATTRIBUTES.get(name)
+        if attribute is None:
+            if name == WAIT:
+                continue  # this gateway has no commands to deliver: there is nothing to wait for
+            attribute = _known_name(name) if len(name) <= _MAX_KNOWN else _long_name(name)
         if attribute in attributes:
             raise InvalidEventError(
                 f"{attribute} stands in the query twice",
@@ -107,3 +110,8 @@ def _long_name(name: str) -> str:
     raise InvalidEventError(
         f"{excerpt(name)} names no attribute", attribute=name[:50], reason="attribute_name"
     )
+
+
+_MAX_KNOWN: Final = 64
+# The same few names come with every request; what raises is not remembered.
+_known_name = lru_cache(maxsize=1024)(_long_name)

@@ -75,7 +75,7 @@ def decode_request(
         default = route.defaults.get("source", peer.source)
         roots = (default, peer.source, *peer.may_speak_for)
         for event in events:
-            if not is_source_allowed(event.source, roots):
+            if event.source != default and not is_source_allowed(event.source, roots):
                 raise RequestError(
                     "that source is not yours", Code.FORBIDDEN, reason="foreign_source"
                 )

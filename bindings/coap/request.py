@@ -90,29 +90,32 @@ def read_request(message: Message) -> Request:
     """
     path: list[bytes] = []
     queries: list[bytes] = []
+    content_format: int | None = None
     rest: list[Option] | None = None
     for option in message.options:
         number, value = option
-        # Nine of ten options are these two; their length is checked here for that reason.
+        # Nearly all options are these three; their length is checked here for that reason.
         if number == 15 and len(value) <= 255:
             queries.append(value)
         elif number == 11 and len(value) <= 255:
             path.append(value)
+        elif number == 12 and rest is None and content_format is None and len(value) <= 2:
+            content_format = to_uint(value)
         elif rest is None:
             rest = [option]
         else:
             rest.append(option)
-    request = Request(message, tuple(path), queries)
+    request = Request(message, tuple(path), queries, content_format)
     if rest is not None:
-        _read_rest(request, rest)
+        _read_rest(request, rest, -1 if content_format is None else Number.CONTENT_FORMAT)
     return request
 
 
-def _read_rest(request: Request, options: list[Option]) -> None:
+def _read_rest(request: Request, options: list[Option], previous: int) -> None:
+    """Read what `read_request` has not; `previous` is the number of an option that it has."""
     for number, _ in options:
         if number in _PROXY:
             raise RequestError("no proxy", Code.PROXYING_NOT_SUPPORTED, reason="proxy")
-    previous = -1
     for number, value in options:
         lengths = _LENGTHS.get(number)
         if (

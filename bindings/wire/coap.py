@@ -13,6 +13,8 @@ import msgspec
 VERSION_BITS: Final = 0x40
 """Version 1 in the two highest bits of the first byte; the only one there is."""
 PAYLOAD_MARKER: Final = 0xFF
+_EXTENDED_DELTA: Final = 0xD0
+"""An option whose first byte is not below this has its delta in further bytes, or is no option."""
 EMPTY: Final = 0x00
 """Code 0.00: an empty message, which is a ping (CON), a bare acknowledgement or a reset."""
 
@@ -152,28 +154,35 @@ def parse_options(octets: bytes, start: int = 0) -> tuple[list[Option], bytes]:
             marker with nothing behind it.
     """
     options: list[Option] = []
-    position, size, number = start, len(octets), 0
+    position, size, number, payload = start, len(octets), 0, b""
     while position < size:
         head = octets[position]
         position += 1
-        if head == PAYLOAD_MARKER:
+        length = head & 0x0F
+        if head < _EXTENDED_DELTA:
+            number += head >> 4
+        elif head == PAYLOAD_MARKER:
             if position == size:
                 raise ValueError("a payload marker without payload")
-            return options, octets[position:]
-        delta, length = head >> 4, head & 0x0F
-        if delta > 12:
-            delta, position = _extended(octets, position, delta)
+            payload = octets[position:]
+            break
+        else:
+            delta, position = _extended(octets, position, head >> 4)
+            number += delta
         if length > 12:
-            length, position = _extended(octets, position, length)
-        number += delta
+            if length == 13 and position < size:  # nearly every one of them
+                length = octets[position] + 13
+                position += 1
+            else:
+                length, position = _extended(octets, position, length)
         end = position + length
         if end > size:
             raise ValueError("an option is longer than the datagram")
-        if number > 0xFFFF:
-            raise ValueError("an option number above 65535")
         options.append((number, octets[position:end]))
         position = end
-    return options, b""
+    if number > 0xFFFF:  # they only grow
+        raise ValueError("an option number above 65535")
+    return options, payload
 
 
 def serialise(message: Message) -> bytes:

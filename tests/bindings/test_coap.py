@@ -515,3 +515,16 @@ def test_an_identity_uses_its_own_source_and_those_it_may_speak_for(source, allo
         with pytest.raises(RequestError, match="not yours") as caught:
             decode_request(request, b"", route, peer, MOMENT)
         assert f"{caught.value.code:#x}" == "0x83"  # 4.03
+
+
+@pytest.mark.parametrize("before", [[], [(3, b"host")]])
+def test_of_a_repeated_content_format_the_first_counts(before):
+    # Elective (an even number), so the second is ignored: RFC 7252 5.4.5.
+    options = [*before, (11, b"ce"), (12, b"\x32"), (12, b""), (15, b"t=t")]
+    request = read_request(Datagram(0, 2, 1, b"", options))
+    assert request.content_format == 50
+    assert (request.path, request.queries) == ((b"ce",), [b"t=t"])
+
+
+def test_content_format_of_three_bytes_is_none():
+    assert read_request(Datagram(0, 2, 1, b"", [(12, b"\0\0\x32")])).content_format is None

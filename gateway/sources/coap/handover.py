@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from bindings.coap import Moment
 from gateway.delivery import Delivery
@@ -34,5 +35,10 @@ def hand_in(intake: Intake, batch: Batch, refuse: Callable[[Exchange], None]) ->
 def moment() -> Moment:
     """Return now as events have it: UTC, milliseconds."""
     seconds = time.time()
-    text = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
-    return Moment(seconds, text.removesuffix("+00:00") + "Z")
+    second = int(seconds)
+    return Moment(seconds, f"{_text_of(second)}.{int((seconds - second) * 1000):03}Z")
+
+
+@lru_cache(maxsize=1)
+def _text_of(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")

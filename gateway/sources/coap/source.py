@@ -72,6 +72,7 @@ class CoapSource:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0  # uvloop's handles may have no `when`
         self._in_flight = 0
+        self._endpoint_limit = config.inflight_per_endpoint  # a record takes its time to say it
         self._changed = asyncio.Event()
         self._draining = False
         self._closed = False
@@ -193,7 +194,7 @@ class CoapSource:
                 _send(error.reply, endpoint)
             self._intake.rejected("message_format", str(error))
             return
-        if message.type > Type.NON or not 0 < message.code < 0x20:
+        if message.type > 1 or not 0 < message.code < 0x20:  # neither CON nor NON, or no request
             self._take_control(message, endpoint)
             return
         key = key_of(endpoint.peer, datagram)
@@ -216,7 +217,7 @@ class CoapSource:
             self._finish(exchange, found)
         elif not found:
             self._finish(exchange, exchange.answer(Code.CHANGED))
-        elif self._draining or endpoint.in_flight >= self._config.inflight_per_endpoint:
+        elif self._draining or endpoint.in_flight >= self._endpoint_limit:
             self._refuse_for_now(exchange)
         else:
             endpoint.in_flight += 1
@@ -264,9 +265,10 @@ class CoapSource:
         if exchange.is_in_flight:
             endpoint.in_flight -= 1
             self._in_flight -= 1
-            self._changed.set()
-        suppressed = not answer or exchange.suppresses(answer[0])
-        if not suppressed:
+            if self._draining:
+                self._changed.set()
+        suppressed = not answer or (exchange.no_response != 0 and exchange.suppresses(answer[0]))
+        if exchange.protection is not None and not suppressed:
             answer = exchange.protected(answer)
         if not exchange.confirmable:
             kept = NO_ANSWER
