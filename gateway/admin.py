@@ -24,7 +24,6 @@ from bindings.json_format import encode_event
 from gateway.config.records import Address
 from gateway.dead_letters.api import MayWrite, Shown, add_dead_letters
 from gateway.errors import GatewayError
-from gateway.metrics import Metrics
 from gateway.sinks.log import LogSink
 from gateway.tasks import Tasks
 
@@ -40,16 +39,15 @@ class View(Shown, Protocol):
     """What the administration shows of the running gateway."""
 
     @property
-    def metrics(self) -> Metrics:
-        """The process' counters."""
-
-    @property
     def logs(self) -> Mapping[str, LogSink]:
         """The event logs by sink name."""
 
     @property
     def unready(self) -> str:
         """Why it is not ready; "" when it is."""
+
+    async def exposition(self) -> bytes:
+        """Return every counter in Prometheus' text format."""
 
     def status(self) -> dict[str, Any]:
         """Return sources, sinks and routes as plain data, without secrets."""
@@ -91,7 +89,7 @@ def _add_health(app: FastAPI, view: View) -> None:
     @app.get("/metrics", tags=["health"])
     async def metrics() -> Response:
         """Return every counter in Prometheus' text format."""
-        return Response(view.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+        return Response(await view.exposition(), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/api/v1/status", tags=["status"])
     async def status() -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Final
 
 from bindings.binding import Message
 from bindings.event import Event
-from gateway.dead_letters import DeadLetter, DeadLetters, utc_text
+from gateway.dead_letters import DeadLetter, LetterBox, utc_text
 from gateway.delivery import ACCEPTED, DRAINING, Delivery, Outcome, Reason, Settlement, settle_all
 from gateway.interfaces import OnKept
 from gateway.metrics import SourceMetrics
@@ -41,7 +41,7 @@ class SourceIntake:
         metrics: SourceMetrics,
         *,
         protocol: str = "",
-        letters: DeadLetters | None = None,
+        letters: LetterBox | None = None,
     ) -> None:
         self.draining = False
         self._protocol = protocol

@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from gateway.dead_letters import DeadLetters
+from gateway.dead_letters import LetterBox
 from gateway.delivery import ACCEPTED, DRAINING, Delivery, Failure, Settlement, settle_all
 from gateway.dispatcher import Dispatcher
 from gateway.metrics import RouteMetrics, SinkMetrics
@@ -40,7 +40,7 @@ class Way:
     policy: RetryPolicy
     timeout: float | None = None
     dead_letters: "Lane | None" = None
-    letters: DeadLetters | None = None
+    letters: LetterBox | None = None
     spool: SpoolUse | None = None
 
 

@@ -172,6 +172,10 @@ class Metrics(Collector):
             inflight.add_metric([name], route.inflight)
         yield inflight
         yield from self._collect_spools()
+        yield from self.collect_dead_letters()
+
+    def collect_dead_letters(self) -> Iterator[Metric]:
+        """Yield what is told of the dead letters, which the parent of several workers has."""
         if self.dead_letters is not None:
             yield from _dead_letters(self.dead_letters)
 

@@ -21,7 +21,7 @@ from gateway import assembly
 from gateway.admin import AdminServer
 from gateway.config.gateway import GatewayConfig
 from gateway.config.records import Address
-from gateway.dead_letters import DeadLetters, IntakeReplayer, Replay
+from gateway.dead_letters import DeadLetters, IntakeReplayer, LetterBox, Replay
 from gateway.errors import GatewayError
 from gateway.interfaces import Sink, Source
 from gateway.metrics import Metrics
@@ -52,10 +52,24 @@ def serve(config: GatewayConfig, *, on_ready: OnReady | None = None) -> int:
 
 
 class Service:
-    """One gateway process."""
+    """A gateway in one process, or one worker's part of it.
 
-    def __init__(self, config: GatewayConfig, on_ready: OnReady | None = None) -> None:
+    Args:
+        config: the checked configuration; a worker's is its own part.
+        on_ready: called once, with the addresses of every listener.
+        letters: in a worker, where dead letters are put. It has no administration, and its parent
+            says when it ends.
+    """
+
+    def __init__(
+        self,
+        config: GatewayConfig,
+        on_ready: OnReady | None = None,
+        *,
+        letters: LetterBox | None = None,
+    ) -> None:
         self._config = config
+        self._elsewhere = letters
         self._on_ready = on_ready
         self._unready = "starting"
         self._sources: dict[str, Source] = {}
@@ -70,7 +84,9 @@ class Service:
         self.logs: dict[str, LogSink] = {}
         self.dead_letters: DeadLetters | None = None
         self.replay: Replay | None = None
-        self._admin = AdminServer(self, config.admin.listen, config.admin.token)
+        self._admin = (
+            AdminServer(self, config.admin.listen, config.admin.token) if letters is None else None
+        )
 
     @property
     def unready(self) -> str:
@@ -83,15 +99,43 @@ class Service:
             "ready": not self._unready,
             "unready": self._unready,
             "configuration": assembly.masked(self._config.model_dump(mode="json", by_alias=True)),
-            "inflight": self._pipeline.inflight if self._pipeline else 0,
+            "inflight": self.inflight,
         }
+
+    @property
+    def inflight(self) -> int:
+        """Events under way on all routes."""
+        return self._pipeline.inflight if self._pipeline else 0
+
+    @property
+    def waiting(self) -> int:
+        """Events in the spools."""
+        return sum(at_work.spool.pending for at_work in self.metrics.spools.values())
+
+    @property
+    def has_sources(self) -> bool:
+        """Whether anything may come in."""
+        return bool(self._sources)
+
+    async def exposition(self) -> bytes:
+        """Return every counter in Prometheus' text format."""
+        return self.metrics.exposition()
+
+    def replayer(self) -> IntakeReplayer | None:
+        """Return what delivers dead letters to their routes once more; None before the start."""
+        return IntakeReplayer(self._pipeline.replay_intake) if self._pipeline else None
+
+    def stop(self) -> None:
+        """Drain and end, as at SIGTERM; calling it again does nothing."""
+        self._stop.set()
 
     async def run(self) -> int:
         """Run until a signal; returns 0 after a clean end, 1 when something could not start."""
         Tasks.failed = self._failed
         self._handle_signals()
         try:
-            await self._admin.open()
+            if self._admin is not None:
+                await self._admin.open()
             await self._run_pipeline()
         except* GatewayError as errors:
             for error in _leaves(errors):
@@ -103,7 +147,8 @@ class Service:
 
     async def _run_pipeline(self) -> None:
         if self._config.embedded_nats:
-            await self._start_embedded_nats()
+            self._embedded, listeners = await start_embedded_nats(self._config)
+            self._listeners.update(listeners)
         if not self._sinks_known():
             self._unready = "the address of a sink is not known: K_SINK is not set"
             _log.warning("%s; no source is opened", self._unready)
@@ -123,17 +168,6 @@ class Service:
             await asyncio.gather(opening, stopped, return_exceptions=True)
         await self._drain()
 
-    async def _start_embedded_nats(self) -> None:
-        from gateway.embedded_nats import EmbeddedNats  # noqa: PLC0415 - the default alone needs it
-
-        name, source = next(
-            item for item in self._config.sources.items() if item[1].protocol == "nats"
-        )
-        port = urlsplit(getattr(source, "url", "")).port or 4222
-        self._embedded = EmbeddedNats(port=port)
-        await self._embedded.start()
-        self._listeners[name] = Address("127.0.0.1", port)
-
     async def _open_adapters(self) -> None:
         """Open sinks, then sources; when one can't be opened, the others are not waited for."""
         self._sinks = assembly.make_sinks(self._config)
@@ -150,8 +184,8 @@ class Service:
         routes = assembly.make_routes(self._config)
         self._open_state(routes)
         self._pipeline = Pipeline(routes, targets, self.metrics, self._state)
-        if self.dead_letters is not None:
-            self.replay = Replay(self.dead_letters, IntakeReplayer(self._pipeline.replay_intake))
+        if self.dead_letters is not None and (replayer := self.replayer()) is not None:
+            self.replay = Replay(self.dead_letters, replayer)
         self._pipeline.start()
         self._sources = assembly.make_sources(self._config)
         async with asyncio.TaskGroup() as group:
@@ -164,10 +198,10 @@ class Service:
         config = self._config.state
         path = (config.path or default_path(os.environ)).absolute()
         _log.info("state: %s", path)
-        state = State(path, config.max_bytes, routes)
+        state = State(path, config.max_bytes, routes, self._elsewhere)
         state.open()
         self._state = state
-        self.metrics.dead_letters = self.dead_letters = state.letters
+        self.metrics.dead_letters = self.dead_letters = state.dead_letters
 
     def _sinks_known(self) -> bool:
         return all(
@@ -184,7 +218,9 @@ class Service:
         self._unready = ""
         _log.info("ready")
         if self._on_ready is not None:
-            listeners = {**self._listeners, "admin": self._admin.address}
+            listeners = dict(self._listeners)
+            if self._admin is not None:
+                listeners["admin"] = self._admin.address
             for name, source in self._sources.items():
                 address = getattr(source, "address", None)
                 if isinstance(address, Address):
@@ -223,7 +259,8 @@ class Service:
         await _close_all(self._sinks)
         if self._embedded is not None:
             await self._embedded.stop()
-        await self._admin.close()
+        if self._admin is not None:
+            await self._admin.close()
         _log.info("stopped")
 
     async def _stopped(self) -> None:
@@ -237,15 +274,30 @@ class Service:
 
     def _handle_signals(self) -> None:
         def on_signal(number: signal.Signals) -> None:
-            if self._stop.is_set():
+            if self._stop.is_set() and self._admin is not None:
                 sys.stderr.flush()
                 os._exit(1)  # asked twice: at once
             _log.info("%s", number.name)
-            self._stop.set()
+            self.stop()
 
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, on_signal, number)
+
+
+async def start_embedded_nats(config: GatewayConfig) -> tuple[Any, dict[str, Address]]:
+    """Start the nats-server of the embedded default; return it and where it listens.
+
+    Raises:
+        GatewayError: it does not start.
+    """
+    from gateway.embedded_nats import EmbeddedNats  # noqa: PLC0415 - the default alone needs it
+
+    name, source = next(item for item in config.sources.items() if item[1].protocol == "nats")
+    port = urlsplit(getattr(source, "url", "")).port or 4222
+    server = EmbeddedNats(port=port)
+    await server.start()
+    return server, {name: Address("127.0.0.1", port)}
 
 
 async def _open(kind: str, name: str, opening: Awaitable[None]) -> None:

@@ -13,7 +13,7 @@ from typing import Final
 
 from gateway.config.gateway import shares_of
 from gateway.dead_letters import FOLDER as LETTERS_FOLDER
-from gateway.dead_letters import DeadLetters
+from gateway.dead_letters import DeadLetters, LetterBox
 from gateway.errors import GatewayError
 from gateway.router import Route
 from gateway.spool import REAL_DISK, Found, Spool
@@ -52,16 +52,23 @@ class State:
         path: the folder; made if it isn't there.
         max_bytes: what everything in it takes at most.
         routes: those of the configuration; each says whether it has spools or dead letters.
+        elsewhere: where dead letters are put, if this folder has none: another process has them.
 
     Attributes:
         path: the folder.
-        letters: the dead letters; None if no route keeps any.
+        dead_letters: those in the folder; None if no route keeps any, or they are elsewhere.
     """
 
-    def __init__(self, path: Path, max_bytes: int, routes: Sequence[Route]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        max_bytes: int,
+        routes: Sequence[Route],
+        elsewhere: LetterBox | None = None,
+    ) -> None:
         self.path = path
         lanes = [(route.name, sink) for route in routes if route.spool for sink in route.sinks]
-        keeps_letters = any(route.keeps_letters for route in routes)
+        keeps_letters = elsewhere is None and any(route.keeps_letters for route in routes)
         try:
             spool_bytes, letters_bytes = shares_of(
                 max_bytes, len(lanes), keeps_letters=keeps_letters
@@ -70,9 +77,10 @@ class State:
             raise GatewayError(f"state.max_bytes: {max_bytes} {error}") from None
         self._max_bytes = max_bytes
         self._is_open = False
-        self.letters: DeadLetters | None = None
+        self._elsewhere = elsewhere
+        self.dead_letters: DeadLetters | None = None
         if keeps_letters:
-            self.letters = DeadLetters(path / LETTERS_FOLDER, max_bytes=letters_bytes)
+            self.dead_letters = DeadLetters(path / LETTERS_FOLDER, max_bytes=letters_bytes)
         windows = {route.name: route.dedup_window for route in routes}
         self._spools = {
             lane: Spool(
@@ -83,6 +91,11 @@ class State:
             for lane in lanes
         }
 
+    @property
+    def letters(self) -> LetterBox | None:
+        """Where dead letters are put; None if no route keeps any."""
+        return self._elsewhere or self.dead_letters
+
     def open(self) -> None:
         """Open everything, and say what an earlier life has left.
 
@@ -90,8 +103,8 @@ class State:
             GatewayError: the folder can't be used, or another process uses it.
         """
         try:
-            if self.letters is not None:
-                self.letters.open()
+            if self.dead_letters is not None:
+                self.dead_letters.open()
             for lane, spool in self._spools.items():
                 _tell(lane, spool.open())
         except GatewayError as error:
@@ -100,11 +113,11 @@ class State:
                 f"state.path: {error}; each gateway needs a folder of its own"
             ) from None
         self._is_open = True
-        if self._spools or self.letters is not None:
+        if self._spools or self.dead_letters is not None:
             self._tell_disk()
         for route, sink in self._orphans():
             _tell_orphan(self.path / SPOOL_FOLDER / route / sink)
-        if self.letters is not None and (count := sum(self.letters.stored.values())):
+        if self.dead_letters is not None and (count := sum(self.dead_letters.stored.values())):
             _log.info("%d dead letters: ce-gateway dead-letters list", count)
 
     def spool_of(self, route: str, sink: str) -> Spool:
@@ -115,8 +128,8 @@ class State:
         """Release the folder; it waits for the disk."""
         for spool in self._spools.values():
             spool.close()
-        if self.letters is not None:
-            self.letters.close()
+        if self.dead_letters is not None:
+            self.dead_letters.close()
         was_open, self._is_open = self._is_open, False
         if was_open and (count := sum(spool.pending for spool in self._spools.values())):
             _log.info("%d events wait in the spools for the next start", count)

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 from bindings.event import Event
 from bindings.json_format import encode_event
-from gateway.dead_letters import DeadLetter, DeadLetters, utc_text
+from gateway.dead_letters import DeadLetter, LetterBox, utc_text
 from gateway.dedup_gate import REPLAY
 from gateway.delivery import Delivery, Failure, Outcome, Reason, Settlement
 from gateway.metrics import RouteMetrics
@@ -68,7 +68,7 @@ class Undeliverable:
         target: Target,
         *,
         sink: DeadLetterSink | None,
-        letters: DeadLetters | None,
+        letters: LetterBox | None,
         metrics: RouteMetrics,
         owner: Owner,
     ) -> None:

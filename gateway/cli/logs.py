@@ -9,14 +9,34 @@ from typing import Final, Literal, TextIO
 LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
-_KEYS: Final = ("source", "sink", "route", "event_id", "outcome", "reason", "count")
+_KEYS: Final = ("worker", "source", "sink", "route", "event_id", "outcome", "reason", "count")
 """What our own log calls put into `extra`."""
 
 
-def configure(log_format: LogFormat, level: LogLevel, stream: TextIO | None = None) -> None:
-    """Send every logger's records to stderr, or to `stream`."""
+def configure(
+    log_format: LogFormat,
+    level: LogLevel,
+    stream: TextIO | None = None,
+    *,
+    worker: int | None = None,
+) -> None:
+    """Send every logger's records to stderr, or to `stream`.
+
+    Args:
+        log_format: lines for people or for machines.
+        level: the least severe records.
+        stream: where to, if not stderr.
+        worker: the number of this process, if it is one of several; each line says it.
+    """
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
+    if worker is not None:
+
+        def say_worker(record: logging.LogRecord) -> bool:
+            record.worker = worker
+            return True
+
+        handler.addFilter(say_worker)
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     # Libraries say at INFO what we say ourselves, once per state change.
     for name in ("uvicorn", "aiocoap", "coap", "nats", "paho", "asyncio"):

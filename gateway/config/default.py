@@ -70,5 +70,10 @@ def default_config(environ: Mapping[str, str], ports: Ports | None = None) -> Ga
     Raises:
         ConfigErrors: `K_SINK` is no http(s) URL.
     """
-    text = _SOURCES.format(ports=ports or Ports()) + (_K_SINK if environ.get("K_SINK") else _LOG)
+    text = default_text(environ, ports)
     return load(text, environ).model_copy(update={"embedded_nats": True})
+
+
+def default_text(environ: Mapping[str, str], ports: Ports | None = None) -> str:
+    """Return the embedded default as it would stand in a file; arguments as `default_config`."""
+    return _SOURCES.format(ports=ports or Ports()) + (_K_SINK if environ.get("K_SINK") else _LOG)

@@ -175,6 +175,7 @@ class StateConfig(Record):
 
 LETTERS_SHARE: Final = 8
 """Dead letters take an eighth of `state.max_bytes`, each spool an equal part of the rest."""
+MOST_WORKERS: Final = 1024
 LEAST_BYTES: Final = 1024 * 1024
 """What a spool and the dead letters need at least."""
 
@@ -232,7 +233,7 @@ class GatewayConfig(Record):
         default=LimitsConfig(), description="bounds on what is held in memory"
     )
     drain: DrainConfig = Field(default=DrainConfig(), description="graceful shutdown")
-    workers: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(
+    workers: Annotated[int, Field(ge=1, le=MOST_WORKERS)] | Literal["auto"] = Field(
         default=1,
         description="processes that share the work (docs/workers.md); auto: one for each processor "
         "that this process may use; `run --workers` and CE_GATEWAY_WORKERS go before it",

@@ -37,7 +37,7 @@ def load(source: Path | str, environ: Mapping[str, str]) -> GatewayConfig:
     Raises:
         ConfigErrors: it is wrong; with everything that is.
     """
-    file, text = (str(source), _read(source)) if isinstance(source, Path) else ("<text>", source)
+    file, text = (str(source), read(source)) if isinstance(source, Path) else ("<text>", source)
     document = Document(file, text, environ)
     if not document.problems and not isinstance(document.value, dict):
         document.report((), "expected a table with the keys 'sources', 'sinks' and 'routes'")
@@ -58,7 +58,7 @@ def read_lanes(source: Path, environ: Mapping[str, str]) -> tuple[Path | None, s
     Raises:
         ConfigErrors: the file or its `state` can't be read.
     """
-    document = Document(str(source), _read(source), environ)
+    document = Document(str(source), read(source), environ)
     root = document.value
     if not isinstance(root, dict):
         document.report((), "expected a table with the keys 'sources', 'sinks' and 'routes'")
@@ -98,7 +98,12 @@ def remarks(config: GatewayConfig) -> list[str]:
     return result
 
 
-def _read(path: Path) -> str:
+def read(path: Path) -> str:
+    """Return the text of a configuration's file.
+
+    Raises:
+        ConfigErrors: it can't be read.
+    """
     try:
         return path.read_bytes().decode("utf-8-sig")
     except OSError as error:

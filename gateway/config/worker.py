@@ -1,9 +1,10 @@
 """Which worker of a gateway with several processes (docs/workers.md)."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 
-class Place(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Place:
     """One worker among others.
 
     Attributes:

@@ -11,7 +11,7 @@ from typing import Final
 from gateway.dead_letters.letter import DeadLetter, Summary, event_of, utc_text
 from gateway.dead_letters.query import Filter
 from gateway.dead_letters.replay import IntakeReplayer, Replay, Replayer
-from gateway.dead_letters.store import DeadLetters, Page
+from gateway.dead_letters.store import DeadLetters, LetterBox, Page
 
 FOLDER: Final = "dead-letters"
 """Their folder, in that of `state.path`."""
@@ -22,6 +22,7 @@ __all__ = [
     "DeadLetters",
     "Filter",
     "IntakeReplayer",
+    "LetterBox",
     "Page",
     "Replay",
     "Replayer",

@@ -66,6 +66,13 @@ def values_of(letter: DeadLetter) -> tuple[object, ...]:
     return *plain, *identity, described, message.payload, letter.event
 
 
+def row_of(letter: DeadLetter) -> tuple[object, ...]:
+    """Return a letter as `SELECT` would: a row that `letter_of` reads."""
+    values = values_of(letter)
+    plain, (message, payload, event) = values[: len(_PLAIN)], values[-3:]
+    return letter.id, *plain, message, payload, event
+
+
 def letter_of(row: tuple[Any, ...]) -> DeadLetter:
     """Return the letter of a row of `SELECT`."""
     number, *plain, described, payload, event = row

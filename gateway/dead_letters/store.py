@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from gateway.dead_letters.database import Database
 from gateway.dead_letters.letter import DeadLetter, Summary
@@ -49,6 +49,13 @@ class _Put(NamedTuple):
 class _Question(NamedTuple):
     work: Callable[[], Any]
     answer: Callable[[Any, StoreError | None], None]
+
+
+class LetterBox(Protocol):
+    """Where dead letters are put; whoever puts them never looks."""
+
+    def put(self, letters: Sequence[DeadLetter], on_stored: OnStored) -> None:
+        """Store letters durably, all or none; as `DeadLetters.put`."""
 
 
 class DeadLetters:

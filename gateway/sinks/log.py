@@ -67,6 +67,15 @@ class Listener:
             await self._arrived.wait()
         return self._entries.popleft()
 
+    async def take(self) -> list[Entry]:
+        """Return all that wait, as soon as there are any; none at the end."""
+        while not (self._entries or self._closed):
+            self._arrived.clear()
+            await self._arrived.wait()
+        entries = list(self._entries)
+        self._entries.clear()
+        return entries
+
     def close(self) -> None:
         """End after the entries that wait."""
         self._closed = True
@@ -102,6 +111,11 @@ class LogSink:
         events: Sequence[Event],
         timeout: float | None = None,  # noqa: ARG002 - nothing takes time here
     ) -> Sequence[Failure]:
+        self.add(events)
+        return ()
+
+    def add(self, events: Sequence[Event]) -> None:
+        """Keep events, at the cost of the oldest."""
         received = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         first = self._sequence + 1
         self._sequence += len(events)
@@ -112,7 +126,6 @@ class LogSink:
             self._bytes -= _size(self._entries.popleft().event)
         for listener in self._listeners:
             listener.put(added)
-        return ()
 
     async def close(self) -> None:
         for listener in list(self._listeners):

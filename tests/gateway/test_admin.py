@@ -23,6 +23,9 @@ class Shown:
         self.unready = ""
         self.logs = {"out": LogSink(LogSinkConfig(name="out", protocol="log"))}
 
+    async def exposition(self):
+        return self.metrics.exposition()
+
     def status(self):
         return {"ready": True}
 

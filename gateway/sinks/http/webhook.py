@@ -227,7 +227,8 @@ class Webhook:
 
     def _grant(self, rate: int | None) -> None:
         now = self._loop.time()
-        self._pace.limit(rate)
+        # One of several workers has its part of it.
+        self._pace.limit(None if rate is None else max(rate // self._config.workers, 1))
         self._granted_at = now
         self.consent += 1
         self._granted_until = now + self._config.valid_for

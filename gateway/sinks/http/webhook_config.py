@@ -75,6 +75,10 @@ class WebhookConfig(Record):
         "the last resort, as URLs get logged",
     )
 
+    workers: int = Field(
+        default=1, exclude=True, description="processes that share the rate that is granted"
+    )
+
     @model_validator(mode="after")
     def _check_times(self) -> Self:
         if self.valid_for <= 0 or self.ask_again <= 0:
