@@ -1,4 +1,4 @@
-"""The load's messages, prebuilt: a thousand at a time, in one buffer, with numbers and times varied.
+"""The messages of the load, prebuilt: a thousand in one buffer, with numbers and times varied.
 
 A message that is built when it is sent costs microseconds, and the load would be the limit. All
 messages of one protocol have the same length, so what differs from one thousand to the next one is

@@ -1,4 +1,4 @@
-"""Our gateway as a contender: in plain Python, compiled, with workers. Settings are its defaults."""
+"""Our gateway as a contender: plain, compiled, with workers. Settings are its defaults."""
 
 import http.client
 import os

@@ -13,6 +13,7 @@ from typing import Any, Final
 from tests.benchmarks.board import ACKED, ARRIVED, SENT, STOP, make_board
 from tests.benchmarks.contender import SUBJECT, Addresses, Contender, Course, Running
 from tests.benchmarks.counting_sink import CountingSink
+from tests.benchmarks.generators.load import WARM
 from tests.benchmarks.kafka_sink import TOPIC as KAFKA_TOPIC
 from tests.benchmarks.processes import calibration, usage
 from tests.benchmarks.worker import Worker
@@ -23,7 +24,6 @@ _POLL: Final = 0.002
 _READY: Final = 60.0
 _STALLED: Final = 5.0
 _SAMPLE: Final = 1000
-_WARM: Final = 0.1
 _CORE_AHEAD: Final = 4096
 ACKNOWLEDGING: Final = ("mqtt", "http", "coap", "mqtt-endpoint")
 """Sources whose load sees the acknowledgements."""
@@ -112,6 +112,10 @@ class Measured:
         return asdict(self) | {"faults": self.faults}
 
 
+Watch = Callable[[Sequence[int]], None]
+"""Is given the processes of the contender every second."""
+
+
 class UnderWay:
     """A run whose load is at work.
 
@@ -120,9 +124,11 @@ class UnderWay:
         running: the contender.
     """
 
-    def __init__(self, board: memoryview, running: Running) -> None:
+    def __init__(self, board: memoryview, running: Running, watch: Watch | None) -> None:
         self.board = board
         self.running = running
+        self._watch = watch
+        self._watched = 0.0
 
     def until(self, done: Callable[[], bool], seconds: float) -> bool:
         """Wait for something; returns whether it came before the time, or a standstill, ended."""
@@ -131,6 +137,9 @@ class UnderWay:
         while not done():
             time.sleep(_POLL)
             now = time.monotonic()
+            if self._watch is not None and now - self._watched >= 1:
+                self._watched = now
+                self._watch(self.running.pids)
             present = (self.board[ACKED], self.board[ARRIVED])
             if present != progress:
                 progress, changed = present, now
@@ -139,7 +148,9 @@ class UnderWay:
         return True
 
 
-def measure(contender: Contender, course: Course, plan: Plan) -> Measured:
+def measure(
+    contender: Contender, course: Course, plan: Plan, watch: Watch | None = None
+) -> Measured:
     """Run it once.
 
     Raises:
@@ -151,7 +162,7 @@ def measure(contender: Contender, course: Course, plan: Plan) -> Measured:
         board = make_board(folder / "board")
         sink = stack.enter_context(_sink(course, contender.form, folder, plan))
         load, running = _start(contender, course, plan, folder, sink.addresses, board, stack)
-        under_way = UnderWay(board, running)
+        under_way = UnderWay(board, running, watch)
         load.go()
         window = _window(under_way, course, plan)
         board[STOP] = 1
@@ -182,7 +193,7 @@ def measure(contender: Contender, course: Course, plan: Plan) -> Measured:
         )
 
 
-def _start(
+def _start(  # noqa: PLR0917 - it is called once
     contender: Contender,
     course: Course,
     plan: Plan,
@@ -241,7 +252,7 @@ def _start(
         raise ValueError("the MQTT endpoint has no load at full speed")
     port = free_port()
     running = start(port, f"{scheme}://{HOST}:{port}{path}")
-    load = make_load(course.source, port=port)
+    load = make_load(course.source, port=getattr(running, "port", port))
     load.ready()
     return load, running
 
@@ -249,7 +260,7 @@ def _start(
 def _window(under_way: UnderWay, course: Course, plan: Plan) -> dict[str, Any]:
     """Take the figures between the first tenth and the end."""
     board = under_way.board
-    warm = max(int(plan.count * _WARM), 1)
+    warm = max(int(plan.count * WARM), 1)
     if not under_way.until(lambda: board[ARRIVED] >= min(warm, plan.count), _READY):
         raise RuntimeError(f"only {board[ARRIVED]} of {plan.count} events arrived")
     first, started, begun = board[ARRIVED], time.perf_counter(), usage(under_way.running.pids)

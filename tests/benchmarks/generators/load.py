@@ -11,6 +11,8 @@ from typing import Any, Final
 from tests.benchmarks.board import ACKED, ARRIVED, SENT, STOP, open_board
 from tests.benchmarks.worker import own_cpu, say, told
 
+WARM: Final = 0.1
+"""The part of a run that is not counted."""
 _TICK: Final = 0.001
 
 
@@ -35,6 +37,7 @@ class Load:
         self.refused = 0
         self.board = open_board(Path(board))
         self._file = Path(acked)
+        self._warm = int(count * WARM)
         self._rate = rate
         self._ahead = ahead
         self._answered = 0
@@ -70,7 +73,7 @@ class Load:
         self.board[ACKED] = self._answered
         if self._rate:
             now, start, rate = time.perf_counter(), self._started, self._rate
-            for number in range(first + 1, first + count + 1):
+            for number in range(max(first, self._warm) + 1, first + count + 1):
                 self._waits.append(now - start - number / rate)
 
     async def run(self, pump: Callable[[], None], **facts: Any) -> None:

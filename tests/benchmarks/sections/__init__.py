@@ -1,0 +1,1 @@
+"""The parts of the report. Each measures, writes Markdown, and draws what there is to draw."""
