@@ -11,6 +11,8 @@ from bindings.wire.http1 import is_field_name, is_field_value
 from gateway.config.records import Duration, SinkConfig, Size
 from gateway.sinks.http.webhook_config import WebhookConfig, is_loopback
 
+HttpVersion = Literal["auto", "1.1", "2"]
+
 _OURS = frozenset(
     {"host", "content-length", "content-type", "transfer-encoding", "connection", "expect"}
 )
@@ -36,7 +38,7 @@ def parse_url(text: str) -> SplitResult:
 
 
 class HttpSinkConfig(SinkConfig):
-    """Delivers events by HTTP/1.1 POST to one URL; 2xx is delivered.
+    """Delivers events by HTTP POST to one URL; 2xx is delivered.
 
     With `url: "${K_SINK}"` the rest of what Knative gives a container counts as well:
     K_CE_OVERRIDES, K_CA_CERTS, /knative-custom-certs, /oidc/token, K_SINK_TIMEOUT, NAMESPACE.
@@ -59,7 +61,10 @@ class HttpSinkConfig(SinkConfig):
         1_048_576, description="most bytes in one batch; a larger event goes alone"
     )
     connections: int = Field(
-        32, ge=1, description="most connections, each with one request at a time"
+        32,
+        ge=1,
+        description="most connections, each with one request at a time; with HTTP/2 each with up to"
+        " 100, or as many as the receiver allows",
     )
     ordered: bool = Field(
         default=True,
@@ -79,7 +84,11 @@ class HttpSinkConfig(SinkConfig):
     idle_timeout: Duration = Field(
         60.0, description="an unused connection is closed after this time"
     )
-    http_version: Literal["1.1"] = Field("1.1", description="1.1")
+    http_version: HttpVersion = Field(
+        "auto",
+        description="auto, 1.1 or 2; auto is what a TLS server picks, and 1.1 without TLS; 2"
+        " without TLS is h2c by prior knowledge",
+    )
     webhook: WebhookConfig | None = Field(
         None,
         description="deliver as http-webhook.md says: events go once the receiver has consented",

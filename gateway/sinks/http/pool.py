@@ -3,22 +3,27 @@
 The pool pulls: when a connection is free it asks its `Work` for the next request and writes it at
 once, from the callback that brought the last answer. No task, future or timer belongs to a request;
 connecting is a task, and one timer sweeps all deadlines while there are connections.
+
+An HTTP/1.1 connection is free when nothing is under way on it. An HTTP/2 connection takes as many
+requests as the receiver allows; another one is added when all of them are full.
 """
 
 import asyncio
-import ssl
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Sequence
 from typing import Final, Protocol
 
-import msgspec
-
+from bindings.wire.http2 import RequestEncoder
 from gateway.errors import GatewayError
+from gateway.sinks.http.connect import Endpoint, connect
 from gateway.sinks.http.connection import Answer, Connection, Request
+from gateway.sinks.http.h2 import Http2Connection
 from gateway.tasks import Tasks
 
 _SWEEP_SECONDS: Final = 0.5
 _LEAST_SWEEP_SECONDS: Final = 0.005
 _CLOSED: Final = Answer(None, error="the sink was closed")
+_TOO_LATE: Final = Answer(None, error="no connection in time", timed_out=True)
 
 
 class Work(Protocol):
@@ -32,20 +37,6 @@ class Work(Protocol):
 
     def fail(self, answer: Answer) -> None:
         """Fail all that could be sent now: the receiver can't be reached."""
-
-
-class Endpoint(msgspec.Struct, frozen=True):
-    """Where connections go.
-
-    Attributes:
-        host: name or address; resolved for each connection.
-        port: TCP port.
-        tls: returns the context for a new connection; None is plain HTTP.
-    """
-
-    host: str
-    port: int
-    tls: Callable[[], ssl.SSLContext] | None = None
 
 
 class Pool:
@@ -81,8 +72,14 @@ class Pool:
         )
         self._loop = asyncio.get_running_loop()
         self._tasks = Tasks("http pool")
-        self._connections: set[Connection] = set()
+        self._encoder = RequestEncoder(b"http" if endpoint.tls is None else b"https")
+        self._connections: set[Connection | Http2Connection] = set()
         self._idle: list[Connection] = []  # the one used last is used next, so the rest can go
+        self._shared: list[Http2Connection] = []  # those that take requests, oldest first
+        self._retired: set[Http2Connection] = set()
+        self._again: deque[Request] = deque()  # what nobody has read
+        # One connection may do: as long as that is so they are opened one by one.
+        self._multiplexes = endpoint.may_multiplex
         self._connecting = 0
         self._timer: asyncio.TimerHandle | None = None
         self._closing = False
@@ -91,15 +88,32 @@ class Pool:
 
     def wake(self) -> None:
         """Send what is ready, on idle connections and on new ones."""
-        while self._idle and not self._closing:
-            request = self.work.next()
+        if self._closing:
+            return
+        for shared in tuple(self._shared):
+            shared.fill()
+        while self._idle:
+            request = self.take()
             if request is None:
                 return
             self._idle.pop().start(request, was_idle=True)
-        wanted = 0 if self._closing else self.work.ready() - self._connecting
-        room = self._size - len(self._connections) - self._connecting
-        for _ in range(min(wanted, room)):
+        wanted = len(self._again) + self.work.ready()
+        if self._multiplexes:
+            wanted = min(wanted, 1)
+        room = self._size - self._standing() - self._connecting
+        for _ in range(min(wanted - self._connecting, room)):
             self._connect(None)
+
+    def take(self) -> Request | None:
+        """Return the next request: what nobody has read goes first."""
+        if self._closing:
+            return None
+        while self._again:
+            request = self._again.popleft()
+            if request.deadline > self._loop.time():
+                return request
+            request.on_answer(_TOO_LATE)
+        return self.work.next()
 
     def repeat(self, request: Request) -> None:
         """Send a request again on a new connection."""
@@ -114,6 +128,16 @@ class Pool:
         self._idle.clear()
         self._connect(request)
 
+    def again(self, requests: Sequence[Request]) -> None:
+        """Send requests again that nobody has read, on any connection that has room."""
+        for request in requests:
+            request.repeated = True
+        self._again.extend(requests)
+        if self._closing:
+            self._fail_again(_CLOSED)
+        else:
+            self.wake()
+
     async def close(self) -> None:
         """Give up every connection; requests under way are answered as failed."""
         self._closing = True
@@ -124,7 +148,16 @@ class Pool:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._fail_again(_CLOSED)
         self.work.fail(_CLOSED)
+
+    def _fail_again(self, answer: Answer) -> None:
+        while self._again:
+            self._again.popleft().on_answer(answer)
+
+    def _standing(self) -> int:
+        """Return how many connections there are that may take requests."""
+        return len(self._connections) - len(self._retired)
 
     # Connecting.
 
@@ -133,54 +166,71 @@ class Pool:
         self._tasks.start(self._open(request), "connect")
 
     async def _open(self, request: Request | None) -> None:
-        endpoint, began = self.endpoint, self._loop.time()
+        began = self._loop.time()
         deadline = began + self.timeout if request is None else request.deadline
         try:
             async with asyncio.timeout_at(deadline):
-                context = endpoint.tls() if endpoint.tls is not None else None
-                _, connection = await self._loop.create_connection(
-                    lambda: Connection(self),
-                    endpoint.host,
-                    endpoint.port,
-                    ssl=context,
-                    server_hostname=endpoint.host if context is not None else None,
-                )
+                connection = await connect(self.endpoint, self, self._encoder)
         except TimeoutError:
-            answer = Answer(None, error="no connection in time", timed_out=True)
+            answer = _TOO_LATE
         except (OSError, GatewayError) as error:
             answer = Answer(None, error=f"no connection: {error}"[:200])
         else:
             self._connecting -= 1
-            if request is not None:
-                connection.start(request, was_idle=False)
-            else:
-                self.release(connection, began)
+            self._use(connection, request, began)
             return
         self._connecting -= 1
         self._not_opened(answer, request)
+
+    def _use(
+        self, connection: Connection | Http2Connection, request: Request | None, began: float
+    ) -> None:
+        """Give a new connection what it was made for."""
+        multiplexed, self._multiplexes = self._multiplexes, isinstance(connection, Http2Connection)
+        if isinstance(connection, Http2Connection):
+            if request is not None:
+                self._again.appendleft(request)
+            self._shared.append(connection)
+            connection.fill(began)
+            return
+        if request is not None:
+            connection.start(request, was_idle=False)
+        else:
+            self.release(connection, began)
+        if multiplexed:  # now that it is known that one connection will not do
+            self.wake()
 
     def _not_opened(self, answer: Answer, request: Request | None) -> None:
         if request is not None:
             request.on_answer(answer)
         # While another connection lives or is on its way, what is ready waits for that one.
-        if not self._connections and not self._connecting:
+        if not self._standing() and not self._connecting:
+            self._fail_again(answer)
             self.work.fail(answer)
         elif self._idle:  # `on_answer` may have made something ready
             self.wake()
 
     # What connections call.
 
-    def opened(self, connection: Connection) -> None:
+    def opened(self, connection: Connection | Http2Connection) -> None:
         """Count a connection that stands."""
         self._connections.add(connection)
         self._empty.clear()
         if self._timer is None:
             self._timer = self._loop.call_later(self._interval, self._sweep)
 
-    def lost(self, connection: Connection) -> None:
+    def retire(self, connection: Http2Connection) -> None:
+        """Give a connection no more requests; another one may take its place."""
+        self._retired.add(connection)
+        if connection in self._shared:
+            self._shared.remove(connection)
+
+    def lost(self, connection: Connection | Http2Connection) -> None:
         """Forget a connection."""
         self._connections.discard(connection)
-        if connection in self._idle:
+        if isinstance(connection, Http2Connection):
+            self._retired.discard(connection)
+        elif connection in self._idle:
             self._idle.remove(connection)
         if not self._connections:
             self._empty.set()
@@ -192,7 +242,7 @@ class Pool:
             connection: a free one.
             began: the loop's time when connecting began, if it has just been made for this.
         """
-        request = None if self._closing else self.work.next()
+        request = self.take()
         if request is None:
             connection.deadline = self._loop.time() + self.idle_timeout
             self._idle.append(connection)

@@ -14,8 +14,8 @@ from bindings.http import HTTP
 from gateway.errors import GatewayError
 from gateway.sinks.http import knative
 from gateway.sinks.http.config import HttpSinkConfig, parse_url
+from gateway.sinks.http.connect import Endpoint, offer_versions
 from gateway.sinks.http.knative import TokenFile, TrustedCertificates
-from gateway.sinks.http.pool import Endpoint
 from gateway.tls import client_context
 
 
@@ -65,7 +65,10 @@ class Target:
         self.token_may_change = self._token_file is not None
         tls = url.scheme == "https"
         self.endpoint = Endpoint(
-            url.hostname or "", url.port or (443 if tls else 80), self._tls if tls else None
+            url.hostname or "",
+            url.port or (443 if tls else 80),
+            self._tls if tls else None,
+            config.http_version,
         )
         if tls:
             self._tls()  # a wrong file is an error now, not at the first event
@@ -174,10 +177,12 @@ class Target:
 
     def _new_context(self, extra_ca: str) -> ssl.SSLContext:
         try:
-            return client_context(self._config.tls, extra_ca=extra_ca)
+            context = client_context(self._config.tls, extra_ca=extra_ca)
         except GatewayError as error:
             where = f" (K_CA_CERTS, {knative.CERTIFICATES_FOLDER})" if extra_ca else ""
             raise GatewayError(f"{error}{where}") from error
+        offer_versions(context, self._config.http_version)
+        return context
 
 
 def _parsed(text: str) -> SplitResult:

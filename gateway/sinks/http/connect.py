@@ -1,0 +1,107 @@
+"""How connections are made: TCP, TLS, and the version of HTTP.
+
+Over TLS the server picks the version (ALPN); over plain TCP HTTP/2 is spoken where the
+configuration says so (RFC 9113 3.3, "prior knowledge", also known as h2c).
+"""
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from typing import Final, Protocol, cast
+
+import msgspec
+
+from bindings.wire.http2 import RequestEncoder
+from gateway.sinks.http import connection as http1
+from gateway.sinks.http import h2
+from gateway.sinks.http.config import HttpVersion
+from gateway.sinks.http.connection import Connection
+from gateway.sinks.http.h2 import Http2Connection
+
+_ALPN: Final[dict[HttpVersion, list[str]]] = {"auto": ["h2", "http/1.1"], "2": ["h2"]}
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """Where connections go.
+
+    Attributes:
+        host: name or address; resolved for each connection.
+        port: TCP port.
+        tls: returns the context for a new connection, with `offer_versions` done; None is plain.
+        version: of HTTP; auto is what a TLS server picks, and 1.1 over plain TCP.
+    """
+
+    host: str
+    port: int
+    tls: Callable[[], ssl.SSLContext] | None = None
+    version: HttpVersion = "1.1"
+
+    @property
+    def may_multiplex(self) -> bool:
+        """Whether a connection may turn out to be HTTP/2."""
+        return self.version == "2" or (self.version == "auto" and self.tls is not None)
+
+
+class Owner(http1.Owner, h2.Owner, Protocol):
+    """The pool, as every connection sees it."""
+
+    def opened(self, connection: Connection | Http2Connection) -> None:
+        """Count a connection that stands."""
+
+    def lost(self, connection: Connection | Http2Connection) -> None:
+        """Forget a connection."""
+
+
+def offer_versions(context: ssl.SSLContext, version: HttpVersion) -> None:
+    """Have a TLS context offer what may be spoken."""
+    if version in _ALPN:
+        context.set_alpn_protocols(_ALPN[version])
+
+
+class _Negotiation(asyncio.Protocol):
+    """The moment between a connection that stands and the protocol that it speaks."""
+
+    def __init__(self, endpoint: Endpoint, pool: Owner, encoder: RequestEncoder) -> None:
+        self._endpoint = endpoint
+        self._pool = pool
+        self._encoder = encoder
+        self.chosen: Connection | Http2Connection | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        version: str | None = self._endpoint.version
+        if self._endpoint.tls is not None:
+            version = transport.get_extra_info("ssl_object").selected_alpn_protocol()
+        if version in ("2", "h2"):
+            self.chosen = Http2Connection(self._pool, self._encoder)
+        elif self._endpoint.version == "2":
+            cast("asyncio.Transport", transport).abort()
+            return
+        else:
+            self.chosen = Connection(self._pool)
+        cast("asyncio.Transport", transport).set_protocol(self.chosen)
+        self.chosen.connection_made(transport)
+
+
+async def connect(
+    endpoint: Endpoint, pool: Owner, encoder: RequestEncoder
+) -> Connection | Http2Connection:
+    """Return a new connection that is ready for requests.
+
+    Raises:
+        OSError: there is none, or it does not speak the version that it has to.
+        GatewayError: a certificate is wrong.
+    """
+    context = endpoint.tls() if endpoint.tls is not None else None
+    _, protocol = await asyncio.get_running_loop().create_connection(
+        lambda: _Negotiation(endpoint, pool, encoder),
+        endpoint.host,
+        endpoint.port,
+        ssl=context,
+        server_hostname=endpoint.host if context is not None else None,
+    )
+    connection = protocol.chosen
+    if connection is None:
+        raise ConnectionError("the sink does not offer HTTP/2 (ALPN h2)")
+    if isinstance(connection, Http2Connection):
+        await connection.settled()
+    return connection
