@@ -13,6 +13,7 @@ import httptools
 import msgspec
 
 from bindings.wire.http1 import complete_status
+from gateway.sinks.http.known_answers import KnownAnswers
 
 MAX_KEPT_BODY: Final = 768
 # An answer with a longer body than this is not read to its end: the connection goes instead.
@@ -46,6 +47,10 @@ class Answer(msgspec.Struct, frozen=True):
     def retry_after(self) -> str:
         """The field as it stood there; "" without it."""
         return self.fields.get(b"retry-after", "")
+
+
+KNOWN_ANSWERS: Final = KnownAnswers[Answer]()
+"""Successes, which are nearly all answers; the same for every receiver and connection."""
 
 
 class Request:
@@ -105,7 +110,7 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._request: Request | None = None
         self._was_idle = False
-        self._upgraded = False
+        self._timeout = 0.0
         self.deadline = float("inf")
         self._begin()
 
@@ -140,7 +145,9 @@ class Connection(asyncio.Protocol):
         self._was_idle = was_idle
         request.begin(self._loop.time())
         self.deadline = request.deadline
-        self._pool.watch(request.timeout)
+        if request.timeout != self._timeout:
+            self._timeout = request.timeout
+            self._pool.watch(request.timeout)
         transport.write(request.data)
 
     def close(self) -> None:
@@ -184,6 +191,11 @@ class Connection(asyncio.Protocol):
         if self._request is None:  # an answer to nothing, such as 408 on an idle connection
             self.close()
             return
+        if not self._received:
+            known = KNOWN_ANSWERS.get(data)
+            if known is not None and self._is_reusable():
+                self._hand_over(known)
+                return
         if not self._head_done:
             self._received += data
         try:
@@ -243,24 +255,34 @@ class Connection(asyncio.Protocol):
 
     def _finish(self) -> None:
         """Hand over a complete answer, and take the next request."""
-        request, transport = self._request, self._transport
-        keep = (
-            self._keep
-            and not self._surplus
-            and transport is not None
-            and not transport.is_closing()
-            # An answer may come before the whole request has left.
-            and transport.get_write_buffer_size() == 0
-        )
+        keep = self._keep and not self._surplus and self._is_reusable()
         answer = self._answer(self._status_code)
-        self._request = None
+        if keep and 200 <= self._status_code < 300 and not answer.fields:
+            KNOWN_ANSWERS.learn(self._received, self._body_bytes, answer)
         self._begin()
-        if not keep:
-            self.close()
+        if keep:
+            self._hand_over(answer)
+            return
+        request, self._request = self._request, None
+        self.close()
         if request is not None:
             request.on_answer(answer)
-        if keep:
-            self._pool.release(self)
+
+    def _is_reusable(self) -> bool:
+        transport = self._transport
+        # An answer may come before the whole request has left.
+        return (
+            transport is not None
+            and not transport.is_closing()
+            and transport.get_write_buffer_size() == 0
+        )
+
+    def _hand_over(self, answer: Answer) -> None:
+        """Hand over an answer, and take the next request."""
+        request, self._request = self._request, None
+        if request is not None:
+            request.on_answer(answer)
+        self._pool.release(self)
 
     def _finish_early(self, answer: Answer) -> None:
         """Hand over what is known of an answer that will not be complete: a status line stands."""
