@@ -6,11 +6,9 @@ in percent-encoding and in where `datacontenttype` goes; `HeaderBinding` is the 
 differences are its fields. A protocol without headers implements `Binding` itself.
 """
 
-import re
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final, Literal, Protocol
-from urllib.parse import unquote_to_bytes
 
 import msgspec
 
@@ -23,20 +21,18 @@ from bindings.event import (
     event_from_attributes,
     is_valid_name,
 )
+from bindings.header_layout import NO_LAYOUT, HeaderLayout, layout_of
 from bindings.json_format import decode_bare_event, decode_batch, decode_event, encode_event
+from bindings.memory import Memory
+from bindings.percent import is_plain, percent_decode, percent_encode
 
 ContentMode = Literal["binary", "structured"]
 
 EVENT_MEDIA_TYPE: Final = "application/cloudevents+json"
 BATCH_MEDIA_TYPE: Final = "application/cloudevents-batch+json"
 
-# http-protocol-binding.md 3.1.3.2: space, double quote, percent and all outside U+0021-7E.
-_TO_ESCAPE = re.compile(r"[^!#$&-~]")
-_PLAIN = re.compile(r"[!#$&-~]*")
-_MALFORMED_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
-# RFC 7230 section 3.2.6, without the grammar's own escaping of characters outside ASCII.
-_QUOTED_STRING = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
-_QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
+# Content types that are none of the CloudEvents family, and so mean binary mode.
+_BINARY_TYPES: Final = Memory[str, None]()
 _ASCII_LOWER: Final = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
 
@@ -114,8 +110,10 @@ def decode_structured(
         UnknownEncodingError: a format other than JSON and CBOR, or a batch of CBOR, which no
             specification has.
     """
-    media_type = media_type_of(message.content_type)
     payload = message.payload or b""
+    if message.content_type == EVENT_MEDIA_TYPE:  # nearly always, and to the letter
+        return (decode_event(payload),)
+    media_type = media_type_of(message.content_type)
     if media_type == EVENT_MEDIA_TYPE:
         return (decode_event(payload),)
     if media_type == BATCH_MEDIA_TYPE and batched:
@@ -123,6 +121,11 @@ def decode_structured(
     if media_type == cbor_format.MEDIA_TYPE and not json_only:
         return (cbor_format.decode_event(payload),)
     raise UnknownEncodingError(f"no event format {excerpt(media_type)}; {EVENT_MEDIA_TYPE} is one")
+
+
+def _no_layouts() -> Memory[tuple[str, ...], HeaderLayout]:
+    # 50 characters stand for what a string costs: at most 2 MiB.
+    return Memory(entries=512, characters=2048)
 
 
 class HeaderBinding(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,6 +164,11 @@ class HeaderBinding(msgspec.Struct, frozen=True, kw_only=True):
     bare_json: bool = False
     value_limit: int = 0
     max_batch_events: int = 0
+    _layouts: Memory[tuple[str, ...], HeaderLayout] = msgspec.field(default_factory=_no_layouts)
+
+    def __post_init__(self) -> None:
+        # A copy with other fields (`replace`) reads other names.
+        msgspec.structs.force_setattr(self, "_layouts", _no_layouts())
 
     @property
     def losses(self) -> frozenset[str]:
@@ -170,13 +178,83 @@ class HeaderBinding(msgspec.Struct, frozen=True, kw_only=True):
     def decode(self, message: Message) -> Sequence[Event]:
         """Return the events in `message`; the content type alone decides the mode."""
         content_type = message.content_type
-        if claims_structured(content_type):
-            return decode_structured(
-                message,
-                batched=self.batched,
-                json_only=self.json_only,
-                max_batch_events=self.max_batch_events,
+        if content_type not in _BINARY_TYPES:
+            if claims_structured(content_type):
+                return decode_structured(
+                    message,
+                    batched=self.batched,
+                    json_only=self.json_only,
+                    max_batch_events=self.max_batch_events,
+                )
+            _BINARY_TYPES.remember(content_type, None, len(content_type))
+        payload = message.payload
+        if self.empty_is_absent and not payload:
+            payload = None
+        headers = message.headers
+        if headers:
+            names, values = zip(*headers, strict=True)
+            layout = self._layouts.get(names) or self._layout(names)
+            if layout.core is not None:
+                return (self._event(layout, values, content_type, payload),)
+        return (self._event_by_steps(message, payload),)
+
+    def _event(
+        self,
+        layout: HeaderLayout,
+        values: tuple[str, ...],
+        content_type: str,
+        payload: bytes | None,
+    ) -> Event:
+        """Return the event of headers whose names have a layout; the same as `_event_by_steps`."""
+        assert layout.core is not None  # noqa: S101 - the caller looked
+        if self.percent and not is_plain("".join(values)):
+            values = tuple(
+                [
+                    percent_decode(name, value) if name else value
+                    for name, value in zip(layout.names, values, strict=True)
+                ]
             )
+        specversion, id_, source, type_, datacontenttype, dataschema, subject, time = layout.core(
+            (*values, None)
+        )
+        if not self.content_type_header:
+            datacontenttype = content_type or None
+        extensions: dict[str, AttributeValue] = {}
+        for name, position in layout.extensions:
+            extensions[name] = values[position]
+        return Event(
+            id=id_,
+            source=source,
+            type=type_,
+            specversion=specversion,
+            datacontenttype=datacontenttype,
+            dataschema=dataschema,
+            subject=subject,
+            time=time,
+            extensions=extensions,
+            data=payload,
+        )
+
+    def _layout(self, names: tuple[str, ...]) -> HeaderLayout:
+        """Find out the layout of headers of these names, and remember it."""
+        ignore_foreign = self.foreign_names == "ignore"
+        try:
+            attributes = [
+                _read_name(name, self.prefix, self.fold_case, ignore_foreign) or ""
+                for name in names
+            ]
+        except InvalidEventError:
+            layout = NO_LAYOUT
+        else:
+            layout = layout_of(attributes)
+            if not self.content_type_header and "datacontenttype" in attributes:
+                layout = NO_LAYOUT  # it stands beside the content type
+        self._layouts.remember(names, layout, 50 * len(names) + len("".join(names)))
+        return layout
+
+    def _event_by_steps(self, message: Message, payload: bytes | None) -> Event:
+        """Return the event of headers that have no layout, or say what is wrong with them."""
+        content_type = message.content_type
         headers = message.headers
         if self.prefix or any(name == "specversion" for name, _ in headers):
             attributes = self.read_attributes(headers)
@@ -185,14 +263,11 @@ class HeaderBinding(msgspec.Struct, frozen=True, kw_only=True):
             attributes = {}
         if not attributes:
             if self.bare_json and not content_type:
-                return (decode_bare_event(message.payload or b""),)
+                return decode_bare_event(message.payload or b"")
             raise NotAnEventError("no attributes among the headers, no CloudEvents content type")
         if not self.content_type_header:
             self._set_content_type(attributes, content_type)
-        payload = message.payload
-        if self.empty_is_absent and not payload:
-            payload = None
-        return (event_from_attributes(attributes, payload),)
+        return event_from_attributes(attributes, payload)
 
     def encode(self, event: Event, mode: ContentMode) -> Message:
         content_type = event.datacontenttype or ""
@@ -279,49 +354,3 @@ def _read_name(header: str, prefix: str, fold_case: bool, ignore_foreign: bool) 
 
 # The same few names come with every message; what raises is not remembered.
 _known_name = lru_cache(maxsize=4096)(_read_name)
-
-
-def percent_encode(text: str) -> str:
-    """Encode a header value as http-protocol-binding.md 3.1.3.2 demands, and no character more."""
-    return text if _PLAIN.fullmatch(text) else _TO_ESCAPE.sub(_escape, text)
-
-
-def _escape(match: "re.Match[str]") -> str:
-    return "".join(f"%{byte:02X}" for byte in match[0].encode("utf-8"))
-
-
-def percent_decode(name: str, text: str) -> str:
-    """Decode a header value: unquote, then percent-decode once, then UTF-8, strictly.
-
-    A value is quoted if a double quote opens it; quotes further in are characters. Malformed
-    escapes (`100%`, `%zz`) are refused, as nobody can tell what they were meant to say. Bytes
-    outside ASCII, which no conforming sender emits and widespread SDKs do, count as UTF-8.
-
-    Args:
-        name: the attribute, for the error.
-        text: the value as it stood there, bytes as latin-1.
-
-    Raises:
-        InvalidEventError: a malformed escape or quoted string, or bytes that are no UTF-8.
-    """
-    if _PLAIN.fullmatch(text):
-        return text
-    text = text.strip(" \t")
-    if text[:1] == '"':
-        quoted = _QUOTED_STRING.fullmatch(text)
-        if quoted is None:
-            raise _undecodable(name, "a quoted string has no end", text)
-        text = _QUOTED_PAIR.sub(r"\1", quoted[1])
-    if _MALFORMED_ESCAPE.search(text):
-        raise _undecodable(name, "a percent sign starts no escape", text)
-    try:
-        # To bytes here, because unquote_to_bytes itself would take latin-1 text for UTF-8.
-        return unquote_to_bytes(text.encode("latin-1")).decode("utf-8")
-    except UnicodeError:
-        raise _undecodable(name, "the value is no UTF-8", text) from None
-
-
-def _undecodable(name: str, what: str, text: str) -> InvalidEventError:
-    return InvalidEventError(
-        f"{what} in {name}: {excerpt(text)}", attribute=name, reason="header_encoding"
-    )

@@ -7,13 +7,13 @@ arrived, integers and booleans only where the format carried them as such.
 """
 
 import re
-from collections.abc import Callable, Mapping
-from functools import lru_cache, wraps
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from bindings.errors import InvalidEventError, excerpt
+from bindings.memory import Memory
 
 if TYPE_CHECKING:
     from cloudevents.core.v1.event import CloudEvent
@@ -47,6 +47,11 @@ _TIME = re.compile(
     r"(?:[Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)",
     re.ASCII,
 )
+# What nearly all of them look like, and of a day that every month has.
+_COMMON_TIME = re.compile(
+    r"[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])"
+    r"T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]+)?Z"
+)
 _DAYS: Final = (0, 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
 # RFC 3986 appendix A: a URI-reference by its characters, then by what can't be told from them.
@@ -68,21 +73,13 @@ _MEDIA_TYPE = re.compile(
 )
 _JSON_TYPE = re.compile(rf"{_TOKEN}/(?:{_TOKEN}\+)?json[ \t]*(?:;.*)?", re.IGNORECASE | re.DOTALL)
 
-_Result = TypeVar("_Result")
-
-
-def _remembered(check: Callable[[str], _Result]) -> Callable[[str], _Result]:
-    """Make a check that remembers short values: producers send few sources, names and media types.
-
-    A check costs 1 to 4 us, a memory 0.1 us. What raises is not remembered, and the two bounds keep
-    what a hostile sender can occupy under 1 MiB a check.
-    """
-    remembering = lru_cache(maxsize=2048)(check)
-
-    def checked(value: str) -> _Result:
-        return remembering(value) if len(value) <= 128 else check(value)
-
-    return wraps(check)(checked)
+# Of the values that few producers send many of, those that are known: sources and schemas that are
+# right, and how media types and names were judged. What is wrong and raises is not remembered.
+_SOURCES: Final = Memory[str, None]()
+_DATASCHEMAS: Final = Memory[str, None]()
+_MEDIA_TYPES: Final = Memory[str, bool]()
+_JSON_TYPES: Final = Memory[str, bool]()
+_NAMES: Final = Memory[str, bool]()
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -108,26 +105,39 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     encoded: bytes | None = None
     """The JSON format bytes this event was decoded from, unchanged; `replace` drops them."""
 
-    def __post_init__(self) -> None:
+    def __post_init__(self) -> None:  # noqa: C901 - one check for each attribute
         if self.specversion != "1.0":
             raise InvalidEventError(
                 f"specversion must be '1.0', not {excerpt(self.specversion)}",
                 attribute="specversion",
                 reason="specversion",
             )
-        _check_text("id", self.id)
-        _check_source(self.source)
-        _check_type(self.type)
-        if self.subject is not None:
-            _check_text("subject", self.subject)
-        if self.time is not None:
-            _check_time(self.time)
-        if self.datacontenttype is not None:
-            _check_media_type(self.datacontenttype)
-        if self.dataschema is not None:
-            _check_dataschema(self.dataschema)
-        if self.extensions:
-            for name, value in self.extensions.items():
+        # Written out, as calls cost more than the checks. Most text is printable ASCII, and two
+        # methods in C tell that; what is not is looked at more closely.
+        text: str | None = self.id
+        if not (text and text.isascii() and text.isprintable()):
+            _check_text("id", self.id)
+        if self.source not in _SOURCES:
+            _check_source(self.source)
+        text = self.type
+        if not (text and text.isascii() and text.isprintable()):
+            _check_text("type", text)
+        text = self.subject
+        if text is not None and not (text and text.isascii() and text.isprintable()):
+            _check_text("subject", text)
+        text = self.time
+        if text is not None and not _COMMON_TIME.fullmatch(text):
+            _check_time(text)
+        text = self.datacontenttype
+        if text is not None and not _MEDIA_TYPES.get(text):
+            _check_media_type(text)
+        text = self.dataschema
+        if text is not None and text not in _DATASCHEMAS:
+            _check_dataschema(text)
+        for name, value in self.extensions.items():
+            if not (
+                type(value) is str and value.isascii() and value.isprintable() and _NAMES.get(name)
+            ):
                 check_extension(name, value)
 
     def __eq__(self, other: object) -> bool:
@@ -210,23 +220,18 @@ def event_from_attributes(
     """
     extensions: dict[str, Any] = dict(attributes)
     pop = extensions.pop
-    core = pop("specversion", None), pop("id", None), pop("source", None), pop("type", None)
-    if None in core:
-        name = REQUIRED_ATTRIBUTES[core.index(None)]
-        raise InvalidEventError(
-            f"required attribute {name!r} is missing", attribute=name, reason="missing_attribute"
-        )
-    optional = (
-        pop("datacontenttype", None),
-        pop("dataschema", None),
-        pop("subject", None),
-        pop("time", None),
-    )
-    for value in core + optional:
-        if not isinstance(value, str) and value is not None:
-            raise _not_text(attributes)
-    specversion, id_, source, type_ = core
-    datacontenttype, dataschema, subject, time = optional
+    specversion, id_ = pop("specversion", None), pop("id", None)
+    source, type_ = pop("source", None), pop("type", None)
+    datacontenttype, dataschema = pop("datacontenttype", None), pop("dataschema", None)
+    subject, time = pop("subject", None), pop("time", None)
+    if not (
+        type(specversion) is type(id_) is type(source) is type(type_) is str
+        and (datacontenttype is None or type(datacontenttype) is str)
+        and (dataschema is None or type(dataschema) is str)
+        and (subject is None or type(subject) is str)
+        and (time is None or type(time) is str)
+    ):
+        _check_core(attributes)
     return Event(
         id=id_,
         source=source,
@@ -242,23 +247,35 @@ def event_from_attributes(
     )
 
 
-def _not_text(attributes: Mapping[str, AttributeValue]) -> InvalidEventError:
-    name = next(
-        name for name in CORE_ATTRIBUTES if not isinstance(attributes.get(name), str | None)
-    )
-    return _wrong_type(name, f"{name} must be a string, not {excerpt(attributes[name])}")
+def _check_core(attributes: Mapping[str, AttributeValue]) -> None:
+    for name in REQUIRED_ATTRIBUTES:
+        if attributes.get(name) is None:
+            raise InvalidEventError(
+                f"required attribute {name!r} is missing",
+                attribute=name,
+                reason="missing_attribute",
+            )
+    for name in CORE_ATTRIBUTES:
+        if not isinstance(attributes.get(name), str | None):
+            raise _wrong_type(name, f"{name} must be a string, not {excerpt(attributes[name])}")
 
 
-@_remembered
 def is_json_type(media_type: str) -> bool:
     """Whether a media type is JSON: `*/json` or `*/*+json`, parameters aside (json-format 3.1)."""
-    return _JSON_TYPE.fullmatch(media_type) is not None
+    known = _JSON_TYPES.get(media_type)
+    if known is None:
+        known = _JSON_TYPE.fullmatch(media_type) is not None
+        _JSON_TYPES.remember(media_type, known, len(media_type))
+    return known
 
 
-@_remembered
 def is_valid_name(name: str) -> bool:
     """Whether `name` may name an attribute; `data` may not (spec.md "Naming Conventions")."""
-    return _NAME.fullmatch(name) is not None and name != "data"
+    known = _NAMES.get(name)
+    if known is None:
+        known = _NAME.fullmatch(name) is not None and name != "data"
+        _NAMES.remember(name, known, len(name))
+    return known
 
 
 def check_extension(name: str, value: object) -> None:
@@ -333,10 +350,13 @@ def _check_time(value: str) -> None:
     raise _wrong_type("time", f"time is no RFC 3339 timestamp: {excerpt(value)}")
 
 
-@_remembered
 def is_media_type(value: str) -> bool:
     """Whether `value` is a media type with well-formed parameters (RFC 2046)."""
-    return _MEDIA_TYPE.fullmatch(value) is not None
+    known = _MEDIA_TYPES.get(value)
+    if known is None:
+        known = _MEDIA_TYPE.fullmatch(value) is not None
+        _MEDIA_TYPES.remember(value, known, len(value))
+    return known
 
 
 def _check_media_type(value: str) -> None:
@@ -346,20 +366,15 @@ def _check_media_type(value: str) -> None:
         )
 
 
-@_remembered
-def _check_type(value: str) -> None:
-    _check_text("type", value)
-
-
-@_remembered
 def _check_source(value: str) -> None:
     _check_uri_reference("source", value)
+    _SOURCES.remember(value, None, len(value))
 
 
-@_remembered
 def _check_dataschema(value: str) -> None:
     if _check_uri_reference("dataschema", value)[1] is None:
         raise _wrong_type("dataschema", f"dataschema must be an absolute URI, not {excerpt(value)}")
+    _DATASCHEMAS.remember(value, None, len(value))
 
 
 def _check_uri_reference(name: str, value: str) -> "re.Match[str]":

@@ -17,7 +17,7 @@ import binascii
 import codecs
 import re
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -33,9 +33,11 @@ from bindings.event import (
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ELEMENTS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _STRING: Final = msgspec.json.Decoder(str)
+_STRINGS: Final = msgspec.json.Decoder(dict[str, str])
 _ANY: Final = msgspec.json.Decoder(msgspec.Raw)
 _ENCODER: Final = msgspec.json.Encoder()
 _BLANKS: Final = b" \t\r\n"
+_BRACE: Final = ord("}")
 # The JSON grammar has already seen to leading zeros and signs.
 _INTEGER = re.compile(r"-?[0-9]{1,10}")
 _TEXT_TYPE = re.compile(r"text/.*|[^/;]+/(?:[^/;]+\+)?xml[ \t]*(?:;.*)?", re.IGNORECASE | re.DOTALL)
@@ -53,7 +55,8 @@ def decode_event(payload: bytes) -> Event:
     Raises:
         InvalidEventError: the payload is no JSON object that is a valid CloudEvent.
     """
-    return _event(_members(payload), payload)
+    _check_utf8(payload)
+    return _usual_event(payload) or _event(_members(payload), payload)
 
 
 def decode_bare_event(payload: bytes) -> Event:
@@ -107,14 +110,17 @@ def encode_event(event: Event) -> bytes:
     """Encode one event; bytes it was decoded from are returned as they were."""
     if event.encoded is not None:
         return event.encoded
-    members: dict[str, object] = dict(event.attributes())
+    members: dict[str, Any] = event.attributes()
     data = event.data
     value: msgspec.Raw | str | None
     if data is not None:
-        if event.has_json_data:
+        content_type = event.datacontenttype
+        if content_type is None:
+            value = decode_text(data, "")
+        elif is_json_type(content_type):
             value = msgspec.Raw(data) if is_json(data) else None
         else:
-            value = decode_text(data, event.datacontenttype or "")
+            value = decode_text(data, content_type)
         if value is None:
             members["data_base64"] = data
         else:
@@ -191,7 +197,6 @@ def _malformed(error: Exception) -> InvalidEventError:
 
 
 def _members(payload: bytes) -> dict[str, msgspec.Raw]:
-    _check_utf8(payload)
     try:
         members = _MEMBERS.decode(payload)
     except (msgspec.DecodeError, RecursionError) as error:
@@ -218,6 +223,37 @@ def _check_each_once(members: dict[str, msgspec.Raw], payload: bytes) -> None:
         raise InvalidEventError(
             "a member stands in the JSON object twice", reason="duplicate_attribute"
         )
+
+
+def _usual_event(payload: bytes) -> Event | None:
+    """Return the event of an envelope in the usual form, or None to have it read by members.
+
+    That is: attributes that are strings without escapes, and `data` behind them. If all before
+    `,"data":` is an object once it is closed, and all behind it but the last brace is a JSON text,
+    then the whole is the object of these attributes and this data, and nothing else.
+    """
+    position = payload.find(b'"data":')
+    head = payload[:position].rstrip(_BLANKS)
+    if position < 0 or head[-1:] != b"," or payload[-1] != _BRACE or b"\\" in head:
+        return None
+    content = payload[position + 7 : -1].strip(_BLANKS)
+    try:
+        attributes = _STRINGS.decode(head[:-1] + b"}")
+        _ANY.decode(content)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    # Each name and value has two quotes; there are more if a member has replaced another.
+    if (
+        not attributes
+        or head.count(b'"') != 4 * len(attributes)
+        or "data" in attributes
+        or "data_base64" in attributes
+    ):
+        return None
+    content_type = attributes.setdefault("datacontenttype", "application/json")
+    if not is_json_type(content_type):
+        content = _string_data(content, content_type)
+    return event_from_attributes(attributes, content, encoded=payload)
 
 
 class _Name:

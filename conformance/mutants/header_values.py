@@ -6,6 +6,7 @@ from email.header import decode_header, make_header
 from urllib.parse import quote, unquote
 
 import bindings.binding
+import bindings.percent
 from bindings.binding import ContentMode, Message
 from bindings.errors import InvalidEventError
 from conformance.forms import WireEvent
@@ -32,16 +33,17 @@ def _decoding(patch: Patch, decode: Callable[[str], str]) -> None:
         except ValueError as error:
             raise InvalidEventError(str(error), attribute=name, reason="header_encoding") from None
 
-    patch.everywhere(bindings.binding, "percent_decode", wrong)
+    patch.everywhere(bindings.percent, "percent_decode", wrong)
+    patch.everywhere(bindings.percent, "is_plain", lambda _: None)
 
 
 def _after(change: Callable[[str], str]) -> Callable[[str], str]:
-    right = bindings.binding.percent_decode
+    right = bindings.percent.percent_decode
     return lambda text: change(right("x", text))
 
 
 def _before(change: Callable[[str], str]) -> Callable[[str], str]:
-    right = bindings.binding.percent_decode
+    right = bindings.percent.percent_decode
     return lambda text: right("x", change(text))
 
 
@@ -92,7 +94,7 @@ def values_are_decoded_twice(patch: Patch) -> None:
 @MUTANTS.patching(41, "HTTP-DEC-007 NATS-DEC-006")
 def bytes_that_are_no_utf_8_are_replaced(patch: Patch) -> None:
     """Escapes that are no UTF-8 are read as replacement characters."""
-    right = bindings.binding.percent_decode
+    right = bindings.percent.percent_decode
 
     def decode(text: str) -> str:
         try:

@@ -18,6 +18,7 @@ from typing import Any, Final, Self, TypeVar
 import msgspec
 
 from bindings.binding import ContentMode, Message
+from bindings.memory import Memory
 from conformance.check import Check, Needs, Profile
 from conformance.codec import Codec, own_codec
 from conformance.forms import Refused, WireEvent
@@ -203,18 +204,21 @@ class Patch:
 
 def forget() -> None:
     """Empty every memory of the product."""
-    for memory in memories():
-        memory.cache_clear()
+    for clear in memories():
+        clear()
 
 
 @functools.cache
-def memories() -> Sequence["functools._lru_cache_wrapper[Any]"]:
-    """Return the memories of the product, as far as it is imported when first asked."""
+def memories() -> Sequence[Callable[[], None]]:
+    """Return what empties the memories of the product, as far as imported when first asked."""
     return [
-        found
+        found.clear if isinstance(found, Memory) else found.cache_clear
         for found in gc.get_objects()
-        if isinstance(found, functools._lru_cache_wrapper)  # noqa: SLF001 - it has no public name
-        and str(found.__module__).startswith(_PRODUCT)
+        if isinstance(found, Memory)
+        or (
+            isinstance(found, functools._lru_cache_wrapper)  # noqa: SLF001 - it has no public name
+            and str(found.__module__).startswith(_PRODUCT)
+        )
     ]
 
 

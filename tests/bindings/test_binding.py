@@ -1,8 +1,5 @@
 """The one algorithm that maps attributes to headers, in all bindings that use it."""
 
-import contextlib
-from urllib.parse import unquote
-
 import msgspec
 import pytest
 from hypothesis import given, settings
@@ -14,8 +11,6 @@ from bindings.binding import (
     claims_structured,
     decode_structured,
     media_type_of,
-    percent_decode,
-    percent_encode,
 )
 from bindings.errors import CloudEventError, InvalidEventError, UnknownEncodingError
 from bindings.event import Event, canonical_text
@@ -23,7 +18,7 @@ from bindings.http import HTTP
 from bindings.kafka import KAFKA
 from bindings.mqtt import MQTT
 from bindings.nats import NATS
-from tests.bindings.strategies import events, texts
+from tests.bindings.strategies import events
 
 BINDINGS = [HTTP, KAFKA, MQTT, NATS]
 
@@ -56,48 +51,6 @@ def test_a_relay_changes_nothing_whatever_the_way(first, second, event):
     (enveloped,) = second.decode(second.encode(direct, "structured"))
     assert relayed.attributes() == direct.attributes() == enveloped.attributes()
     assert (relayed.data or b"") == (direct.data or b"") == (enveloped.data or b"")
-
-
-@settings(max_examples=200, deadline=None)
-@given(texts)
-def test_a_header_value_is_printable_ascii_that_a_foreign_decoder_reads(text):
-    encoded = percent_encode(text)
-    assert all("!" <= char <= "~" and char != '"' for char in encoded)
-    assert unquote(encoded, errors="strict") == text
-    assert percent_decode("subject", encoded) == text
-
-
-def test_each_ascii_character_is_escaped_or_not_as_the_specification_says():
-    for code in range(128):
-        expected = chr(code)
-        if code <= 0x20 or code == 0x7F or expected in '"%':
-            expected = f"%{code:02X}"
-        assert percent_encode(chr(code)) == expected
-        assert percent_decode("x", expected) == chr(code)
-
-
-def test_the_edges_of_utf_8_are_escaped_byte_for_byte():
-    assert percent_encode("\x80\u07ff\u0800\uffef\U00010000\U0010fffd") == (
-        "%C2%80%DF%BF%E0%A0%80%EF%BF%AF%F0%90%80%80%F4%8F%BF%BD"
-    )
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.text(st.characters(max_codepoint=0xFF), max_size=12))
-def test_any_header_value_is_decoded_or_refused_by_name(text):
-    with contextlib.suppress(InvalidEventError):
-        assert "\ufffd" not in percent_decode("subject", text)
-
-
-@pytest.mark.parametrize("text", ["%C0%A0", "100%", '"a', "\xff", "\u20ac", "\udcff"])
-def test_a_value_that_can_not_be_decoded_is_named(text):
-    with pytest.raises(InvalidEventError) as caught:
-        percent_decode("subject", text)
-    assert (caught.value.attribute, caught.value.reason) == ("subject", "header_encoding")
-
-
-def test_a_quoted_value_is_unquoted():
-    assert percent_decode("subject", ' "a \\"b\\" %41" ') == 'a "b" A'
 
 
 @pytest.mark.parametrize(
@@ -203,3 +156,67 @@ def test_a_binding_of_another_kind_states_its_differences_only():
 def test_a_binding_says_what_its_messages_can_t():
     assert HTTP.losses == {"empty"}
     assert KAFKA.losses == set()
+
+
+COMMON_NAMES = ["specversion", "id", "source", "type", "time", "subject", "datacontenttype", "ext"]
+
+
+def outcome(work):
+    """What comes of it: the event, or all that an error says."""
+    try:
+        event = work()
+    except CloudEventError as error:
+        return type(error), str(error), error.reason, getattr(error, "attribute", None)
+    return event
+
+
+@pytest.mark.parametrize("binding", BINDINGS, ids=lambda binding: binding.name)
+@settings(max_examples=300, deadline=None)
+@given(
+    names=st.lists(
+        st.sampled_from([*COMMON_NAMES, "dataschema", "data", "ID", "X-y", "e1", "e2"]), max_size=4
+    ),
+    left_out=st.sets(st.sampled_from(COMMON_NAMES[:4]), max_size=1),
+    values=st.lists(
+        st.sampled_from(
+            ["1.0", "/s", "a b", "", "%41", "%", "a/b", "2026-02-29T00:00:00Z", "é", "a\n", '"q"']
+        )
+        | st.text(max_size=3),
+        min_size=9,
+        max_size=9,
+    ),
+    content_type=st.sampled_from(["", "a/b", "x"]),
+    shuffle=st.randoms(),
+)
+def test_a_message_is_judged_the_same_with_a_layout_and_step_by_step(
+    binding, names, left_out, values, content_type, shuffle
+):
+    prefix = binding.prefix
+    required = {"specversion": "1.0", "id": "1", "source": "/s", "type": "t"}
+    headers = [(prefix + name, value) for name, value in required.items() if name not in left_out]
+    headers += [(prefix + name, value) for name, value in zip(names, values, strict=False)]
+    shuffle.shuffle(headers)
+    message = Message(b"{}", content_type, headers)
+    expected = outcome(lambda: binding._event_by_steps(message, b"{}"))
+    assert outcome(lambda: binding.decode(message)[0]) == expected
+    assert outcome(lambda: binding.decode(message)[0]) == expected  # from memory now
+
+
+def test_names_of_headers_are_remembered_within_bounds():
+    binding = msgspec.structs.replace(HTTP, name="bounded")
+    headers = HTTP.encode(Event(id="1", source="/s", type="t"), "binary").headers
+    for number in range(2000):
+        binding.decode(Message(b"", "", [*headers, (f"x-{number}", "1")]))
+    assert 0 < len(binding._layouts) <= 512
+    before = set(binding._layouts)
+    for huge in ([("x" * 3000, "1")], [("x", "1")] * 100):
+        assert binding.decode(Message(b"", "", [*headers, *huge]))
+    assert set(binding._layouts) == before
+
+
+def test_a_copy_of_a_binding_does_not_know_the_names_of_the_first():
+    headers = HTTP.encode(Event(id="1", source="/s", type="t"), "binary").headers
+    assert HTTP.decode(Message(b"", "", headers))
+    other = msgspec.structs.replace(HTTP, prefix="x-")
+    with pytest.raises(UnknownEncodingError):
+        other.decode(Message(b"", "", headers))

@@ -1,9 +1,14 @@
 """The event model: what the vectors in conformance/ do not reach."""
 
+import datetime
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bindings.errors import InvalidEventError, TooLargeError, excerpt
 from bindings.event import (
+    CORE_ATTRIBUTES,
     Event,
     canonical_text,
     check_extension,
@@ -18,6 +23,15 @@ REQUIRED = {"specversion": "1.0", "id": "1", "source": "/s", "type": "t"}
 
 def make(**attributes):
     return Event(**{"id": "1", "source": "/s", "type": "t", **attributes})
+
+
+def fault(work):
+    """What an error is about and why, None if there is none."""
+    try:
+        work()
+    except InvalidEventError as error:
+        return error.attribute, error.reason
+    return None
 
 
 def test_every_forbidden_code_point_is_refused_and_its_neighbours_are_not():
@@ -163,3 +177,59 @@ def test_an_error_shows_little_of_a_long_value():
     assert excerpt("ab") == "'ab'"
     assert len(excerpt("a" * 1000)) == 200
     assert TooLargeError("too large", limit=5).limit == 5
+
+
+@pytest.mark.parametrize("day", ["00", "01", "19", "28", "29", "30", "31", "32"])
+@pytest.mark.parametrize("month", ["00", "01", "02", "04", "09", "10", "12", "13"])
+@pytest.mark.parametrize("year", ["2023", "2024", "1900", "2000"])
+def test_a_day_is_one_of_its_month(year, month, day):
+    try:
+        datetime.date(int(year), int(month), int(day))
+        expected = None
+    except ValueError:
+        expected = "time", "attribute_type"
+    for tail in ("T10:00:00Z", "t10:00:00.123456+01:00", "T23:59:60Z"):
+        assert fault(lambda tail=tail: make(time=f"{year}-{month}-{day}{tail}")) == expected
+
+
+@pytest.mark.parametrize(
+    "time",
+    [
+        "2026-01-01T10:00:00Z\n", "2026-01-01T10:00:00", "2026-01-01T10:00:00.Z", "",
+        "2026-01-01T24:00:00Z", "2026-01-01T10:60:00Z", "2026-01-01T10:00:61Z",
+        "2026-01-01T10:00:00.\u0663Z", "\u0662026-01-01T10:00:00Z", "2026-01-01 10:00:00Z",
+    ],
+)  # fmt: skip
+def test_a_time_that_is_none_is_refused(time):
+    with pytest.raises(InvalidEventError):
+        make(time=time)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.dictionaries(
+        st.sampled_from(sorted(CORE_ATTRIBUTES | {"ext", "data", "B"})),
+        st.sampled_from(
+            ["1.0", "/s", "a b", "", "a/b", "2026-01-01T10:00:00Z", "é", "a\n", None, 1]
+        )
+        | st.text(max_size=3),
+    )
+)
+def test_attributes_are_judged_as_by_the_constructor(attributes):
+    merged = {**REQUIRED, **attributes}
+    present = {name: value for name, value in merged.items() if value is not None}
+    core = {name: value for name, value in present.items() if name in CORE_ATTRIBUTES}
+    rest = {name: value for name, value in merged.items() if name not in CORE_ATTRIBUTES}
+    wrong = [name for name, value in core.items() if not isinstance(value, str)]
+    missing = [name for name in REQUIRED if name not in present]
+    if missing:
+        expected = missing[0], "missing_attribute"
+    elif wrong:
+        expected = fault(lambda: event_from_attributes(merged, b"x"))
+        assert expected in [(name, "attribute_type") for name in wrong]
+    else:
+        expected = fault(lambda: Event(**core, extensions=rest, data=b"x"))
+    assert fault(lambda: event_from_attributes(merged, b"x")) == expected
+    if expected is None:
+        made = event_from_attributes(merged, b"x")
+        assert made == Event(**core, extensions=rest, data=b"x")

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bindings import json_format
 from bindings.errors import (
     CloudEventError,
     InvalidEventError,
@@ -224,3 +225,86 @@ def test_text_that_would_not_come_back_the_same_goes_as_bytes(media_type, data):
     event = Event(id="1", source="/s", type="t", datacontenttype=media_type, data=data)
     assert "data_base64" in json.loads(encode_event(event))
     assert decode_event(encode_event(event)).data == data
+
+
+def outcome(work):
+    """What comes of it: the event with its bytes, or all that an error says."""
+    try:
+        event = work()
+    except CloudEventError as error:
+        return type(error), str(error), error.reason, getattr(error, "attribute", None)
+    return event.attributes(), event.data, event.encoded
+
+
+def by_members(payload):
+    """Decode without the short cut."""
+    json_format._check_utf8(payload)
+    return json_format._event(json_format._members(payload), payload)
+
+
+MEMBERS = [
+    '"specversion":"1.0"', '"id":"1"', '"source":"/s"', '"type":"t"', '"data":{"data":[1, "a"]}',
+    '"data" : "x,\\"data\\":1"', '"data":1', '"data_base64":"YQ=="', '"ext":"\\"data\\":"',
+    '"datacontenttype":"text/plain"', '"datacontenttype":null', '"n":5', '"\\u0064ata":2', '"":""',
+    '"id":"2"', '"e":"é"', '"d":{"data":1}', '"data":', '"data":[}', '"a":"\\u0041"',
+    '"data":"\\ud800"', "",
+]  # fmt: skip
+SEPARATORS = [",", ", ", " ,", ",,", "\n,\n"]
+
+
+@settings(max_examples=2000, deadline=None)
+@given(
+    members=st.permutations(MEMBERS[:4]).flatmap(
+        lambda required: st.lists(st.sampled_from(MEMBERS), max_size=4).map(
+            lambda more: [*required, *more]
+        )
+    ),
+    cut=st.integers(0, 1),
+    separators=st.lists(st.sampled_from(SEPARATORS[:1] * 9 + SEPARATORS), min_size=8, max_size=8),
+    ends=st.sampled_from(["{}", " {}", "{ }\n", "{}}", "{", "}", "[]", "{}\x00", "{\xa0}"]),
+)
+def test_the_short_cut_sees_what_a_reading_by_members_sees(members, cut, separators, ends):
+    text = "".join(
+        part for pair in zip(members[cut:], separators, strict=False) for part in pair
+    ).removesuffix(separators[len(members) - cut - 1])
+    payload = (ends.replace("{", "{" + text, 1) if "{" in ends else text + ends).encode()
+    assert outcome(lambda: decode_event(payload)) == outcome(lambda: by_members(payload))
+
+
+@settings(max_examples=500, deadline=None)
+@given(event=events(), data=st.data())
+def test_the_short_cut_sees_the_same_damage(event, data):
+    payload = bytearray(encode_event(event))
+    for _ in range(data.draw(st.integers(0, 2))):
+        position = data.draw(st.integers(0, len(payload) - 1))
+        payload[position] = data.draw(st.sampled_from(b'",:{}[]\\ad1 \xc3\xff'))
+    payload = bytes(payload)
+    assert outcome(lambda: decode_event(payload)) == outcome(lambda: by_members(payload))
+
+
+@pytest.mark.parametrize("separators", [(",", ":"), (", ", ": "), (" ,", ":\n")])
+def test_the_usual_form_takes_the_short_cut(separators):
+    document = {**json.loads(MINIMAL), "subject": "é", "data": {"data": [1, {"data": None}]}}
+    payload = json.dumps(document, separators=separators, ensure_ascii=False).encode()
+    event = json_format._usual_event(payload)
+    assert event == by_members(payload)
+    assert event.encoded is payload
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        MINIMAL,
+        b'{"data":1,' + MINIMAL[1:],
+        b'{,"data":1}',
+        MINIMAL[:-1] + b',"n":1,"data":1}',
+        MINIMAL[:-1] + b',"id":"2","data":1}',
+        MINIMAL[:-1] + b',"data_base64":"YQ==","data":1}',
+        MINIMAL[:-1] + b',"data":1} ',
+        MINIMAL[:-1] + b',"data":1,"x":"y"}',
+        MINIMAL[:-1] + b',,"data":1}',
+        MINIMAL[:-1] + b',"x":"\\n","data":1}',
+    ],
+)
+def test_any_other_form_is_read_by_members(payload):
+    assert json_format._usual_event(payload) is None
