@@ -4,8 +4,13 @@ import heapq
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
+from typing import Final
 
 from gateway.delivery import Delivery
+
+_NOTHING: Final = ()
+"""What waits behind most keys: one object, as making an empty list for each costs more."""
 
 
 class KeyQueue:
@@ -18,7 +23,7 @@ class KeyQueue:
     def __init__(self) -> None:
         self._ready: deque[Delivery] = deque()
         # By key, for every key under way or parked: what waits for its turn.
-        self._behind: dict[str, list[Delivery]] = {}
+        self._behind: dict[str, Sequence[Delivery]] = {}
         # A heap of (due, serial, key, not before).
         self._parked: list[tuple[float, int, str, float]] = []
         self._serial = 0
@@ -49,20 +54,41 @@ class KeyQueue:
     def take(self, limit: int) -> tuple[list[Delivery], set[str]]:
         """Return what may go now and its keys, which are under way from here on."""
         ready, behind = self._ready, self._behind
+        taken = list(islice(ready, limit))
+        keys = {delivery.events[0].key for delivery in taken}
+        if behind.keys().isdisjoint(keys):
+            if len(taken) == len(ready):
+                ready.clear()
+            else:
+                for _ in taken:
+                    ready.popleft()
+            behind.update(dict.fromkeys(keys, _NOTHING))
+            return taken, keys
+        return self._take_free(limit)
+
+    def _take_free(self, limit: int) -> tuple[list[Delivery], set[str]]:
+        """Do as `take` does, where some have to wait behind their keys."""
+        ready, behind = self._ready, self._behind
         taken: list[Delivery] = []
         keys: set[str] = set()
         while ready and len(taken) < limit:
             delivery = ready.popleft()
             key = delivery.events[0].key
             if key not in keys:
-                waiting = behind.get(key)
-                if waiting is not None:
-                    waiting.append(delivery)
+                if key in behind:
+                    self._wait_behind(key, delivery)
                     continue
-                behind[key] = []
+                behind[key] = _NOTHING
                 keys.add(key)
             taken.append(delivery)
         return taken, keys
+
+    def _wait_behind(self, key: str, delivery: Delivery) -> None:
+        waiting = self._behind[key]
+        if isinstance(waiting, list):
+            waiting.append(delivery)
+        else:
+            self._behind[key] = [delivery]
 
     def take_one(self, now: float) -> tuple[list[Delivery], set[str]]:
         """Return one delivery: one that has not failed before, else of a key that is not parked.
@@ -74,7 +100,7 @@ class KeyQueue:
             key = delivery.events[0].key
             if not (delivery.attempts or key in passed or key in self._behind):
                 del self._ready[position]
-                self._behind[key] = []
+                self._behind[key] = _NOTHING
                 return [delivery], {key}
             passed.add(key)
         while self._ready:
@@ -87,14 +113,16 @@ class KeyQueue:
             self._parked.remove(entry)
             heapq.heapify(self._parked)
             key = entry[2]
-            if self._behind[key]:
-                return [self._behind[key].pop(0)], {key}
+            waiting = self._behind[key]
+            if waiting:
+                self._behind[key] = list(waiting[1:])
+                return [waiting[0]], {key}
             del self._behind[key]
         return [], set()
 
     def again(self, key: str, deliveries: Sequence[Delivery]) -> None:
         """Put deliveries of a key under way before those that wait behind it."""
-        self._behind[key][:0] = deliveries
+        self._behind[key] = [*deliveries, *self._behind[key]]
 
     def waiting_behind(self, key: str) -> int:
         """Return how many deliveries wait behind a key that is under way or parked."""
@@ -137,7 +165,7 @@ class KeyQueue:
         while self._parked and self._parked[0][0] <= now:
             self.end_turn((heapq.heappop(self._parked)[2],))
 
-    def remove_key(self, key: str) -> list[Delivery]:
+    def remove_key(self, key: str) -> Sequence[Delivery]:
         """Return what waits behind a key under way; it ends its turn."""
         return self._behind.pop(key)
 
