@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test quick lint fmt types unit more conformance conformance-mutants e2e faults faults-short soak bench lock clean
+.PHONY: run test quick lint fmt types unit more conformance conformance-mutants e2e faults faults-short soak bench instructions instructions-update lock clean
 
 run: .venv/run                ## start the embedded default: no broker, no root, no configuration
 	@$(BIN)/ce-gateway run
@@ -11,7 +11,7 @@ run: .venv/run                ## start the embedded default: no broker, no root,
 # Tests that start processes, or take the conformance suite through its paces. `make quick` leaves them to `make more`.
 MORE := tests/conformance tests/docs tests/gateway/cli tests/gateway/test_service.py tests/gateway/sinks/kafka
 
-test: quick more e2e faults-short   ## everything
+test: quick more instructions e2e faults-short   ## everything
 
 quick: lint types unit        ## lint, types, unit tests
 
@@ -24,7 +24,7 @@ types: .venv/dev              ## strict types
 	$(BIN)/mypy
 
 unit: .venv/dev               ## tests that need no other program
-	$(BIN)/pytest -q -n 4 --ignore=tests/e2e $(MORE:%=--ignore=%)
+	$(BIN)/pytest -q -n 4 --ignore=tests/e2e --ignore=tests/instructions $(MORE:%=--ignore=%)
 
 more: .venv/dev               ## slower tests without other programs, and that the suite finds every deliberate mistake
 	$(BIN)/pytest -q -n 4 $(MORE)
@@ -51,6 +51,14 @@ faults-short: .venv/dev       ## the same in three minutes
 soak: .venv/dev               ## all faults at random for MINUTES
 	.ci/servers
 	$(BIN)/python -m tests.faults --row 16 --minutes $(or $(MINUTES),60)
+
+instructions: .venv/dev       ## hot functions take no more instructions than the kept counts allow
+	.ci/servers
+	$(BIN)/pytest -q -rs tests/instructions
+
+instructions-update: .venv/dev   ## keep the counts as they are now
+	.ci/servers
+	$(BIN)/python -m tests.instructions --update
 
 bench: .venv/dev              ## figures for docs/performance.md
 	.ci/servers
