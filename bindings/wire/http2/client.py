@@ -209,26 +209,30 @@ class Client(Generic[T]):
             self._on_block(stream_id, first_flags, b"".join(parts))
 
     def _on_block(self, stream_id: int, flags: int, block: bytes) -> None:
-        stream = self._find(stream_id)
+        stream = self.streams.get(stream_id)
         if stream is None:
+            self._find(stream_id)
             return
-        is_last = bool(flags & END_STREAM)
-        if stream.status is not None:  # trailers, which say nothing that is wanted
-            if is_last:
-                self._end(stream)
-            else:
-                self._reset(stream, "a second header section")
-            return
-        head = self._reader.read(block)
-        why = _fault(head, is_last=is_last)
-        if why:
-            self._reset(stream, why)
-        elif head.status >= 200:
+        if stream.status is None:
+            head = self._reader.read(block)
+            if head.status < 200:
+                self._on_interim(stream, head, is_last=bool(flags & END_STREAM))
+                return
             self._idle_frames = 0
             stream.status, stream.fields = head.status, head.fields
-            if is_last:
-                self._end(stream)
-        else:  # 1xx: the answer is still to come
+        elif not flags & END_STREAM:  # trailers say nothing that is wanted
+            self._reset(stream, "a second header section")
+            return
+        if flags & END_STREAM:
+            self._end(stream)
+
+    def _on_interim(self, stream: Stream[T], head: Head, *, is_last: bool) -> None:
+        """Pass over what says that the answer is still to come."""
+        if head.malformed:
+            self._reset(stream, head.malformed)
+        elif is_last or head.status == 101:
+            self._reset(stream, f"{head.status} may not be")
+        else:
             self._count_idle()
 
     def _on_data(self, stream_id: int, flags: int, payload: bytes) -> None:
@@ -354,7 +358,9 @@ class Client(Generic[T]):
         """Note that an answer is complete."""
         if stream.unsent:  # 8.1: the rest of the request is not wanted
             self._out.append(frame.encode_rst_stream(stream.id, ErrorCode.CANCEL))
-        self._forget(stream)
+            self._sender.forget(stream)
+        del self.streams[stream.id]
+        self._ended.append(stream)
 
     def _reset(
         self, stream: Stream[T], why: str, code: ErrorCode = ErrorCode.PROTOCOL_ERROR
@@ -363,13 +369,6 @@ class Client(Generic[T]):
         self.cancel(stream, code)
         stream.error = f"no HTTP/2 answer: {why}"
         self._ended.append(stream)
-
-
-def _fault(head: Head, *, is_last: bool) -> str:
-    """Return what is wrong with the first header section of an answer, or ""."""
-    if not head.malformed and head.status < 200 and (is_last or head.status == 101):
-        return f"{head.status} may not be"
-    return head.malformed
 
 
 def _check_size(payload: bytes, size: int, what: str) -> None:

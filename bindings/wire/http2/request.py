@@ -11,13 +11,15 @@ _LEFT_OUT: Final = frozenset(
 )
 # Fields from here on differ from request to request.
 _VARYING: Final = (b"content-", b"ce-")
+_EACH_TIME_NEW: Final = frozenset({b"ce-id", b"ce-time"})
 _MAX_KNOWN: Final = 512
+_MAX_KNOWN_BYTES: Final = 256
 
 
 class RequestEncoder:
     """Turns requests of one origin into header sections and bodies.
 
-    What is the same in each request is encoded once, and so is the beginning of each field.
+    What is the same in each request is encoded once, and so is a line that comes again.
 
     Args:
         scheme: http or https.
@@ -28,7 +30,7 @@ class RequestEncoder:
         self._head = b"\0"
         self._block = b""
         self._names: dict[bytes, bytes] = {}
-        self._types: dict[bytes, bytes] = {}
+        self._lines: dict[bytes, bytes] = {}
 
     def encode(self, data: bytes) -> tuple[bytes, bytes]:
         """Return the header section and the body of a request.
@@ -40,23 +42,20 @@ class RequestEncoder:
             self._learn(data)
         start = len(self._head)
         end = data.index(b"\r\n\r\n", start - 2)
-        block = self._block
-        for line in data[start:end].split(b"\r\n"):
-            block += self._types.get(line) or self._field(line)
-        return block, data[end + 4 :]
+        known, field = self._lines.get, self._field
+        fields = [known(line) or field(line) for line in data[start:end].split(b"\r\n")]
+        return self._block + b"".join(fields), data[end + 4 :]
 
     def _field(self, line: bytes) -> bytes:
         name, _, value = line.partition(b": ")
-        is_type = name == b"Content-Type"
-        if is_type:
-            value = value.strip(b" \t")  # 8.2.1
+        value = value.strip(b" \t")  # 8.2.1
         begin = self._names.get(name) or self._learn_name(name)
         size = len(value)
         field = begin + (bytes((size,)) if size < 127 else encode_integer(size, 7)) + value
-        if is_type:  # few, and the same again and again
-            if len(self._types) >= _MAX_KNOWN:
-                self._types.clear()
-            self._types[line] = field
+        if size <= _MAX_KNOWN_BYTES and name not in _EACH_TIME_NEW:
+            if len(self._lines) >= _MAX_KNOWN:
+                self._lines.clear()
+            self._lines[line] = field
         return field
 
     def _learn_name(self, name: bytes) -> bytes:

@@ -76,7 +76,7 @@ class Http2Connection(asyncio.Protocol):
         self._is_used = False
         self._heard = self._loop.time()
         self._pinged = 0.0
-        self._patience = float("inf")
+        self._timeout = float("inf")
         self.deadline = float("inf")
 
     async def settled(self) -> None:
@@ -112,8 +112,9 @@ class Http2Connection(asyncio.Protocol):
                 request.begin(now if began is None else began)
                 block, body = encode(request.data)
                 send(block, body, request)
-                self._look_by(request, now)
                 room -= 1
+                if request.deadline < self.deadline or request.timeout != self._timeout:
+                    self._look_by(request, now)
             if client.streams and is_idle:
                 self._was_idle, self._is_used = self._is_used, True
         self._flush()
@@ -242,15 +243,17 @@ class Http2Connection(asyncio.Protocol):
 
     # Time.
 
+    @property
+    def _patience(self) -> float:
+        """Seconds of silence after which a PING asks whether the receiver is there."""
+        return self._timeout / 2
+
     def _look_by(self, request: Request, now: float) -> None:
         """Have `expire` called in time for a request that begins."""
-        patience = request.timeout / 2
-        if patience != self._patience:
-            self._patience = patience
+        if request.timeout != self._timeout:
+            self._timeout = request.timeout
             self._pool.watch(request.timeout)
-        due = min(request.deadline, now + patience)
-        if due < self.deadline:
-            self.deadline = due
+        self.deadline = min(self.deadline, request.deadline, now + self._patience)
 
     def _look_again(self, now: float) -> None:
         streams = self._client.streams
