@@ -60,9 +60,10 @@ instructions-update: .venv/dev   ## keep the counts as they are now
 	.ci/servers
 	$(BIN)/python -m tests.instructions --update
 
-bench: .venv/dev              ## figures for docs/performance.md
+bench: .venv/dev              ## CPU per event beside other products, latency, memory; BENCH="paths --quick", BENCH=--write
 	.ci/servers
-	$(BIN)/python -m tests.benchmarks
+	.ci/peers
+	$(BIN)/python -m tests.benchmarks $(BENCH)
 
 fmt: .venv/dev                ## format and mend what can be mended
 	$(BIN)/ruff format .

@@ -27,6 +27,8 @@ from tests.e2e.servers import HOST, free_port
 
 ACCEPTED: Final = b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n"
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+_EVENT: Final = "application/cloudevents+json"
+_BATCH: Final = "application/cloudevents-batch+json"
 _SAMPLE: Final = 64
 _MOST: Final = 255
 
@@ -119,17 +121,18 @@ def is_as_sent(form: str, number: int, content_type: str, body: bytes) -> bool:
     if form == "payload":
         return numbered.data(number) in body or _holds_text(body, number)
     found = json.loads(body)
-    events: list[dict[str, Any]] = found if isinstance(found, list) else [found]
-    for event in events:
-        if int(event["id"].rpartition("-")[2]) == number:
-            if not numbered.is_as_sent(event):
-                return False
-            headers = {"content-type": content_type}
-            one = json.dumps(event).encode()
-            read = from_http_event(HTTPMessage(headers=headers, body=one))
-            if read.get_id() != event["id"] or read.get_data() != event["data"]:
-                return False
-    return True
+    batch = isinstance(found, list)
+    wanted = f"load-{number:08d}"
+    events: list[dict[str, Any]] = [
+        event for event in (found if batch else [found]) if event.get("id") == wanted
+    ]
+    if not events or not all(map(numbered.is_as_sent, events)):
+        return False
+    if content_type.partition(";")[0] != (_BATCH if batch else _EVENT):
+        return False
+    headers = {"content-type": _EVENT}
+    read = from_http_event(HTTPMessage(headers=headers, body=json.dumps(events[0]).encode()))
+    return bool(read.get_id() == wanted and read.get_data() == events[0]["data"])
 
 
 def _holds_text(body: bytes, number: int) -> bool:

@@ -104,14 +104,14 @@ def _publish(number: int, version: int, qos: int) -> bytes:
     return bytes([0x30 | qos << 1]) + length + body
 
 
-def nats_publication(number: int) -> bytes:
-    """Return an HPUB with the attributes as headers."""
+def nats_publication(number: int, reply: str = "") -> bytes:
+    """Return an HPUB with the attributes as headers, and a subject for its answer."""
     attributes = {"specversion": "1.0", **numbered.attributes(number)}
     lines = [f"ce-{name}: {value}" for name, value in attributes.items()]
     lines.append("ce-datacontenttype: application/json")
     head = "\r\n".join(["NATS/1.0", *lines, "", ""]).encode()
     data = numbered.data(number)
-    subject = f"load.dev{number % numbered.KEYS:03d}".encode()
+    subject = f"load.dev{number % numbered.KEYS:03d} {reply}".rstrip().encode()
     return b"HPUB %b %d %d\r\n%b%b\r\n" % (
         subject, len(head), len(head) + len(data), head, data,
     )  # fmt: skip

@@ -25,20 +25,31 @@ class Options:
     only: Sequence[str] = ()
     names: Sequence[str] = ()
     pairs: int = 3
-    events: int = 100_000
-    seconds: float = 5.0
-    minutes: float = 10.0
+    events: int = 60_000
+    seconds: float = 3.0
+    minutes: float = 1.0
     devices: int = 10_000
     quick: bool = False
 
     def contenders(self) -> Sequence[Contender]:
         """Return those that were asked for and are not missing."""
         found = named(self.names) if self.names else contenders()
-        return [contender for contender in found if contender.missing() is None]
+        there = [contender for contender in found if contender.missing() is None]
+        if self.quick and not self.names:
+            return [*there[:1], *[other for other in there if other.form == "payload"][:1]]
+        return there
 
     def gateways(self) -> Sequence[Contender]:
         """Return the variants of ours."""
         return [contender for contender in self.contenders() if contender.form == "event"]
+
+    def best(self) -> Sequence[Contender]:
+        """Return those that were asked for; else our fastest variant, and the fastest other one."""
+        found = self.contenders()
+        if self.names:
+            return found
+        ours = self.gateways()[-1:]
+        return [*ours, *[other for other in found if other.form == "payload"][:1]]
 
     def missing(self) -> Sequence[str]:
         """Return who is not there, and why."""

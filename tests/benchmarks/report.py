@@ -61,8 +61,9 @@ def _machine(results: Mapping[str, Any]) -> str:
             f"A fixed piece of Python took {middle:.2f} ms ({figures[0]:.2f} .. {figures[-1]:.2f}) "
             f"before and after the {len(figures) // 2} runs."
         )
-        load = [run["load_cpu"] for run in _runs(results["sections"])]
-        sink = [run["sink_cpu"] for run in _runs(results["sections"])]
+        paths_of = _runs(results["sections"].get("paths", results["sections"]))
+        load = [run["load_cpu"] for run in paths_of]
+        sink = [run["sink_cpu"] for run in paths_of]
         lines.append(
             f"The load took {min(load):.1f} .. {max(load):.1f} us of CPU per event, the sinks "
             f"{min(sink):.1f} .. {max(sink):.1f}."

@@ -24,12 +24,19 @@ class Load:
         count: how many events.
         rate: events per second, sent when they are due, or 0: as fast as they are acknowledged. An
             event's latency counts from when it was due, also if it could not be sent then.
+        warm: seconds whose events have no latency.
         ahead: most events that the sink may be behind, where nothing is acknowledged; 0: any.
         acked: gets a byte for each event, 1 if it was acknowledged.
     """
 
     def __init__(
-        self, board: str, count: int, acked: str, rate: float = 0.0, ahead: int = 0
+        self,
+        board: str,
+        count: int,
+        acked: str,
+        rate: float = 0.0,
+        warm: float = 0.0,
+        ahead: int = 0,
     ) -> None:
         self.count = count
         self.next = 0
@@ -37,7 +44,7 @@ class Load:
         self.refused = 0
         self.board = open_board(Path(board))
         self._file = Path(acked)
-        self._warm = int(count * WARM)
+        self._warm = int(warm * rate)
         self._rate = rate
         self._ahead = ahead
         self._answered = 0
@@ -49,7 +56,7 @@ class Load:
 
     def room(self) -> int:
         """Return how many events may be sent now."""
-        if self.board[STOP]:
+        if not self._started or self.board[STOP]:
             return 0
         last = self.count
         if self._rate:

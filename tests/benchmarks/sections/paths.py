@@ -26,14 +26,18 @@ COURSES: Final = (
     Course("mqtt", "kafka", stored=True),
     Course("http", "http", stored=True),
 )
+QUICK: Final = ("mqtt-kafka", "jetstream-http", "nats-kafka", "http-http", "coap-batch")
 PICTURE: Final = "cost-per-path.svg"
 
 
 def measure(options: Options) -> dict[str, Any]:
     """Return the runs and the ratios, course by course."""
     courses = []
-    for course in options.courses(COURSES):
-        plan = Plan(count=options.events, seconds=options.seconds)
+    courses_asked = options.courses(COURSES)
+    if options.quick and not options.only:
+        courses_asked = [course for course in COURSES if course.name in QUICK]
+    for course in courses_asked:
+        plan = Plan(options.events, options.seconds, whole=course.stored)
         entries = [
             Entry(contender.name, contender, course, plan)
             for contender in options.contenders()

@@ -26,7 +26,7 @@ def measure(options: Options) -> dict[str, Any]:
             plan = Plan(count=count, seconds=options.seconds, options={"window": size})
             entries = [
                 Entry(contender.name, contender, course, plan)
-                for contender in options.contenders()
+                for contender in options.best()
                 if contender.supports(course)
             ]
             run_by_turns(entries, options.pairs)
