@@ -66,6 +66,13 @@ class HttpSinkConfig(SinkConfig):
         description="most connections, each with one request at a time; with HTTP/2 each with up to"
         " 100, or as many as the receiver allows",
     )
+    pipelining: int = Field(
+        1,
+        ge=1,
+        le=256,
+        description="most requests under way on one connection of HTTP/1.1; more than 1 only for a"
+        " receiver that answers pipelined requests, and in their order",
+    )
     ordered: bool = Field(
         default=True,
         description="events of one partitionkey (else source) go one after the other",
@@ -112,6 +119,12 @@ class HttpSinkConfig(SinkConfig):
             if name.lower() == "prefer" and "reply" in value.lower():
                 raise ValueError("'Prefer: reply' asks for replies, which nobody here reads")
         return headers
+
+    @model_validator(mode="after")
+    def _check_pipelining(self) -> Self:
+        if self.pipelining > 1 and self.http_version == "2":
+            raise ValueError("pipelining is a thing of HTTP/1.1; HTTP/2 has streams")
+        return self
 
     @model_validator(mode="after")
     def _check_credentials(self) -> Self:

@@ -12,11 +12,14 @@ from typing import Final, Protocol, cast
 import msgspec
 
 from bindings.wire.http2 import RequestEncoder
-from gateway.sinks.http import connection as http1
-from gateway.sinks.http import h2
+from gateway.sinks.http import h2, pipelined
 from gateway.sinks.http.config import HttpVersion
 from gateway.sinks.http.connection import Connection
 from gateway.sinks.http.h2 import Http2Connection
+from gateway.sinks.http.pipelined import PipelinedConnection
+
+SharedConnection = Http2Connection | PipelinedConnection
+"""A connection that several requests may be under way on."""
 
 _ALPN: Final[dict[HttpVersion, list[str]]] = {"auto": ["h2", "http/1.1"], "2": ["h2"]}
 
@@ -29,27 +32,33 @@ class Endpoint(msgspec.Struct, frozen=True):
         port: TCP port.
         tls: returns the context for a new connection, with `offer_versions` done; None is plain.
         version: of HTTP; auto is what a TLS server picks, and 1.1 over plain TCP.
+        pipelining: most requests under way on a connection of HTTP/1.1.
     """
 
     host: str
     port: int
     tls: Callable[[], ssl.SSLContext] | None = None
     version: HttpVersion = "1.1"
+    pipelining: int = 1
 
     @property
     def may_multiplex(self) -> bool:
-        """Whether a connection may turn out to be HTTP/2."""
-        return self.version == "2" or (self.version == "auto" and self.tls is not None)
+        """Whether several requests may be under way on a connection."""
+        may_be_2 = self.version == "2" or (self.version == "auto" and self.tls is not None)
+        return may_be_2 or self.pipelining > 1
 
 
-class Owner(http1.Owner, h2.Owner, Protocol):
+class Owner(pipelined.Owner, h2.Owner, Protocol):
     """The pool, as every connection sees it."""
 
-    def opened(self, connection: Connection | Http2Connection) -> None:
+    def opened(self, connection: Connection | SharedConnection) -> None:
         """Count a connection that stands."""
 
-    def lost(self, connection: Connection | Http2Connection) -> None:
+    def lost(self, connection: Connection | SharedConnection) -> None:
         """Forget a connection."""
+
+    def retire(self, connection: SharedConnection) -> None:
+        """Give a connection no more requests."""
 
 
 def offer_versions(context: ssl.SSLContext, version: HttpVersion) -> None:
@@ -65,7 +74,7 @@ class _Negotiation(asyncio.Protocol):
         self._endpoint = endpoint
         self._pool = pool
         self._encoder = encoder
-        self.chosen: Connection | Http2Connection | None = None
+        self.chosen: Connection | SharedConnection | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         version: str | None = self._endpoint.version
@@ -76,6 +85,8 @@ class _Negotiation(asyncio.Protocol):
         elif self._endpoint.version == "2":
             cast("asyncio.Transport", transport).abort()
             return
+        elif self._endpoint.pipelining > 1:
+            self.chosen = PipelinedConnection(self._pool, self._endpoint.pipelining)
         else:
             self.chosen = Connection(self._pool)
         cast("asyncio.Transport", transport).set_protocol(self.chosen)
@@ -84,7 +95,7 @@ class _Negotiation(asyncio.Protocol):
 
 async def connect(
     endpoint: Endpoint, pool: Owner, encoder: RequestEncoder
-) -> Connection | Http2Connection:
+) -> Connection | SharedConnection:
     """Return a new connection that is ready for requests.
 
     Raises:

@@ -18,7 +18,7 @@ from gateway.sinks.http.known_answers import KnownAnswers
 MAX_KEPT_BODY: Final = 768
 # An answer with a longer body than this is not read to its end: the connection goes instead.
 _MAX_READ_BODY: Final = 262_144
-_MAX_HEAD: Final = 65_536
+MAX_HEAD: Final = 65_536
 # Field names by their length, which is cheaper to compare.
 _KEPT_FIELDS: Final = {
     len(name): name for name in (b"retry-after", b"webhook-allowed-rate", b"webhook-allowed-origin")
@@ -208,7 +208,7 @@ class Connection(asyncio.Protocol):
                 self._break_off(f"no HTTP answer: {error}")
         if self._answered:
             self._finish()
-        elif not self._head_done and len(self._received) > _MAX_HEAD:
+        elif not self._head_done and len(self._received) > MAX_HEAD:
             self._break_off("the head of the answer is larger than 64 KiB")
 
     # What httptools calls.

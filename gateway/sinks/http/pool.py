@@ -4,8 +4,9 @@ The pool pulls: when a connection is free it asks its `Work` for the next reques
 once, from the callback that brought the last answer. No task, future or timer belongs to a request;
 connecting is a task, and one timer sweeps all deadlines while there are connections.
 
-An HTTP/1.1 connection is free when nothing is under way on it. An HTTP/2 connection takes as many
-requests as the receiver allows; another one is added when all of them are full.
+An HTTP/1.1 connection is free when nothing is under way on it. A connection that is shared takes
+several requests, with HTTP/2 as many as the receiver allows; another one is added when all of them
+are full.
 """
 
 import asyncio
@@ -15,9 +16,8 @@ from typing import Final, Protocol
 
 from bindings.wire.http2 import RequestEncoder
 from gateway.errors import GatewayError
-from gateway.sinks.http.connect import Endpoint, connect
+from gateway.sinks.http.connect import Endpoint, SharedConnection, connect
 from gateway.sinks.http.connection import Answer, Connection, Request
-from gateway.sinks.http.h2 import Http2Connection
 from gateway.tasks import Tasks
 
 _SWEEP_SECONDS: Final = 0.5
@@ -73,10 +73,10 @@ class Pool:
         self._loop = asyncio.get_running_loop()
         self._tasks = Tasks("http pool")
         self._encoder = RequestEncoder(b"http" if endpoint.tls is None else b"https")
-        self._connections: set[Connection | Http2Connection] = set()
+        self._connections: set[Connection | SharedConnection] = set()
         self._idle: list[Connection] = []  # the one used last is used next, so the rest can go
-        self._shared: list[Http2Connection] = []  # those that take requests, oldest first
-        self._retired: set[Http2Connection] = set()
+        self._shared: list[SharedConnection] = []  # those that take requests, oldest first
+        self._retired: set[SharedConnection] = set()
         self._again: deque[Request] = deque()  # what nobody has read
         # One connection may do: as long as that is so they are opened one by one.
         self._multiplexes = endpoint.may_multiplex
@@ -104,11 +104,15 @@ class Pool:
         for _ in range(min(wanted - self._connecting, room)):
             self._connect(None)
 
-    def take(self) -> Request | None:
-        """Return the next request: what nobody has read goes first."""
+    def take(self, *, new_only: bool = False) -> Request | None:
+        """Return the next request: what nobody has read goes first.
+
+        Args:
+            new_only: only one that was never sent before.
+        """
         if self._closing:
             return None
-        while self._again:
+        while self._again and not new_only:
             request = self._again.popleft()
             if request.deadline > self._loop.time():
                 return request
@@ -183,15 +187,16 @@ class Pool:
         self._not_opened(answer, request)
 
     def _use(
-        self, connection: Connection | Http2Connection, request: Request | None, began: float
+        self, connection: Connection | SharedConnection, request: Request | None, began: float
     ) -> None:
         """Give a new connection what it was made for."""
-        multiplexed, self._multiplexes = self._multiplexes, isinstance(connection, Http2Connection)
-        if isinstance(connection, Http2Connection):
+        multiplexed, self._multiplexes = self._multiplexes, isinstance(connection, SharedConnection)
+        if isinstance(connection, SharedConnection):
             if request is not None:
                 self._again.appendleft(request)
             self._shared.append(connection)
             connection.fill(began)
+            self.wake()  # where one is not enough
             return
         if request is not None:
             connection.start(request, was_idle=False)
@@ -212,23 +217,23 @@ class Pool:
 
     # What connections call.
 
-    def opened(self, connection: Connection | Http2Connection) -> None:
+    def opened(self, connection: Connection | SharedConnection) -> None:
         """Count a connection that stands."""
         self._connections.add(connection)
         self._empty.clear()
         if self._timer is None:
             self._timer = self._loop.call_later(self._interval, self._sweep)
 
-    def retire(self, connection: Http2Connection) -> None:
+    def retire(self, connection: SharedConnection) -> None:
         """Give a connection no more requests; another one may take its place."""
         self._retired.add(connection)
         if connection in self._shared:
             self._shared.remove(connection)
 
-    def lost(self, connection: Connection | Http2Connection) -> None:
+    def lost(self, connection: Connection | SharedConnection) -> None:
         """Forget a connection."""
         self._connections.discard(connection)
-        if isinstance(connection, Http2Connection):
+        if isinstance(connection, SharedConnection):
             self._retired.discard(connection)
         elif connection in self._idle:
             self._idle.remove(connection)

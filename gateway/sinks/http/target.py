@@ -69,6 +69,7 @@ class Target:
             url.port or (443 if tls else 80),
             self._tls if tls else None,
             config.http_version,
+            config.pipelining,
         )
         if tls:
             self._tls()  # a wrong file is an error now, not at the first event
