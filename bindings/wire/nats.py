@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from bindings.errors import InvalidEventError, excerpt
+from bindings.memory import Memory
 
 MAX_LINE_BYTES: Final = 65536
 """Longest line taken without its end in sight. Subjects and replies are bounded by the sender's
@@ -21,10 +22,13 @@ server (4 KiB by default); INFO of a large cluster is the longest line there is.
 
 _VERSION: Final = "NATS/1.0"
 _BLANKS = re.compile(rb"[ \t]+")
-# ADR-4: names are printable ASCII without colon and blanks, values anything but line breaks.
-_BLOCK = re.compile(r"NATS/1\.0(?: ([^\r\n]*))?\r\n((?:[!-9;-~]+:[^\r\n]*\r\n)*)\r\n")
-_LINE = re.compile(r"([^:\r\n]+):[ \t]*([^\r\n]*)\r\n")
+# ADR-4: names are printable ASCII without colon and blanks.
+_NAME = re.compile(r"[!-9;-~]+")
+# Lines of header blocks and what they say; at most 1 MiB. Each event has some of its own.
+_PAIRS: Final = Memory[str, tuple[str, str]]()
+_NOT_SEEN_AGAIN: Final = frozenset({"ce-id", "ce-time", "ce-traceparent", "Nats-Msg-Id"})
 _STATUS = re.compile(r"[0-9]{3}")
+_CR, _LF = b"\r\n"
 _CONTROL_LINES: Final = (b"PING", b"PONG", b"INFO ", b"-ERR", b"+OK")
 
 
@@ -136,16 +140,16 @@ class Parser:
                     raise NatsProtocolError("a line without end")
                 return position
             line = buffer[position:end]
-            if line.startswith((b"HMSG ", b"MSG ")):
+            if line[:5] == b"HMSG " or line[:4] == b"MSG ":
                 sid, subject, reply, header_size, body_size = _arguments(line)
                 start = end + 2
+                split = start + header_size
                 stop = start + body_size
                 if stop + 2 > size:
                     self._needed = stop + 2 - position
                     return position
-                if buffer[stop : stop + 2] != b"\r\n":
+                if buffer[stop] != _CR or buffer[stop + 1] != _LF:
                     raise NatsProtocolError("a message longer than it said")
-                split = start + header_size
                 messages.append(
                     NatsMessage(sid, subject, reply, buffer[start:split], buffer[split:stop])
                 )
@@ -163,24 +167,29 @@ def _arguments(line: bytes) -> tuple[int, str, bytes, int, int]:
     words = line.split(b" ")
     if b"" in words or b"\t" in line:
         words = _BLANKS.split(line.rstrip(b" \t"))
-    try:
-        if words[0] == b"HMSG":
-            *sizes, header, total = words
-            header_size, body_size = _number(header), _number(total)
-        else:
-            *sizes, total = words
-            header_size, body_size = 0, _number(total)
-        if len(sizes) == 3:
-            _, subject, sid = sizes
-            reply = b""
-        else:
-            _, subject, sid, reply = sizes
-        number = _number(sid)
-    except ValueError as error:
-        raise NatsProtocolError(f"malformed {excerpt(line[:80])}") from error
+    header = b"0"
+    if words[0] == b"HMSG" and len(words) > 1:
+        header = words.pop(-2)
+    if len(words) == 5:
+        _, subject, sid, reply, total = words
+    elif len(words) == 4:
+        _, subject, sid, total = words
+        reply = b""
+    else:
+        raise _no_arguments(line)
+    # int() would take blanks, signs and underscores too.
+    if not (sid.isdigit() and header.isdigit() and total.isdigit()):
+        raise _no_arguments(line)
+    if len(sid) > 10 or len(header) > 10 or len(total) > 10:
+        raise _no_arguments(line)
+    header_size, body_size = int(header), int(total)
     if header_size > body_size:
         raise NatsProtocolError("a header block longer than its message")
-    return number, subject.decode("utf-8", "surrogateescape"), reply, header_size, body_size
+    return int(sid), subject.decode("utf-8", "surrogateescape"), reply, header_size, body_size
+
+
+def _no_arguments(line: bytes) -> NatsProtocolError:
+    return NatsProtocolError(f"malformed {excerpt(line[:80])}")
 
 
 def parse_number(word: str) -> int | None:
@@ -191,12 +200,6 @@ def parse_number(word: str) -> int | None:
     return int(word) if word.isascii() and word.isdigit() and len(word) < 20 else None
 
 
-def _number(text: bytes) -> int:
-    if not text.isdigit() or len(text) > 10:  # int() would take blanks, signs and underscores too
-        raise ValueError("no number")
-    return int(text)
-
-
 def parse_headers(block: bytes) -> Headers:
     """Read a header block (ADR-4).
 
@@ -205,18 +208,40 @@ def parse_headers(block: bytes) -> Headers:
     """
     if not block:
         return NO_HEADERS
-    text = block.decode("latin-1")
-    match = _BLOCK.fullmatch(text)
-    if match is None:
-        raise _malformed(f"no header block of NATS/1.0: {excerpt(text[:120])}")
-    pairs = _LINE.findall(match[2])
-    if " \r\n" in text or "\t\r\n" in text:
-        pairs = [(name, value.rstrip(" \t")) for name, value in pairs]
-    if not match[1]:
+    lines = block.decode("latin-1").split("\r\n")
+    # The first line, headers, and two times nothing: the block ends with an empty line. What then
+    # still holds a line break has one that is none (ADR-4: values are anything but those).
+    if (
+        len(lines) < 3
+        or lines.pop()
+        or lines.pop()
+        or block.count(b"\n") != len(lines) + 1
+        or block.count(b"\r") != len(lines) + 1
+    ):
+        raise _no_block(block)
+    first = lines[0]
+    pairs: list[tuple[str, str]] = []
+    for line in lines[1:]:
+        pair = _PAIRS.get(line)
+        if pair is None:
+            name, colon, value = line.partition(":")
+            if not colon or not _NAME.fullmatch(name):
+                raise _no_block(block)
+            pair = name, value.strip(" \t")
+            if name not in _NOT_SEEN_AGAIN:
+                _PAIRS.remember(line, pair, len(line))
+        pairs.append(pair)
+    if first == _VERSION:
         return Headers(0, "", pairs)
-    code, _, description = match[1].strip(" ").partition(" ")
+    if not first.startswith("NATS/1.0 "):
+        raise _no_block(block)
+    code, _, description = first[9:].strip(" ").partition(" ")
     status = int(code) if _STATUS.fullmatch(code) else 0
     return Headers(status, description, pairs)
+
+
+def _no_block(block: bytes) -> InvalidEventError:
+    return _malformed(f"no header block of NATS/1.0: {excerpt(block.decode('latin-1')[:120])}")
 
 
 def _malformed(text: str) -> InvalidEventError:

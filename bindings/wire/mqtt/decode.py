@@ -41,6 +41,10 @@ from bindings.wire.mqtt.reason import PacketError, ReasonCode, malformed, protoc
 
 Decoder = Callable[[int, bytes, int, int, Version], Packet]
 
+# An Enum is slow to be asked for its members.
+_PUBLISH: Final = Place.PUBLISH
+_CONTENT_TYPE: Final = Property.CONTENT_TYPE
+
 # The reason codes that each acknowledgement may carry (tables 3-4 to 3-7, 3-8, 3-9, 3-1, 3-10).
 _ERRORS: Final = frozenset(code for code in ReasonCode if code >= 0x80)
 _RECEIVED: Final = frozenset({0x00, 0x10, 0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99})
@@ -59,24 +63,28 @@ def decode_publish(first: int, buffer: bytes, pos: int, end: int, version: Versi
     if qos == 3 or (not qos and first & 8):
         # [MQTT-3.3.1-4] and [MQTT-3.3.1-2]
         raise malformed("PUBLISH with QoS 3" if qos else "PUBLISH with DUP and QoS 0")
-    topic, pos = read_text(buffer, pos)
+    start = pos + 2
+    pos = start + (buffer[pos] << 8 | buffer[pos + 1])
     if pos > end:
         raise malformed("the topic is longer than the packet")
+    topic = buffer[start:pos].decode()
+    if "\0" in topic:  # [MQTT-1.5.4-2]
+        raise malformed("a string holds U+0000")
     if "+" in topic or "#" in topic:  # [MQTT-3.3.2-2]
         raise PacketError(ReasonCode.TOPIC_NAME_INVALID, "the topic holds a wildcard")
     packet_id = 0
     if qos:
         packet_id = _packet_id(buffer, pos, end)
         pos += 2
+    properties: Properties = {}
+    user: UserProperties = ()
     if version == V5:
-        properties, user, pos = read_properties(buffer, pos, end, Place.PUBLISH)
-    else:
-        properties, user = {}, ()
+        properties, user, pos = read_properties(buffer, pos, end, _PUBLISH)
     if pos > end:
         raise malformed("PUBLISH is too short")
     if not topic and Property.TOPIC_ALIAS not in properties:
         raise protocol_error("PUBLISH without a topic")  # section 3.3.2.1, [MQTT-4.7.3-1]
-    content_type = properties.get(Property.CONTENT_TYPE, "") if properties else ""
+    content_type = properties.get(_CONTENT_TYPE, "") if properties else ""
     assert isinstance(content_type, str)  # noqa: S101 - the property table says so
     return Publish(
         topic,

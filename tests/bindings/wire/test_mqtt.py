@@ -385,3 +385,48 @@ def test_what_is_written_is_read_again(topic, payload, qos, user, content_type):
     (read,), _, _ = parse(encode(packet, V5), Peer.CLIENT, V5)
     assert (read.topic, read.payload, read.qos, read.packet_id) == (topic, payload, *qos)
     assert (list(read.user_properties), read.content_type) == (user, content_type)
+
+
+def publish_with(properties):
+    """Write a PUBLISH with user properties by hand (sections 3.3 and 2.2.2)."""
+    block = b"".join(
+        b"\x26" + b"".join(len(text).to_bytes(2, "big") + text for text in pair)
+        for pair in properties
+    )
+    body = b"\0\1t" + write_varint(len(block)) + block + b"data"
+    return b"\x30" + write_varint(len(body)) + body
+
+
+@pytest.mark.parametrize("other", ["a", "\u00e9", "\U0001f600", "b" * 128, "c" * 300])
+@pytest.mark.parametrize("size", [0, 1, 127, 128, 255, 256, 0x0126, 65535])
+def test_user_properties_of_all_lengths_are_read_beside_others(size, other):
+    pairs = [("n" * size, other), (other, "v" * size), ("", "\x01\x7f"), ("&", "&\x26")]
+    data = publish_with([(name.encode(), value.encode()) for name, value in pairs])
+    packets, taken, _ = parse(data * 2, Peer.CLIENT, V5)
+    assert taken == 2 * len(data)
+    assert [packet.user_properties for packet in packets] == [pairs, pairs]
+    assert [packet.payload for packet in packets] == [b"data", b"data"]
+
+
+@pytest.mark.parametrize("other", [b"a", "\u00e9".encode(), b"c" * 300])
+@pytest.mark.parametrize("wrong", [(b"\0", b"v"), (b"n", b"v\0"), (b"n", b"\0" * 300)])
+def test_a_null_character_in_a_user_property_is_malformed(wrong, other):
+    with pytest.raises(PacketError) as raised:
+        parse(publish_with([(other, other), wrong]), Peer.CLIENT, V5)
+    assert raised.value.code == ReasonCode.MALFORMED_PACKET
+
+
+@pytest.mark.parametrize("text", [b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xc0\x80"])
+def test_a_user_property_that_is_no_utf_8_is_malformed_though_its_neighbour_completes_it(text):
+    for pair in ((text, b""), (b"", text)):
+        with pytest.raises(PacketError) as raised:
+            parse(publish_with([pair, (b"\xc3\xa9", b"x")]), Peer.CLIENT, V5)
+        assert raised.value.code == ReasonCode.MALFORMED_PACKET
+
+
+def test_no_property_is_read_from_what_stands_behind_the_properties():
+    # A value of 5 bytes, of which 2 are in the properties and 3 are payload; a number likewise.
+    for text in ("30 0f 0001 74 08 26 0001 61 0005 6161 616161", "30 08 0001 74 02 02 00 000000"):
+        with pytest.raises(PacketError) as raised:
+            parse(bytes.fromhex(text), Peer.CLIENT, V5)
+        assert raised.value.code == ReasonCode.MALFORMED_PACKET

@@ -1,14 +1,16 @@
 """Bytes as the NATS client protocol documentation and ADR-4 write them."""
 
 import contextlib
+import re
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bindings.binding import Message
 from bindings.errors import InvalidEventError
 from bindings.nats import NATS
+from bindings.wire import nats
 from bindings.wire.nats import (
     MAX_LINE_BYTES,
     NatsMessage,
@@ -279,3 +281,57 @@ def test_the_bytes_of_pitfall_58_are_an_event():
 )  # fmt: skip
 def test_a_word_is_a_number_or_none(word, number):
     assert parse_number(word) == number
+
+
+# ADR-4 in one expression; the parser has none.
+GRAMMAR = re.compile(r"NATS/1\.0(?: ([^\r\n]*))?\r\n((?:[!-9;-~]+:[^\r\n]*\r\n)*)\r\n")
+GRAMMAR_LINE = re.compile(r"([^:\r\n]+):[ \t]*([^\r\n]*?)[ \t]*\r\n")
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            ["NATS/1.0", "NATS/1.0 ", "503", " ", "\t", "\r\n", "\r\n", "\r\n\r\n", "\r", "\n",
+             "a:", "ce-id: 1", "b", ":", "é", "\x0b", "\x1c", "\x85", "\xa0"]
+        ),
+        max_size=8,
+    ),
+    st.booleans(),
+)  # fmt: skip
+@settings(max_examples=2000)
+def test_a_header_block_is_what_the_grammar_says(pieces, framed):
+    text = "".join(pieces)
+    if framed:
+        text = f"NATS/1.0\r\n{text}\r\n\r\n"
+    block = text.encode("latin-1")
+    match = GRAMMAR.fullmatch(text)
+    for _ in range(2):  # from memory the second time
+        if match or not block:
+            assert parse_headers(block).pairs == GRAMMAR_LINE.findall(match[2] if match else "")
+        else:
+            with pytest.raises(InvalidEventError):
+                parse_headers(block)
+
+
+# docs.nats.io, "Client Protocol": MSG <subject> <sid> [reply-to] <#bytes>
+# and HMSG <subject> <sid> [reply-to] <#header-bytes> <#total-bytes>; blanks may be more than one.
+@pytest.mark.parametrize("blank", [b" ", b"  ", b"\t", b" \t "])
+@pytest.mark.parametrize("reply", [b"", b"_INBOX.1"])
+@pytest.mark.parametrize("header", [b"", b"NATS/1.0\r\n\r\n"])
+def test_the_words_of_a_message_may_stand_apart(blank, reply, header):
+    words = [b"HMSG" if header else b"MSG", b"a\x0b.b", b"7", *filter(None, [reply])]
+    words += [b"%d" % len(header)] * bool(header) + [b"%d" % (len(header) + 2)]
+    line = blank.join(words).replace(blank, b" ", 1)
+    for tail in (b"", b" ", b"\t"):
+        ((message,), lines) = Parser().feed(line + tail + b"\r\n" + header + b"ok\r\n")
+        assert not lines
+        assert message == NatsMessage(7, "a\x0b.b", reply, header, b"ok")
+
+
+def test_lines_of_headers_are_remembered_within_bounds():
+    for number in range(3000):
+        parse_headers(b"NATS/1.0\r\nX-%d: 1\r\nce-id: %d\r\n\r\n" % (number, number))
+    parse_headers(b"NATS/1.0\r\nlong: " + b"x" * 500 + b"\r\n\r\n")
+    assert 0 < len(nats._PAIRS) <= 2048
+    assert max(map(len, nats._PAIRS)) <= 128
+    assert not any(line.startswith("ce-id") for line in nats._PAIRS)
