@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import ClassVar, Final
 
 import msgspec
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from bindings.binding import EVENT_MEDIA_TYPE, Message
 from bindings.event import Event, canonical_text
 from bindings.kafka import KAFKA
 from gateway.config.records import SinkConfig
@@ -29,8 +30,10 @@ __all__ = ["KafkaSink", "KafkaSinkConfig"]
 
 _log = logging.getLogger(__name__)
 
-Report = Callable[[KafkaError | None, object], None]
+_Headers = list[tuple[str, str | bytes | None]]
 
+_STRUCTURED: Final[_Headers] = [("content-type", EVENT_MEDIA_TYPE)]
+"""The headers of nearly every record."""
 _UNANSWERED: Final = {Reason.TIMEOUT, Reason.SINK_DOWN}
 
 # Errors of a connection that another attempt does not mend.
@@ -50,6 +53,9 @@ class KafkaSink:
     def __init__(self, config: KafkaSinkConfig) -> None:
         self._config = config
         self._topic = TopicTemplate(config.topic)
+        self._fixed_topic = self._topic.fixed
+        self._mode = config.mode
+        self._key_name = config.key
         self._tasks = Tasks(f"sink {config.name}")
         self._clients: dict[tuple[float, bool], Client] = {}
         self._connected: bool | None = None  # None: not known yet
@@ -104,13 +110,22 @@ class KafkaSink:
             if held and held.get(event.key, position) < position:
                 batch.settle(index, Failure(index, Outcome.RELEASED, Reason.HELD))
                 return
+            topic = self._fixed_topic
+            if topic is None:
+                try:
+                    topic = self._topic.fill(event)
+                except ValueError as error:
+                    batch.settle(index, Failure(index, *REFUSED, detail=str(error)))
+                    return
+            message = KAFKA.encode(event, self._mode)
             try:
-                topic = self._topic.fill(event)
-            except ValueError as error:
-                batch.settle(index, Failure(index, *REFUSED, detail=str(error)))
-                return
-            try:
-                self._produce(producer, topic, event, partial(batch.report, index))
+                producer.produce(
+                    topic,
+                    message.payload,
+                    None if self._key_name == "none" else self._key(event),
+                    on_delivery=partial(batch.report, index),
+                    headers=_headers_of(message),
+                )
             except KafkaException as exception:
                 if failure_of(index, exception.args[0]).outcome is Outcome.RELEASED:
                     held.setdefault(event.key, position)  # librdkafka did not even queue it
@@ -127,22 +142,10 @@ class KafkaSink:
         self._clients.clear()
         await self._tasks.close()
 
-    def _produce(self, producer: Producer, topic: str, event: Event, report: Report) -> None:
-        message = KAFKA.encode(event, self._config.mode)
-        headers: list[tuple[str, str | bytes | None]] = [*message.headers]
-        if message.content_type:
-            headers.append(("content-type", message.content_type))
-        producer.produce(
-            topic, message.payload, self._key(event), on_delivery=report, headers=headers
-        )
-
     def _key(self, event: Event) -> bytes | None:
-        name = self._config.key
-        if name == "none":
-            return None
-        if name == "order":
+        if self._key_name == "order":
             return event.key.encode()
-        value = event.attributes().get(name)
+        value = event.attributes().get(self._key_name)
         return None if value is None else canonical_text(value).encode()
 
     def _client(self, timeout: float, *, one_by_one: bool = False) -> Client:
@@ -193,3 +196,10 @@ class KafkaSink:
                 self._trouble,
                 extra=extra,
             )
+
+
+def _headers_of(message: Message) -> _Headers:
+    headers, content_type = message.headers, message.content_type
+    if content_type == EVENT_MEDIA_TYPE and not headers:
+        return _STRUCTURED
+    return [*headers, ("content-type", content_type)] if content_type else [*headers]

@@ -48,6 +48,11 @@ class TopicTemplate:
         if not pieces:
             raise ValueError("a topic's name must not be empty")
 
+    @property
+    def fixed(self) -> str | None:
+        """The topic of every event; None if it depends on the event."""
+        return None if self._names else self._text
+
     def fill(self, event: Event) -> str:
         """Return the topic of an event.
 

@@ -88,8 +88,12 @@ class Batch:
 
     def report(self, position: int, error: KafkaError | None, _: object) -> None:
         """Take a delivery report; must not raise, for it would come out of some `poll`."""
-        if error is None:
-            self.settle(position)
+        if error is None:  # as `settle` does, without the call
+            if not self._known[position]:
+                self._known[position] = 1
+                self._open -= 1
+                if not self._open:
+                    self._finish()
             return
         code = error.code()
         if code in _FAULT_OF_ONE:
@@ -106,7 +110,11 @@ class Batch:
         if failure is not None:
             self.failures.append(failure)
         self._open -= 1
-        if self._open == 0 and not self.finished.done():
+        if not self._open:
+            self._finish()
+
+    def _finish(self) -> None:
+        if not self.finished.done():
             self.finished.set_result(None)
 
     def give_up(self, detail: str) -> None:
@@ -155,8 +163,10 @@ class Client:
         batch = Batch(size)
         self._batches.add(batch)
         try:
-            for position in range(size):
-                await self._produce(produce, batch, position)
+            position = self._produce(produce, batch, 0, size)
+            while position < size:
+                await self._wait_for_room()
+                position = self._produce(produce, batch, position, size)
             self._delay = _POLL_MIN
             if self._next_poll > self._loop.time() + self._linger:
                 self._poll_in(self._linger)
@@ -165,23 +175,28 @@ class Client:
             self._batches.discard(batch)
         return batch
 
-    async def _produce(
-        self, produce: Callable[[Producer, Batch, int], None], batch: Batch, position: int
-    ) -> None:
-        while not batch.finished.done():  # given up, when the producer had to be renewed
+    def _produce(
+        self, produce: Callable[[Producer, Batch, int], None], batch: Batch, start: int, size: int
+    ) -> int:
+        """Call `produce` for each position from `start` on.
+
+        Returns:
+            The first position that there is no room for, or `size`.
+        """
+        position = start
+        while position < size and not batch.finished.done():
             try:
                 produce(self._producer, batch, position)
             except BufferError:
-                await self._wait_for_room()
+                return position
             except KafkaException as exception:
                 error = exception.args[0]
                 if error.fatal() or error.code() == KafkaError._FATAL:  # noqa: SLF001 - as above
-                    self._renew(str(error))
-                else:
-                    batch.settle(position, failure_of(position, error))
-                    return
-            else:
-                return
+                    self._renew(str(error))  # it gives the list up
+                    continue
+                batch.settle(position, failure_of(position, error))
+            position += 1
+        return size
 
     async def close(self) -> None:
         """Wait a little for what is under way, then release it."""
