@@ -11,32 +11,32 @@ import socket
 
 from gateway.config.gateway import GatewayConfig
 from gateway.config.records import Address
-from gateway.errors import ListenError
+from gateway.errors import GatewayError, ListenError
 
 
 async def found(config: GatewayConfig) -> dict[str, dict[str, str]]:
     """Return where each source is to listen, by source and key.
 
     Raises:
-        ListenError: an address is taken, or not ours.
+        GatewayError: an address is taken, or not ours.
     """
     result: dict[str, dict[str, str]] = {}
     with contextlib.ExitStack() as probes:  # all at once, so that no port is chosen twice
         for name, source in config.sources.items():
             for key, value in source:
                 if isinstance(value, Address):
-                    kind = (
-                        socket.SOCK_DGRAM
-                        if key in source.datagram_listeners
-                        else socket.SOCK_STREAM
-                    )
-                    probe = probes.enter_context(await _probe(value, kind))
-                    port = probe.getsockname()[1]
+                    is_datagram = key in source.datagram_listeners
+                    try:
+                        probe = await _probe(value, is_datagram=is_datagram)
+                    except ListenError as error:
+                        raise GatewayError(f"source {name}: {error}") from error
+                    port = probes.enter_context(probe).getsockname()[1]
                     result.setdefault(name, {})[key] = str(Address(value.host, port))
     return result
 
 
-async def _probe(listen: Address, kind: socket.SocketKind) -> socket.socket:
+async def _probe(listen: Address, *, is_datagram: bool) -> socket.socket:
+    kind = socket.SOCK_DGRAM if is_datagram else socket.SOCK_STREAM
     loop = asyncio.get_running_loop()
     try:
         family, _, protocol, _, address = (
@@ -46,7 +46,7 @@ async def _probe(listen: Address, kind: socket.SocketKind) -> socket.socket:
         raise ListenError(listen, error) from error
     probe = socket.socket(family, kind, protocol)
     try:
-        if kind == socket.SOCK_STREAM:  # connections that are just gone are no obstacle
+        if not is_datagram:  # connections that are just gone are no obstacle
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)

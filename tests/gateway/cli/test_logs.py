@@ -17,10 +17,10 @@ def lines():
     before = (root.level, list(root.handlers))
     levels = {name: logging.getLogger(name).level for name in logging.root.manager.loggerDict}
 
-    def start(log_format, level="info"):
+    def start(log_format, level="info", **options):
         stream = io.StringIO()
         root.handlers = []  # pytest's own must not be closed by `force`
-        configure(log_format, level, stream)
+        configure(log_format, level, stream, **options)
         return lambda: stream.getvalue().splitlines()
 
     yield start
@@ -74,3 +74,13 @@ def test_the_level_hides_what_is_below_and_libraries_speak_from_warning_on(lines
     logging.getLogger("uvicorn").info("no")
     logging.getLogger("uvicorn").warning("yes")
     assert [line.split(": ")[1] for line in read()] == ["yes"]
+
+
+def test_each_line_of_a_worker_says_which(lines):
+    read = lines("json", worker=3)
+    log.info("ready", extra={"source": "plant"})
+    logging.getLogger("uvicorn").warning("a library's line")
+    assert [json.loads(line)["worker"] for line in read()] == [3, 3]
+    read = lines("text", worker=0)
+    log.info("ready", extra={"source": "plant"})
+    assert read()[0].endswith("ready worker=0 source=plant")

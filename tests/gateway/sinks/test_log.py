@@ -96,3 +96,17 @@ async def test_closing_ends_the_listeners_after_what_waits():
     await log.send([event(1)])
     await log.close()
     assert [entry.event.id async for entry in listener] == ["1"]
+
+
+async def test_all_that_waits_can_be_taken_at_once():
+    log = make()
+    listener = log.subscribe()
+    taking = asyncio.ensure_future(listener.take())
+    log.add([event(1), event(2)])
+    log.add([event(3)])
+    async with asyncio.timeout(10):
+        assert [entry.event.id for entry in await taking] == ["1", "2", "3"]
+    log.add([event(4)])
+    await log.close()
+    assert [entry.event.id for entry in await listener.take()] == ["4"]
+    assert await listener.take() == []
