@@ -27,7 +27,7 @@ from tests.e2e.servers import HOST, free_port
 
 ACCEPTED: Final = b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n"
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
-_EVENT: Final = "application/cloudevents+json"
+EVENT: Final = "application/cloudevents+json"
 _BATCH: Final = "application/cloudevents-batch+json"
 _SAMPLE: Final = 64
 _MOST: Final = 255
@@ -62,6 +62,7 @@ class CountingSink:
         form: `event`: what is sampled has to be an event as it was sent, and the official SDK has
             to read the same; `payload`: its data has to be in what came.
         sample: each such event is looked into.
+        h2: speak HTTP/2 with prior knowledge.
         every: events of which one is lost and the next one counted twice, to try out the harness.
     """
 
@@ -72,13 +73,15 @@ class CountingSink:
         form: str = "event",
         sample: int = _SAMPLE,
         every: int = 0,
+        *,
+        h2: bool = False,
     ) -> None:
         self.port = free_port()
         self._counts = counts
         if board is None:
             board = counts.with_name("board")
             make_board(board)
-        arguments = (self.port, counts, board, form, sample, every)
+        arguments = (self.port, counts, board, form, sample, every, int(h2))
         command = [sys.executable, "-m", __name__, *map(str, arguments)]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE)
 
@@ -128,9 +131,9 @@ def is_as_sent(form: str, number: int, content_type: str, body: bytes) -> bool:
     ]
     if not events or not all(map(numbered.is_as_sent, events)):
         return False
-    if content_type.partition(";")[0] != (_BATCH if batch else _EVENT):
+    if content_type.partition(";")[0] != (_BATCH if batch else EVENT):
         return False
-    headers = {"content-type": _EVENT}
+    headers = {"content-type": EVENT}
     read = from_http_event(HTTPMessage(headers=headers, body=json.dumps(events[0]).encode()))
     return bool(read.get_id() == wanted and read.get_data() == events[0]["data"])
 
@@ -259,11 +262,13 @@ class _Chunked:
         self._counter.tell()
 
 
-async def _listen(port: int, counts: Path, counter: Counter) -> None:
+async def _listen(
+    port: int, counts: Path, counter: Counter, kind: Callable[[Counter], asyncio.Protocol]
+) -> None:
     loop = asyncio.get_running_loop()
     ended, begun = loop.create_future(), time.process_time()
     loop.add_signal_handler(signal.SIGTERM, ended.set_result, None)
-    server = await loop.create_server(lambda: _Connection(counter), HOST, port, backlog=1000)
+    server = await loop.create_server(lambda: kind(counter), HOST, port, backlog=1000)
     await ended
     server.close()
     counts.write_bytes(counter.counts)
@@ -273,9 +278,12 @@ async def _listen(port: int, counts: Path, counter: Counter) -> None:
 
 
 def _main() -> None:
-    port, counts, board, form, sample, every = sys.argv[1:]
+    from tests.benchmarks.h2_sink import H2Connection
+
+    port, counts, board, form, sample, every, h2 = sys.argv[1:]
     counter = Counter(open_board(Path(board)), form, int(sample), int(every))
-    uvloop.run(_listen(int(port), Path(counts), counter))
+    kind = H2Connection if int(h2) else _Connection
+    uvloop.run(_listen(int(port), Path(counts), counter, kind))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from tests.benchmarks.board import ACKED, ARRIVED, SENT, STOP, make_board
 from tests.benchmarks.contender import SUBJECT, Addresses, Contender, Course, Running
@@ -312,6 +312,14 @@ def _promised(course: Course, folder: Path, board: memoryview, *, cut: bool) -> 
     return b"\x01" * board[SENT]
 
 
+class _Sink(Protocol):
+    addresses: dict[str, str]
+
+    def stop(self) -> tuple[dict[str, Any], bytes]: ...
+
+    def end(self) -> None: ...
+
+
 class _HttpSink:
     def __init__(self, form: str, folder: Path, more: dict[str, Any]) -> None:
         self._sink = CountingSink(
@@ -347,11 +355,12 @@ class _KafkaSink:
 
 
 @contextlib.contextmanager
-def _sink(course: Course, form: str, folder: Path, plan: Plan) -> Iterator[_HttpSink | _KafkaSink]:
-    if course.sink == "h2c":
-        raise ValueError("there is no sink for h2c yet")
-    kind = _KafkaSink if course.sink == "kafka" else _HttpSink
-    sink = kind(form, folder, plan.sink)
+def _sink(course: Course, form: str, folder: Path, plan: Plan) -> Iterator[_Sink]:
+    sink: _Sink
+    if course.sink == "kafka":
+        sink = _KafkaSink(form, folder, plan.sink)
+    else:
+        sink = _HttpSink(form, folder, {"h2": course.sink == "h2c", **plan.sink})
     try:
         yield sink
     finally:

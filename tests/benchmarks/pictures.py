@@ -10,6 +10,7 @@ import matplotlib as mpl
 mpl.use("svg")
 
 from matplotlib import pyplot as plt
+from matplotlib import ticker
 
 _STYLE: Final = {
     "svg.hashsalt": "bench",
@@ -95,6 +96,8 @@ def lines(
             axes.minorticks_off()
         if log_y:
             axes.set_yscale("log")
+            for of in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+                of(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
         if zero_y:
             axes.set_ylim(bottom=0)
         axes.set_xlabel(axis_names[0])

@@ -36,6 +36,7 @@ SMALL = Plan(count=2000, seconds=60)
         Course("nats", "kafka"),
         Course("http", "batch"),
         Course("coap", "http"),
+        Course("mqtt", "h2c"),
         Course("mqtt", "http", qos=0),
         Course("http", "kafka", stored=True),
     ],

@@ -23,6 +23,8 @@ COURSES: Final = (
     Course("coap", "kafka"),
     Course("coap", "http"),
     Course("coap", "batch"),
+    Course("mqtt", "h2c"),
+    Course("mqtt", "batch"),
     Course("mqtt", "kafka", stored=True),
     Course("http", "http", stored=True),
 )
