@@ -19,6 +19,7 @@ from gateway.errors import GatewayError
 from gateway.spool.inspection import Contents, DamagedPlace, inspect, pending_records
 from gateway.state import SPOOL_FOLDER, default_path
 from gateway.stored_event import decode
+from gateway.workers.place import folder_of, folders
 
 _HEADINGS: Final = ("ROUTE", "SINK", "PENDING", "BYTES", "LAST WRITE", "DAMAGED")
 _LINE_BREAKS_TO_BLANKS: Final = bytes.maketrans(b"\r\n", b"  ")
@@ -66,7 +67,8 @@ def show(
     It may run beside the gateway, and changes nothing. LAST WRITE is of the oldest segment with
     something pending: what is in it is at least as old. Of FILE it reads `state.path` and the
     routes, and notes spools that have no route there any more. Without FILE and --state it looks
-    where a gateway without `state.path` keeps its state.
+    where a gateway without `state.path` keeps its state. With several workers each has spools of
+    its own (WORKER).
 
     \b
     Examples:
@@ -77,11 +79,13 @@ def show(
     if file is not None and state is not None:
         raise typer.BadParameter("choose one of FILE and --state")
     path, known = (state, None) if file is None else _read(file)
-    folder = (path or default_path(os.environ)) / SPOOL_FOLDER
+    whole = path or default_path(os.environ)
+    folder = whole / SPOOL_FOLDER
     try:
         lanes = [
             lane
-            for lane in _lanes(folder, known)
+            for number in (0, *folders(whole))
+            for lane in _lanes(folder_of(whole, number) / SPOOL_FOLDER, known, number)
             if route in (None, lane.route) and sink in (None, lane.sink)
         ]
         if not lanes:
@@ -100,6 +104,7 @@ class _Lane(NamedTuple):
     sink: str
     folder: Path
     has_route: bool | None  # None: nobody said which there are
+    worker: int
 
 
 def _read(file: Path) -> tuple[Path | None, set[Lane]]:
@@ -120,11 +125,11 @@ def _tell_none(folder: Path, route: str | None, sink: str | None) -> None:
     typer.echo(f"no spools in {folder}", err=True)
 
 
-def _lanes(folder: Path, known: set[Lane] | None) -> Iterator[_Lane]:
+def _lanes(folder: Path, known: set[Lane] | None, worker: int) -> Iterator[_Lane]:
     try:
         for path in sorted(folder.glob("*/*/")):
             lane = (path.parent.name, path.name)
-            yield _Lane(*lane, path, None if known is None else lane in known)
+            yield _Lane(*lane, path, None if known is None else lane in known, worker)
     except OSError as error:
         raise GatewayError(f"{folder} can't be read: {error.strerror}") from None
 
@@ -139,6 +144,9 @@ def _show_contents(lanes: Sequence[_Lane], *, as_json: bool) -> None:
     if any(lane.has_route is False for lane, _ in found):
         notes = ["no such route" if lane.has_route is False else "" for lane, _ in found]
         rows = [(*row, note) for row, note in zip(rows, ["NOTE", *notes], strict=True)]
+    if any(lane.worker for lane, _ in found):
+        numbers = [str(lane.worker) for lane, _ in found]
+        rows = [(number, *row) for row, number in zip(rows, ["WORKER", *numbers], strict=True)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
@@ -177,6 +185,7 @@ def _as_json(lane: _Lane, contents: Contents) -> dict[str, Any]:
         "bytes": contents.bytes,
         "last_write": _time_of(contents),
         "has_route": lane.has_route,
+        "worker": lane.worker,
         "damaged": [place._asdict() for place in contents.damaged],
     }
 

@@ -71,6 +71,23 @@ async def test_each_spool_is_a_line(fill, state):
     assert result.stderr == ""
 
 
+async def test_the_spools_of_every_worker_are_shown_with_its_number(fill, state):
+    (await fill("orders", "out", b"x")).close()
+    (state / "spool").rename(state / "first")
+    (await fill("orders", "out", b"y", b"z")).close()
+    (state / "worker-2").mkdir()
+    (state / "spool").rename(state / "worker-2" / "spool")
+    (state / "first").rename(state / "spool")
+    lines = show("--state", state).stdout.splitlines()
+    assert [line.split()[:4] for line in lines] == [
+        ["WORKER", "ROUTE", "SINK", "PENDING"],
+        ["0", "orders", "out", "1"],
+        ["2", "orders", "out", "2"],
+    ]
+    found = show("--state", state, "--json").stdout.splitlines()
+    assert [json.loads(line)["worker"] for line in found] == [0, 2]
+
+
 async def test_json_is_an_object_per_spool_and_line(fill, state):
     await fill("orders", "kafka", *[bytes(100)] * 3)
     await fill("orders", "out", b"x")
@@ -82,6 +99,7 @@ async def test_json_is_an_object_per_spool_and_line(fill, state):
         "bytes": 376,
         "last_write": "2023-11-15T12:00:00Z",
         "has_route": None,
+        "worker": 0,
         "damaged": [],
     }
 
