@@ -25,7 +25,7 @@ from tests.benchmarks.report import put_into, text_of
 from tests.benchmarks.worker import Worker
 
 GATEWAY = GatewayContender()
-SMALL = Plan(count=2000, seconds=60)
+SMALL = Plan(count=2000, seconds=60, whole=True)
 
 
 @pytest.mark.parametrize(
