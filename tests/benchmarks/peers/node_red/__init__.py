@@ -17,10 +17,17 @@ _SOCKETS: Final = 64
 
 
 class NodeRed:
-    """Nodes of Node-RED itself; for Kafka a function node with KafkaJS, the client for Node.js."""
+    """Nodes of Node-RED itself; for Kafka a function node with KafkaJS, the client for Node.js.
 
-    name = "node-red"
+    Args:
+        early: the one of the courses on which it acknowledges before the sink has the event.
+    """
+
     form: Form = "payload"
+
+    def __init__(self, *, early: bool = False) -> None:
+        self.name = "node-red-early" if early else "node-red"
+        self._early = early
 
     def missing(self) -> str | None:
         if not (_MODULES / "node-red").exists():
@@ -33,6 +40,7 @@ class NodeRed:
     def supports(self, course: Course) -> bool:
         return (
             course.source in ("mqtt", "http")
+            and self._early == (course.source == "mqtt" and course.qos > 0)
             and course.sink in ("kafka", "http")
             and not course.stored
         )

@@ -28,10 +28,17 @@ _TEMPLATE: Final = """data_format = "template"\n  template = '{{ .Field "value" 
 
 
 class Telegraf:
-    """Built with the plugins of the courses only."""
+    """Built with the plugins of the courses only.
 
-    name = "telegraf"
+    Args:
+        early: the one of the courses on which it acknowledges before the sink has the event.
+    """
+
     form: Form = "payload"
+
+    def __init__(self, *, early: bool = False) -> None:
+        self.name = "telegraf-early" if early else "telegraf"
+        self._early = early
 
     def missing(self) -> str | None:
         return None if _PROGRAM.exists() else ".ci/peers could not build Telegraf with Go"
@@ -41,7 +48,7 @@ class Telegraf:
 
     def supports(self, course: Course) -> bool:
         return (
-            course.source in ("mqtt", "jetstream", "nats", "http")
+            course.source in (("http",) if self._early else ("mqtt", "jetstream", "nats"))
             and course.sink in ("kafka", "http")
             and not course.stored
         )
