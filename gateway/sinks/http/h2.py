@@ -22,6 +22,8 @@ _LIMITS: Final = Limits(
     kept_body=MAX_KEPT_BODY,
     kept_fields=frozenset({b"retry-after", b"webhook-allowed-rate", b"webhook-allowed-origin"}),
 )
+_SLOW: Final = 1_000
+"""Requests a second; one that is full and answers fewer is not enough."""
 _TIMED_OUT: Final = Answer(None, error="no answer in time", timed_out=True)
 
 
@@ -93,6 +95,17 @@ class Http2Connection(asyncio.Protocol):
             raise
         if error:
             raise ConnectionError(error)
+
+    @property
+    def needs_another(self) -> bool:
+        """Whether another connection would help: this one is full, and slow."""
+        client = self._client
+        if client.room > 0:
+            return False
+        for oldest in client.streams.values():
+            began = oldest.context.deadline - oldest.context.timeout
+            return (self._loop.time() - began) * _SLOW >= len(client.streams)
+        return True
 
     def fill(self, began: float | None = None) -> None:
         """Send as many requests as are ready and may be under way.

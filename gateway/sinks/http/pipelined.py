@@ -8,7 +8,7 @@ the receiver may get them twice.
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import httptools
 
@@ -41,7 +41,12 @@ class PipelinedConnection(Connection):
     Args:
         pool: whose it is.
         depth: most requests under way.
+
+    Attributes:
+        needs_another: whether another connection would help while requests wait.
     """
+
+    needs_another: ClassVar[bool] = True
 
     def __init__(self, pool: Owner, depth: int) -> None:
         super().__init__(pool)

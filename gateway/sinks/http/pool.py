@@ -6,7 +6,7 @@ connecting is a task, and one timer sweeps all deadlines while there are connect
 
 An HTTP/1.1 connection is free when nothing is under way on it. A connection that is shared takes
 several requests, with HTTP/2 as many as the receiver allows; another one is added when all of them
-are full.
+say that they are not enough.
 """
 
 import asyncio
@@ -87,9 +87,18 @@ class Pool:
         self._empty.set()
 
     def wake(self) -> None:
-        """Send what is ready, on idle connections and on new ones."""
+        """Send what is ready, on connections that have room and on new ones."""
         if self._closing:
             return
+        self._feed()
+        wanted = len(self._again) + self.work.ready()
+        if self._multiplexes:
+            wanted = min(wanted, 1) if all(one.needs_another for one in self._shared) else 0
+        room = self._size - self._standing() - self._connecting
+        for _ in range(min(wanted - self._connecting, room)):
+            self._connect(None)
+
+    def _feed(self) -> None:
         for shared in tuple(self._shared):
             shared.fill()
         while self._idle:
@@ -97,12 +106,6 @@ class Pool:
             if request is None:
                 return
             self._idle.pop().start(request, was_idle=True)
-        wanted = len(self._again) + self.work.ready()
-        if self._multiplexes:
-            wanted = min(wanted, 1)
-        room = self._size - self._standing() - self._connecting
-        for _ in range(min(wanted - self._connecting, room)):
-            self._connect(None)
 
     def take(self, *, new_only: bool = False) -> Request | None:
         """Return the next request: what nobody has read goes first.
@@ -212,8 +215,8 @@ class Pool:
         if not self._standing() and not self._connecting:
             self._fail_again(answer)
             self.work.fail(answer)
-        elif self._idle:  # `on_answer` may have made something ready
-            self.wake()
+        else:  # `on_answer` may have made something ready
+            self._feed()
 
     # What connections call.
 
@@ -271,5 +274,7 @@ class Pool:
         for connection in tuple(self._connections):
             if connection.deadline <= now:
                 connection.expire()
+        if self._shared and self.work.ready():  # they may have been slow since the last look
+            self.wake()
         if self._connections:
             self._timer = self._loop.call_later(self._interval, self._sweep)
