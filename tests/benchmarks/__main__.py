@@ -95,6 +95,7 @@ def _options(chosen: argparse.Namespace) -> Options:
         seconds=or_else(chosen.seconds, 3.0, 1.0),
         minutes=or_else(chosen.minutes, 1.0, 0.1),
         devices=or_else(chosen.devices, 10_000, 500),
+        cluster=chosen.cluster,
         quick=quick,
     )
 
@@ -118,6 +119,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, help="longest time of a run")
     parser.add_argument("--minutes", type=float, help="of the memory section")
     parser.add_argument("--devices", type=int, help="of the idle section")
+    parser.add_argument("--cluster", choices=["mock", "noida", "apache"], default="mock",
+                        help="what Kafka is, in `paths`")  # fmt: skip
     parser.add_argument("--json", type=Path, help="write the figures there, too")
     parser.add_argument("--markdown", type=Path, help="write the report there, too")
     parser.add_argument("--results", type=Path, help="measure nothing: report these figures")

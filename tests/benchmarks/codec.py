@@ -8,6 +8,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import uvloop
 
@@ -17,6 +18,7 @@ from bindings.http import HTTP
 from bindings.kafka import KAFKA
 from bindings.mqtt import MQTT
 from bindings.nats import NATS
+from bindings.wire import mqtt, nats
 from gateway.delivery import Delivery
 from gateway.metrics import Metrics
 from gateway.pipeline import Pipeline
@@ -47,7 +49,7 @@ def make_events(count: int = COUNT) -> list[Event]:
     ]
 
 
-def measure(work: Callable[[object], object], items: Sequence[object]) -> list[float]:
+def measure(work: Callable[[Any], object], items: Sequence[object]) -> list[float]:
     """Return CPU microseconds per item of each round."""
     figures = []
     for _ in range(ROUNDS):
@@ -88,9 +90,50 @@ def run() -> None:
     print("\nCPU microseconds per event, median (best .. worst) of 7 rounds of 2000 events.")
     table(("binding", "mode", "decode", "encode"), rows)
     table(
+        ("bytes of a connection to messages, 100 a read", "CPU us per message"),
+        [
+            ("MQTT 5 PUBLISH, user properties", spread(mqtt_bytes(events[:100]))),
+            ("NATS HMSG, headers", spread(nats_bytes(events[:100]))),
+        ],
+    )
+    table(
         ("pipeline, events per list", "CPU us per event"),
         [(str(size), spread(uvloop.run(pipeline(size, events)))) for size in (1, 16, 256)],
     )
+
+
+def mqtt_bytes(events: Sequence[Event]) -> list[float]:
+    """Return CPU microseconds to parse a PUBLISH that carries one of `events` in binary mode."""
+    packets = []
+    for number, event in enumerate(events, 1):
+        message = MQTT.encode(event, "binary")
+        assert message.payload is not None
+        publish = mqtt.Publish(
+            "devices/1/events", message.payload, 1, number,
+            content_type=message.content_type, user_properties=message.headers,
+        )  # fmt: skip
+        packets.append(mqtt.encode(publish, mqtt.V5))
+    reader = mqtt.PacketReader(mqtt.Peer.SERVER)
+    return [each / len(events) for each in measure(reader.feed, [b"".join(packets)] * 20)]
+
+
+def nats_bytes(events: Sequence[Event]) -> list[float]:
+    """Return CPU microseconds to parse an HMSG that carries one of `events` in binary mode."""
+    messages = []
+    for event in events:
+        message = NATS.encode(event, "binary")
+        assert message.payload is not None
+        header = nats.encode_headers(message.headers)
+        sizes = len(header), len(header) + len(message.payload)
+        messages.append(b"HMSG devices.1 7 _INBOX.1 %d %d\r\n" % sizes)
+        messages.append(header + message.payload + b"\r\n")
+    parser = nats.Parser()
+
+    def read(data: bytes) -> None:
+        for message in parser.feed(data)[0]:
+            nats.parse_headers(message.header)
+
+    return [each / len(events) for each in measure(read, [b"".join(messages)] * 20)]
 
 
 class NullSink:

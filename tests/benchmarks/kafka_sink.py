@@ -2,10 +2,12 @@
 
 It costs next to nothing, which on two cores matters more than that it keeps only the last megabytes
 of a partition. What is in it is consumed as it comes, so that every event is counted by its number;
-or else only a sample is looked at, and the count is that of the high watermarks.
+or else only a sample is looked at, and the count is that of the high watermarks. Another cluster
+can take its place; then this process only counts.
 """
 
 import asyncio
+import contextlib
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +21,7 @@ from tests.benchmarks.worker import options, own_cpu, say, told
 from tests.mock_kafka import MockCluster
 
 TOPIC: Final = "bench"
-_PARTITIONS: Final = 4
+PARTITIONS: Final = 4
 _TICK: Final = 0.004
 _LOOK: Final = 0.25
 _SAMPLE: Final = 20
@@ -48,7 +50,7 @@ class Reader:
         self._whole = whole
         self._looked = 0.0
         if whole:
-            self._consumer.assign([TopicPartition(TOPIC, n, 0) for n in range(_PARTITIONS)])
+            self._consumer.assign([TopicPartition(TOPIC, n, 0) for n in range(PARTITIONS)])
 
     def look(self) -> int:
         """Consume what is to be consumed; returns how many events have arrived."""
@@ -83,7 +85,7 @@ class Reader:
     def _ends(self) -> list[int]:
         return [
             self._consumer.get_watermark_offsets(TopicPartition(TOPIC, number), 5)[1]
-            for number in range(_PARTITIONS)
+            for number in range(PARTITIONS)
         ]
 
     def _take(self, messages: list[Message]) -> None:
@@ -102,15 +104,25 @@ def _type(message: Message) -> str:
 
 
 async def _serve(
-    *, board: str, counts: str, form: str, whole: bool = False, sample: int = 1, every: int = 0
+    *,
+    board: str,
+    counts: str,
+    form: str,
+    whole: bool = False,
+    sample: int = 1,
+    every: int = 0,
+    servers: str = "",
 ) -> None:
     memory = open_board(Path(board))
-    with MockCluster() as cluster:
-        cluster.create_topic(TOPIC, _PARTITIONS)
+    with contextlib.ExitStack() as stack:
+        if not servers:
+            cluster = stack.enter_context(MockCluster())
+            cluster.create_topic(TOPIC, PARTITIONS)
+            servers = cluster.bootstrap_servers
         counter = Counter(memory, form, sample if whole else 1, every)
-        reader = Reader(cluster.bootstrap_servers, counter, whole=whole)
+        reader = Reader(servers, counter, whole=whole)
         end, begun = told(), own_cpu()
-        say(bootstrap_servers=cluster.bootstrap_servers)
+        say(bootstrap_servers=servers)
         while not end.done():
             memory[ARRIVED] = reader.look()
             await asyncio.wait([end], timeout=_TICK)

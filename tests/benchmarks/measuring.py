@@ -16,10 +16,13 @@ from tests.benchmarks.contender import SUBJECT, Addresses, Contender, Course, Ru
 from tests.benchmarks.counting_sink import CountingSink
 from tests.benchmarks.generators.load import WARM
 from tests.benchmarks.generators.nats import make_stream
+from tests.benchmarks.kafka_sink import PARTITIONS
 from tests.benchmarks.kafka_sink import TOPIC as KAFKA_TOPIC
 from tests.benchmarks.processes import Usage, calibration, usage
 from tests.benchmarks.worker import Worker
-from tests.e2e.servers import HOST, NatsServer, free_port
+from tests.e2e.servers import HOST, Kafka, NatsServer, free_port
+from tests.e2e.servers.kafka import NoidaKafka
+from tests.helpers import make_certificates
 
 _DISK: Final = "/var/tmp"  # /tmp may be in memory
 _POLL: Final = 0.002
@@ -43,7 +46,7 @@ class Plan:
         whole: measure from the beginning; where events are acknowledged before the sink has them,
             most of the work on them may be done when the first tenth arrives.
         options: of the load, such as `connections`.
-        sink: of the sink, such as `every`.
+        sink: of the sink, such as `every`; `cluster` is `mock`, `noida` or `apache`.
     """
 
     count: int = 100_000
@@ -340,6 +343,10 @@ class _KafkaSink:
     def __init__(self, form: str, folder: Path, more: dict[str, Any]) -> None:
         self._counts = folder / "counts"
         options = {"form": form, "whole": True, "sample": _SAMPLE, **more}
+        self._cluster = _cluster(options.pop("cluster", "mock"), folder)
+        if self._cluster is not None:
+            options["servers"] = self._cluster.start().bootstrap_servers
+            self._cluster.create_topic(KAFKA_TOPIC, PARTITIONS)
         self._worker = Worker(
             "tests.benchmarks.kafka_sink", board=folder / "board", counts=self._counts, **options
         )
@@ -352,6 +359,17 @@ class _KafkaSink:
 
     def end(self) -> None:
         self._worker.end()
+        if self._cluster is not None:
+            self._cluster.stop()
+
+
+def _cluster(kind: str, folder: Path) -> Kafka | None:
+    """Return a cluster that is not started yet; None for the sink's own."""
+    if kind == "mock":
+        return None
+    path = folder / "kafka"
+    path.mkdir()
+    return NoidaKafka(path, "chosen") if kind == "noida" else Kafka(path, make_certificates(path))
 
 
 @contextlib.contextmanager

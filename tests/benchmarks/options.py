@@ -19,6 +19,7 @@ class Options:
         seconds: longest time of a run, and the time of one at a fixed rate.
         minutes: of the memory section.
         devices: of the idle section.
+        cluster: what Kafka is: `mock`, `noida` or `apache`.
         quick: everything small, to see whether it works.
     """
 
@@ -29,7 +30,12 @@ class Options:
     seconds: float = 3.0
     minutes: float = 1.0
     devices: int = 10_000
+    cluster: str = "mock"
     quick: bool = False
+
+    def sink(self, course: Course) -> dict[str, str]:
+        """Return options of the sink."""
+        return {"cluster": self.cluster} if course.sink == "kafka" else {}
 
     def contenders(self) -> Sequence[Contender]:
         """Return those that were asked for and are not missing."""

@@ -39,7 +39,7 @@ def measure(options: Options) -> dict[str, Any]:
     if options.quick and not options.only:
         courses_asked = [course for course in COURSES if course.name in QUICK]
     for course in courses_asked:
-        plan = Plan(options.events, options.seconds, whole=course.stored)
+        plan = Plan(options.events, options.seconds, whole=course.stored, sink=options.sink(course))
         entries = [
             Entry(contender.name, contender, course, plan)
             for contender in options.contenders()
@@ -53,7 +53,7 @@ def measure(options: Options) -> dict[str, Any]:
                 "ratios": _ratios(entries),
             }
         )
-    return {"courses": courses, "missing": options.missing()}
+    return {"courses": courses, "missing": options.missing(), "cluster": options.cluster}
 
 
 def render(data: dict[str, Any]) -> str:
@@ -99,6 +99,8 @@ def render(data: dict[str, Any]) -> str:
     parts.append(
         "Settings:\n\n" + "\n".join(f"- {name}: `{text}`" for name, text in settings.items())
     )
+    if data["cluster"] != "mock":
+        parts.append(f"Kafka is {data['cluster']}.")
     parts += [f"Not there: {line}." for line in data["missing"]]
     return "\n\n".join(parts)
 
