@@ -179,7 +179,7 @@ class HeaderBinding(msgspec.Struct, frozen=True, kw_only=True):
         """Return the events in `message`; the content type alone decides the mode."""
         content_type = message.content_type
         if content_type not in _BINARY_TYPES:
-            if claims_structured(content_type):
+            if content_type == EVENT_MEDIA_TYPE or claims_structured(content_type):
                 return decode_structured(
                     message,
                     batched=self.batched,
@@ -281,7 +281,9 @@ class HeaderBinding(msgspec.Struct, frozen=True, kw_only=True):
         headers: list[tuple[str, str]] = []
         for name, value in attributes.items():
             text = value if isinstance(value, str) else canonical_text(value)
-            headers.append((prefix + name, percent_encode(text) if percent else text))
+            if percent and not is_plain(text):
+                text = percent_encode(text)
+            headers.append((prefix + name, text))
         if self.value_limit and self._is_too_long(content_type, headers):
             return Message(encode_event(event), EVENT_MEDIA_TYPE)
         payload = event.data
@@ -325,10 +327,10 @@ class HeaderBinding(msgspec.Struct, frozen=True, kw_only=True):
 
     def _is_too_long(self, content_type: str, headers: list[tuple[str, str]]) -> bool:
         limit = self.value_limit
-        return any(
-            len(text) * 4 > limit and len(text.encode("utf-8")) > limit
-            for text in (content_type, *(text for _, text in headers))
-        )
+        texts = [content_type, *[text for _, text in headers]]
+        if len("".join(texts)) * 4 <= limit:  # too little for one of them to be
+            return False
+        return any(len(text) * 4 > limit and len(text.encode("utf-8")) > limit for text in texts)
 
 
 def _read_name(header: str, prefix: str, fold_case: bool, ignore_foreign: bool) -> str | None:  # noqa: FBT001 - positional arguments halve the cost of the cache

@@ -14,6 +14,7 @@ import msgspec
 
 from bindings.errors import InvalidEventError, excerpt
 from bindings.memory import Memory
+from bindings.timestamp import is_timestamp, is_usual_timestamp
 
 if TYPE_CHECKING:
     from cloudevents.core.v1.event import CloudEvent
@@ -39,21 +40,6 @@ _FORBIDDEN = re.compile(
     + "]"
 )
 
-# RFC 3339 section 5.6; letters may be lower-case, seconds may be 60 (a leap second). What it can't
-# tell is how long a month is.
-_TIME = re.compile(
-    r"(\d{4})-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"
-    r"[Tt](?:[01]\d|2[0-3]):[0-5]\d:(?:[0-5]\d|60)(?:\.\d+)?"
-    r"(?:[Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)",
-    re.ASCII,
-)
-# What nearly all of them look like, and of a day that every month has.
-_COMMON_TIME = re.compile(
-    r"[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])"
-    r"T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]+)?Z"
-)
-_DAYS: Final = (0, 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
-
 # RFC 3986 appendix A: a URI-reference by its characters, then by what can't be told from them.
 _URI_CHARACTERS = re.compile(r"(?:[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=]|%[0-9A-Fa-f]{2})+")
 _URI_PARTS = re.compile(
@@ -62,6 +48,14 @@ _URI_PARTS = re.compile(
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+\-.]*")
 _AUTHORITY = re.compile(
     r"(?:[^@\[\]]*@)?(?:\[[0-9A-Fa-f:.vV~!$&'()*+,;=\-_G-Zg-z]+\]|[^@\[\]:]*)(?::\d*)?"
+)
+
+# What nearly all sources are, and what can be told at once: of unreserved characters, with or
+# without a scheme and a host. A fleet may have more sources than can be remembered.
+_USUAL_REFERENCE = re.compile(
+    r"[A-Za-z][A-Za-z0-9+\-.]*:(?:(?!//)[A-Za-z0-9\-._~/:]+"
+    r"|//[A-Za-z0-9\-._~]+(?::[0-9]+)?(?:/[A-Za-z0-9\-._~/]*)?)"
+    r"|(?!//)[A-Za-z0-9\-._~/]+"
 )
 
 # RFC 2045 section 5.1 with RFC 2046's names: type "/" subtype *(";" parameter). No blank can be
@@ -126,7 +120,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         if text is not None and not (text and text.isascii() and text.isprintable()):
             _check_text("subject", text)
         text = self.time
-        if text is not None and not _COMMON_TIME.fullmatch(text):
+        if text is not None and not is_usual_timestamp(text):
             _check_time(text)
         text = self.datacontenttype
         if text is not None and not _MEDIA_TYPES.get(text):
@@ -338,16 +332,8 @@ def _check_text(name: str, value: str) -> None:
 
 
 def _check_time(value: str) -> None:
-    match = _TIME.fullmatch(value)
-    if match:
-        day = int(match[3])
-        if day <= 28:
-            return
-        year, month = int(match[1]), int(match[2])
-        leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
-        if day <= _DAYS[month] and (month != 2 or leap):
-            return
-    raise _wrong_type("time", f"time is no RFC 3339 timestamp: {excerpt(value)}")
+    if not is_timestamp(value):
+        raise _wrong_type("time", f"time is no RFC 3339 timestamp: {excerpt(value)}")
 
 
 def is_media_type(value: str) -> bool:
@@ -367,7 +353,8 @@ def _check_media_type(value: str) -> None:
 
 
 def _check_source(value: str) -> None:
-    _check_uri_reference("source", value)
+    if not _USUAL_REFERENCE.fullmatch(value):
+        _check_uri_reference("source", value)
     _SOURCES.remember(value, None, len(value))
 
 
