@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test quick lint fmt types unit more conformance conformance-mutants e2e faults faults-short soak bench instructions instructions-update lock clean
+.PHONY: run test quick lint fmt types unit more compiled compiled-tests conformance conformance-mutants e2e faults faults-short soak bench instructions instructions-update lock clean
 
 run: .venv/run                ## start the embedded default: no broker, no root, no configuration
 	@$(BIN)/ce-gateway run
@@ -11,7 +11,7 @@ run: .venv/run                ## start the embedded default: no broker, no root,
 # Tests that start processes, or take the conformance suite through its paces. `make quick` leaves them to `make more`.
 MORE := tests/conformance tests/docs tests/gateway/cli tests/gateway/test_service.py tests/gateway/sinks/kafka
 
-test: quick more instructions e2e faults-short   ## everything
+test: quick more compiled-tests instructions e2e faults-short   ## everything
 
 quick: lint types unit        ## lint, types, unit tests
 
@@ -24,11 +24,28 @@ types: .venv/dev              ## strict types
 	$(BIN)/mypy
 
 unit: .venv/dev               ## tests that need no other program
-	$(BIN)/pytest -q -n 4 --ignore=tests/e2e --ignore=tests/instructions $(MORE:%=--ignore=%)
+	$(BIN)/pytest -q -n 4 --ignore=tests/e2e --ignore=tests/instructions --ignore=tests/compiled $(MORE:%=--ignore=%)
 
 more: .venv/dev               ## slower tests without other programs, and that the suite finds every deliberate mistake
 	$(BIN)/pytest -q -n 4 $(MORE)
 	$(BIN)/python -m conformance.mutants
+
+compiled: .cache/compiled/made   ## the wheel with compiled modules, unpacked into .cache/compiled
+
+# What of the tests goes through compiled modules, run with these before the checkout on the path.
+compiled-tests: .venv/dev     ## the codecs' tests against the compiled modules, and these against plain Python
+	@if .ci/compiler $(BIN)/python; then \
+	  $(MAKE) --no-print-directory compiled && $(BIN)/pytest -q -n 4 -o pythonpath=".cache/compiled ." \
+	    tests/compiled tests/bindings tests/conformance/test_vectors.py tests/conformance/own; \
+	else echo "skipped: tests of the compiled modules"; fi
+
+SOURCES := hatch_build.py pyproject.toml $(shell find bindings gateway conformance -mindepth 1 -name __pycache__ -prune -o -name node_modules -prune -o -print)
+
+.cache/compiled/made: .venv/dev $(SOURCES)
+	@rm -rf .cache/compiled .cache/wheel
+	CE_GATEWAY_COMPILED=1 $(BIN)/python -m hatchling build -t wheel -d .cache/wheel
+	@$(BIN)/python -m zipfile -e .cache/wheel/*.whl .cache/compiled
+	@touch $@
 
 conformance: .venv/dev        ## the conformance suite on our own bindings, sources and delivery
 	$(BIN)/ce-gateway conformance run

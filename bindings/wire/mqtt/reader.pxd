@@ -1,0 +1,9 @@
+# C types for Cython, of what every packet goes through (docs/adr/0012-compiled-modules.md).
+cimport cython
+
+
+@cython.locals(
+    packets=list, size=Py_ssize_t, pos=Py_ssize_t, first=Py_ssize_t, length=Py_ssize_t,
+    start=Py_ssize_t, end=Py_ssize_t,
+)
+cpdef tuple parse(bytes buffer, peer, version=*, Py_ssize_t limit=*)
