@@ -156,8 +156,11 @@ class Http2Script:
     def ids(self):
         return [request.id for request in self.requests]
 
-    async def close(self):
+    def stop_listening(self):
         self._server.close()
+
+    async def close(self):
+        self.stop_listening()
         for connection in self.connections:
             connection.transport.abort()
         await self.until(lambda: all(connection.lost for connection in self.connections))

@@ -235,6 +235,14 @@ def test_requests_of_one_kind_and_of_another_keep_their_own_fields():
         assert fields[5 : 5 + len(more)] == more
 
 
+def test_lines_that_never_come_again_do_not_pile_up():
+    encoder = RequestEncoder(b"http")
+    for number in range(3000):
+        block, _ = encoder.encode(request(b"ce-subject: %d" % number, b"ce-x%d: y" % number))
+    assert ("ce-subject", "2999") in fields_of(block)
+    assert len(encoder._lines) + len(encoder._names) < 1100
+
+
 def test_fields_about_an_http1_connection_are_left_out():
     lines = (b"Keep-Alive: 5", b"TE: gzip", b"Upgrade: x", b"Proxy-Connection: y", b"Connection: z")
     block, _ = RequestEncoder(b"http").encode(request(*lines))
@@ -425,6 +433,26 @@ def test_streams_of_one_window_do_not_hold_up_those_of_another():
     client.output()
     small = ask(client, body=b"y" * 10)
     assert client.output().endswith(frame(DataFrame(small.id, b"y" * 10, flags=["END_STREAM"])))
+
+
+def test_connections_window_holds_for_all_streams_together(server):
+    client = connected(server)
+    sent = 0
+    for _ in range(200):  # 80,000 octets; nobody opens a window
+        stream = ask(client, body=b"x" * 400)
+        for event in server.receive_data(client.output()):
+            sent += len(event.data) if isinstance(event, DataReceived) else 0
+        server.send_headers(stream.id, [(":status", "200")], end_stream=True)
+        client.receive(server.data_to_send())
+    assert sent == 65_535
+
+
+def test_pings_between_answers_are_no_flood(server):
+    client = connected(server)
+    for _ in range(600):
+        stream = ask(client)
+        client.receive(frame(PingFrame(0)) * 2 + headers(stream.id))
+    assert client.failure is None
 
 
 def test_long_header_section_goes_out_in_several_frames(server):

@@ -384,6 +384,44 @@ async def test_connection_that_answers_no_ping_is_given_up(server, start):
     assert len(server.connections) == 2
 
 
+async def test_connection_whose_window_stays_shut_gets_nothing_more_after_a_timeout(server, start):
+    server.opens_windows = False
+    sink = await start(server, timeout=1)
+    (failure,) = await sink.send([event(1, data=json.dumps("x" * 100_000).encode())])
+    assert failure.reason is Reason.TIMEOUT
+    server.opens_windows = True
+    assert await sink.send([event(2)]) == []
+    assert len(server.connections) == 2
+
+
+async def test_what_goaway_turned_away_fails_when_there_is_no_other_connection(server, start):
+    sink = await start(server)
+    waiting = []
+    server.on_request = waiting.append
+    sending = asyncio.ensure_future(sink.send(events(3)))
+    await server.until(lambda: len(waiting) == 3)
+    server.stop_listening()
+    server.connections[0].goaway(waiting[0].stream_id)
+    waiting[0].answer()
+    failures = await sending
+    assert [each.position for each in failures] == [1, 2]
+    assert all(each.detail.startswith("no connection: ") for each in failures)
+
+
+async def test_what_was_turned_away_is_not_sent_again_after_its_time(server, start):
+    sink = await start(server, timeout=1)
+    waiting = []
+    server.on_request = waiting.append
+    sending = asyncio.ensure_future(sink.send(events(2)))
+    await server.until(lambda: len(waiting) == 2)
+    server.settings = {SettingCodes.MAX_CONCURRENT_STREAMS: 1}
+    server.connections[0].goaway(0)  # one of them finds room on the next connection, and stalls
+    failures = await sending
+    assert [failure.reason for failure in failures] == [Reason.TIMEOUT] * 2
+    await server.until(lambda: server.connections[1].resets)
+    assert len(waiting) == 3
+
+
 async def test_lost_connection_fails_what_is_under_way(server, start):
     sink = await start(server)
     assert await sink.send([event(0)]) == []
