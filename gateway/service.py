@@ -19,6 +19,7 @@ import uvloop
 
 from gateway import assembly
 from gateway.admin import AdminServer
+from gateway.collector import settle_collector
 from gateway.config.gateway import GatewayConfig
 from gateway.config.records import Address
 from gateway.dead_letters import DeadLetters, IntakeReplayer, LetterBox, Replay
@@ -47,8 +48,14 @@ def serve(config: GatewayConfig, *, on_ready: OnReady | None = None) -> int:
         config: the checked configuration.
         on_ready: called once, with the addresses of every listener by source name and `admin`.
     """
+
+    def ready(listeners: Mapping[str, Address]) -> None:
+        settle_collector()
+        if on_ready is not None:
+            on_ready(listeners)
+
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(Service(config, on_ready).run())
+        return runner.run(Service(config, ready).run())
 
 
 class Service:

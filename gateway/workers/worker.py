@@ -16,6 +16,7 @@ import uvloop
 
 from bindings.json_format import encode_event
 from gateway.cli import logs
+from gateway.collector import settle_collector
 from gateway.config.loader import load
 from gateway.config.problems import ConfigErrors
 from gateway.config.records import Address
@@ -133,6 +134,7 @@ class Worker:
     def _ready(self, listeners: Mapping[str, Address]) -> None:
         service = self._service
         assert service is not None  # noqa: S101 - it calls this
+        settle_collector()
         self._channel.send(Ready({name: (at.host, at.port) for name, at in listeners.items()}))
         for name, log in service.logs.items():
             self._forwarding.start(self._forward(name, log), name)

@@ -22,10 +22,10 @@ from typing import Final
 import msgspec
 from nats.aio.client import Client
 
-from bindings.binding import percent_encode
 from bindings.errors import CloudEventError
 from bindings.event import Event
 from bindings.nats import NATS
+from bindings.percent import percent_encode
 from bindings.wire.nats import NatsMessage, encode_headers, encode_publish, parse_number
 from gateway.delivery import Failure
 from gateway.nats_connection import ClientCallbacks, NatsConnection
