@@ -43,7 +43,7 @@ class Batch:
         self._size = len(deliveries)
         # Both only once something has ended early.
         self._positions: dict[int, int] | None = None  # place in the list to index in `deliveries`
-        self._open: Counter[str] = Counter()  # by key: how many have not ended
+        self._open: Counter[str] | None = None  # by key: how many have not ended
 
     @property
     def is_straggling(self) -> bool:
@@ -60,17 +60,19 @@ class Batch:
             The deliveries that had not ended before, and the keys of which nothing is left.
         """
         places = self._positions
-        if places is None:
+        counts = self._open
+        if places is None or counts is None:
             places = {place: place for place in range(self._size)}
-            self._open.update(delivery.events[0].key for delivery in self.deliveries)
+            counts = Counter(delivery.events[0].key for delivery in self.deliveries)
+            self._open = counts
         ended = [self.deliveries[places.pop(place)] for place in positions if place in places]
         self.deliveries = [self.deliveries[index] for index in places.values()]
         self._positions = dict(zip(places, range(len(places)), strict=True))
         through: list[str] = []
         for delivery in ended:
             key = delivery.events[0].key
-            self._open[key] -= 1
-            if not self._open[key]:
+            counts[key] -= 1
+            if not counts[key]:
                 through.append(key)
         self.keys.difference_update(through)
         return ended, through

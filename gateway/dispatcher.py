@@ -173,7 +173,7 @@ class Dispatcher:
         # A sink may have swallowed the cancellation.
         while task is not None and not task.cancelling():
             batch = self._take()
-            if not batch.deliveries:
+            if batch is None:
                 idle = asyncio.get_running_loop().create_future()
                 self._idle.append(idle)
                 await idle
@@ -203,9 +203,10 @@ class Dispatcher:
         if resumed != self._resumed:  # after these were released
             self._unpark(math.inf)
 
-    def _take(self) -> Batch:
+    def _take(self) -> Batch | None:
         if not (self._waits and self._circuit.is_open):
-            return Batch(*self._queue.take(MAX_LIST), is_probe=False)
+            deliveries, keys = self._queue.take(MAX_LIST)
+            return Batch(deliveries, keys, is_probe=False) if deliveries else None
         # One event asks whether the sink is back; each time another key's, for what fails again
         # and again may be to blame itself.
         now = asyncio.get_running_loop().time()
@@ -214,7 +215,7 @@ class Dispatcher:
             if batch.deliveries:
                 return batch
             self._circuit.return_probe(self._queue.next_allowed)
-        return Batch([], set(), is_probe=False)
+        return None
 
     async def _send(self, batch: Batch, started: float) -> Sequence[Failure]:
         events = [delivery.events[0] for delivery in batch.deliveries]

@@ -54,6 +54,8 @@ class KeyQueue:
     def take(self, limit: int) -> tuple[list[Delivery], set[str]]:
         """Return what may go now and its keys, which are under way from here on."""
         ready, behind = self._ready, self._behind
+        if not ready:
+            return [], set()
         taken = list(islice(ready, limit))
         keys = {delivery.events[0].key for delivery in taken}
         if behind.keys().isdisjoint(keys):

@@ -158,6 +158,7 @@ class Receiver:
         deliveries: list[Delivery] = []
         opened, order, epoch = self._open, self._order, self._epoch
         first = self._backlog.next_number(len(packets))
+        holds_any, told, submitted = self._backlog.holds_any, self._told, 0
         for number, packet in enumerate(packets, first):
             if isinstance(packet, Ack):
                 self._complete(packet.packet_id)
@@ -180,16 +181,22 @@ class Receiver:
             except CloudEventError as error:
                 self._refuse(packet, error, exchange if qos else None)
                 continue
-            self._put(deliveries, exchange, events)
+            if holds_any and self._follows(exchange, events):
+                continue
+            submitted += qos > 0
+            deliveries.append(Submission(events, told, exchange=exchange))
+        self.submitted += submitted
         if self._out or (order and order[0].code is not None):
             self._flush_soon()
         return deliveries
 
     def offer(self, events: Sequence[Event]) -> list[Delivery]:
         """Return what to submit for a message that is repeated, though nobody waits for it."""
-        deliveries: list[Delivery] = []
-        self._put(deliveries, Exchange(0, 1, 0, self._backlog.next_number(1)), events)
-        return deliveries
+        exchange = Exchange(0, 1, 0, self._backlog.next_number())
+        if self._follows(exchange, events):
+            return []
+        self.submitted += 1
+        return [Submission(events, self._told, exchange=exchange)]
 
     def keep(
         self, packet: Publish | Will, error: CloudEventError, exchange: Exchange | None = None
@@ -230,8 +237,8 @@ class Receiver:
         acknowledged: list[int] = []  # by a plain PUBACK, as nearly all are
         while order and (code := order[0].code) is not None:
             exchange = order.popleft()
-            exchange.queued = False
             if code or exchange.qos != 1:
+                exchange.queued = False
                 self._acknowledge(acknowledged)
                 self._out.append(self._answer(exchange))
                 continue
@@ -278,14 +285,13 @@ class Receiver:
         exchange.queued = True
         self._order.append(exchange)
 
-    def _put(self, deliveries: list[Delivery], exchange: Exchange, events: Sequence[Event]) -> None:
-        """Append a delivery, unless it has to wait behind one of its key that was released."""
-        backlog = self._backlog
-        if backlog.holds_any and backlog.holds(key := _key(events)):
-            backlog.follow(key, exchange.number, partial(self._again, exchange, events))
-            return
-        self.submitted += exchange.qos > 0
-        deliveries.append(Submission(events, self._told, exchange=exchange))
+    def _follows(self, exchange: Exchange, events: Sequence[Event]) -> bool:
+        """Whether it has to wait behind one of its key that was released; then it does."""
+        backlog, key = self._backlog, _key(events)
+        if not backlog.holds(key):
+            return False
+        backlog.follow(key, exchange.number, partial(self._again, exchange, events))
+        return True
 
     def _again(self, exchange: Exchange, events: Sequence[Event]) -> Delivery | None:
         if self._is_unwanted(exchange):

@@ -39,67 +39,13 @@ from gateway.sources.mqtt.config import MqttSourceConfig
 _READ_BYTES: Final = 256 * 1024
 _TICK_SECONDS: Final = 1.0
 _MESSAGE_BYTES: Final = 1024
+_SUCCESS: Final = MQTTErrorCode.MQTT_ERR_SUCCESS
 _SMALLEST_LIMIT: Final = 16 * 2**20
 """A larger packet ends the connection; one above `max_event_bytes` only is refused by itself."""
 
 
 class BrokerRefusedError(Exception):
     """The broker said no to CONNECT, or ended the connection; the text has its reason."""
-
-
-async def dial(
-    host: str, port: int, context: ssl.SSLContext | None
-) -> socket.socket | ssl.SSLSocket:
-    """Return a connected, non-blocking socket, the TLS handshake done.
-
-    Raises:
-        OSError: nobody listens at any of the addresses, or TLS failed.
-    """
-    loop = asyncio.get_running_loop()
-    error: OSError | None = None
-    for family, kind, protocol, _, address in await loop.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM
-    ):
-        sock = socket.socket(family, kind, protocol)
-        try:
-            sock.settimeout(0)
-            await loop.sock_connect(sock, address)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if context is None:
-                return sock
-            sock = context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
-            await _shake_hands(sock)
-        except OSError as failed:
-            sock.close()
-            error = failed
-        except BaseException:
-            sock.close()
-            raise
-        else:
-            return sock
-    raise error or OSError(f"{host} has no address")
-
-
-async def _shake_hands(sock: ssl.SSLSocket) -> None:
-    loop = asyncio.get_running_loop()
-    while True:
-        ready = asyncio.Event()
-        try:
-            sock.do_handshake()
-        except ssl.SSLWantReadError:
-            loop.add_reader(sock.fileno(), ready.set)
-            try:
-                await ready.wait()
-            finally:
-                loop.remove_reader(sock.fileno())
-        except ssl.SSLWantWriteError:
-            loop.add_writer(sock.fileno(), ready.set)
-            try:
-                await ready.wait()
-            finally:
-                loop.remove_writer(sock.fileno())
-        else:
-            return
 
 
 class BrokerClient(paho.Client):
@@ -226,6 +172,16 @@ class BrokerClient(paho.Client):
         """Write whole packets, at once if the socket takes them."""
         if self._sock is None:
             return
+        if not self._out_packet:
+            # paho's own way, below, costs as much as all else that a small list does.
+            try:
+                sent = self._sock_send(data)
+            except OSError:  # it is full, or broken and `loop_write` deals with that
+                sent = 0
+            if sent == len(data):
+                self._last_msg_out = time.monotonic()
+                return
+            data = data[sent:]
         self._out_packet.append(
             {
                 "command": data[0],
@@ -259,11 +215,11 @@ class BrokerClient(paho.Client):
     def loop_read(self, max_packets: int = 1) -> MQTTErrorCode:  # noqa: ARG002 - paho's signature
         """Read all that the socket holds, hand messages on and the rest to paho."""
         if self._sock is None or self._paused:
-            return MQTTErrorCode.MQTT_ERR_SUCCESS
+            return _SUCCESS
         try:
             data = self._receive()
         except BlockingIOError:
-            return MQTTErrorCode.MQTT_ERR_SUCCESS
+            return _SUCCESS
         except OSError:
             return self._loop_rc_handle(MQTTErrorCode.MQTT_ERR_CONN_LOST)
         self._last_bytes_received = time.monotonic()
@@ -276,13 +232,12 @@ class BrokerClient(paho.Client):
             packets = self._reader.feed(data)
         except PacketError as wrong:
             error, packets = wrong, wrong.packets
-        messages: list[Publish | Ack] = []
-        result = MQTTErrorCode.MQTT_ERR_SUCCESS
-        for packet in packets:
-            if isinstance(packet, (Publish, Ack)):
-                messages.append(packet)
-            elif isinstance(packet, RawPacket) and not result:
-                result = self._hand_to_paho(packet)
+        messages = [packet for packet in packets if isinstance(packet, (Publish, Ack))]
+        result = _SUCCESS
+        if len(messages) < len(packets):
+            for packet in packets:
+                if isinstance(packet, RawPacket) and not result:
+                    result = self._hand_to_paho(packet)
         self.load += len(data) + _MESSAGE_BYTES * len(messages)
         if messages:
             self.heard = self._loop_.time()

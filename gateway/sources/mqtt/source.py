@@ -13,8 +13,9 @@ from bindings.wire.mqtt import V5, V311, Ack, Publish, Version
 from bindings.wire.mqtt.reason import describe
 from gateway.interfaces import Intake
 from gateway.sources.backlog import Backlog, Gate
-from gateway.sources.mqtt.client import BrokerClient, BrokerRefusedError, dial
+from gateway.sources.mqtt.client import BrokerClient, BrokerRefusedError
 from gateway.sources.mqtt.config import MqttSourceConfig
+from gateway.sources.mqtt.dial import dial
 from gateway.sources.mqtt_exchange import Receiver
 from gateway.sources.mqtt_message import MessageDecoder
 from gateway.tasks import Tasks

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import socket
 import ssl
 import struct
 
@@ -150,7 +151,8 @@ def test_paho_has_the_private_names_that_the_seam_uses():
     client = paho.mqtt.client.Client(paho.mqtt.client.CallbackAPIVersion.VERSION2)
     for name in (
         "_create_socket", "_in_packet", "_last_bytes_received", "_loop_rc_handle",
-        "_out_packet", "_packet_handle", "_ping_t", "_sock", "_sock_close", "_sock_recv",
+        "_last_msg_out", "_out_packet", "_packet_handle", "_ping_t", "_sock", "_sock_close",
+        "_sock_recv", "_sock_send",
     ):  # fmt: skip
         assert hasattr(client, name), name
     assert set(client._in_packet) == {
@@ -158,6 +160,54 @@ def test_paho_has_the_private_names_that_the_seam_uses():
         "packet", "to_process", "pos",
     }  # fmt: skip
     assert BrokerClient.loop_read is not paho.mqtt.client.Client.loop_read
+
+
+@contextlib.asynccontextmanager
+async def bare_client():
+    """Yield a client whose CONNECT has been read, the broker's socket, and what it calls."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    settings = {
+        "name": "s", "protocol": "mqtt", "url": "mqtt://h", "client_id": "c",
+        "subscribe": [{"topic": "a"}],
+    }  # fmt: skip
+    lost = []
+    client = BrokerClient(
+        MqttSourceConfig(**settings), ours, lambda _: None, lambda _: None, lambda: lost.append(1)
+    )
+    try:
+        client.start()
+        await asyncio.get_running_loop().sock_recv(theirs, 1024)
+        yield client, theirs, lost
+    finally:
+        client.abort()
+        theirs.close()
+
+
+async def test_what_the_socket_does_not_take_at_once_follows_in_order():
+    async with bare_client() as (client, theirs, _):
+        sent = [bytes([number]) * 300_000 for number in range(1, 5)]
+        for data in sent:
+            client.send(data)
+        received = b""
+        async with asyncio.timeout(20):
+            while len(received) < 1_200_000:
+                received += await asyncio.get_running_loop().sock_recv(theirs, 100_000)
+        client.send(b"end")
+        async with asyncio.timeout(20):
+            received += await asyncio.get_running_loop().sock_recv(theirs, 100)
+    assert received == b"".join(sent) + b"end"
+
+
+async def test_writing_to_a_socket_that_is_broken_ends_the_connection():
+    async with bare_client() as (client, theirs, lost):
+        client.pause()  # so that it is the writing that tells
+        theirs.close()
+        client.send(b"x")
+        assert client.lost.done()
+        assert lost == [1]
+        client.send(b"y")
 
 
 async def test_connect_and_subscribe_are_what_the_configuration_says():
