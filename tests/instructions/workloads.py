@@ -190,7 +190,10 @@ async def _start(running: Pipeline) -> None:
 
 
 def spool(first: int, count: int) -> Work:
-    """Append and read, in lists of `READ`; both threads. Without `done`, which saves by the clock."""
+    """Append and read, in lists of `READ`; both threads.
+
+    Without `done`, which saves by the clock.
+    """
     records = [inputs.structured(first + number) for number in range(count)]
     loop = uvloop.new_event_loop()
     folder = Path(tempfile.mkdtemp(prefix="instructions-"))
