@@ -298,7 +298,12 @@ def mqtt_takes_more_than_its_limit(patch: Patch) -> None:
 @MUTANTS.patching("acknowledgement", "GW-ACK-001", **_NATS)
 def nats_ack_at_once(patch: Patch) -> None:
     """A message is acknowledged before the sink has its event."""
-    patch(feed, "Delivery", _settled_at_once)
+
+    def submission(events: Any, on_settled: Callable[..., None], *, item: Any) -> feed.Submission:
+        on_settled((feed.Submission(events, None, item=item),), ACCEPTED)
+        return feed.Submission(events, lambda _submissions, _settlement: None, item=item)
+
+    patch(feed, "Submission", submission)
 
 
 def _stream(patch: Patch, outcome: Outcome, answer: bytes) -> None:
@@ -307,7 +312,7 @@ def _stream(patch: Patch, outcome: Outcome, answer: bytes) -> None:
 
     def settled(self: JetStreamConsumer, item: Any, settlement: Settlement) -> None:
         if settlement.outcome is outcome:
-            self._done(item, answer)
+            self._done((item,), answer)
         else:
             right(self, item, settlement)
 

@@ -1,6 +1,7 @@
 """What is said about messages: acknowledgements of a stream, or replies to requests."""
 
 import asyncio
+from collections.abc import Sequence
 
 from gateway.nats_connection import NatsConnection
 
@@ -24,7 +25,12 @@ class Answers:
 
     def add(self, reply: bytes, text: bytes) -> None:
         """Publish `text` to `reply` soon; after a reconnection if need be."""
-        self._waiting.append(b"PUB %b %d\r\n%b\r\n" % (reply, len(text), text))
+        self.add_all((reply,), text)
+
+    def add_all(self, replies: Sequence[bytes], text: bytes) -> None:
+        """Publish `text` to each of `replies`, which are not empty, as `add` does."""
+        end = b" %d\r\n%b\r\n" % (len(text), text)
+        self._waiting.append(b"PUB " + (end + b"PUB ").join(replies) + end)
         if not self._scheduled:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self.flush)

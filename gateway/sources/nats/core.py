@@ -12,6 +12,7 @@ after that messages are refused, with `-ERR busy` where an answer is wanted, and
 
 import contextlib
 import uuid
+from collections.abc import Sequence
 from typing import Final
 
 from bindings.wire.nats import NatsMessage
@@ -75,10 +76,14 @@ class CoreSubscriber:
         else:
             self._intake.rejected(reason, text)
 
+    def accepted(self, items: Sequence[Item]) -> None:
+        replies = [item.reply for item in items if item.reply]
+        if replies:
+            self._answers.add_all(replies, b"+ACK")
+
     def settled(self, item: Item, settlement: Settlement) -> None:
         if settlement.outcome is Outcome.ACCEPTED:
-            if item.reply:
-                self._answers.add(item.reply, b"+ACK")
+            self.accepted((item,))
         elif item.reply:
             self._answer(item, settlement.reason.value, settlement.detail)
         elif (
@@ -102,7 +107,8 @@ class CoreSubscriber:
         self._count += len(messages)
         first = self._count - len(messages)
         items = [
-            Item(message, message.reply, number) for number, message in enumerate(messages, first)
+            Item(message, message.reply, number, len(message.header) + len(message.payload))
+            for number, message in enumerate(messages, first)
         ]
         if not self._feed.is_full:
             self._refusing = False

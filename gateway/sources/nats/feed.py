@@ -19,7 +19,7 @@ from bindings.errors import CloudEventError, InvalidEventError, NotAnEventError,
 from bindings.event import Event
 from bindings.nats import NATS
 from bindings.wire.nats import NatsMessage, parse_headers
-from gateway.delivery import Delivery, Settlement
+from gateway.delivery import Delivery, ListedDelivery, Outcome, Settlement
 from gateway.interfaces import Intake
 from gateway.sources.backlog import Backlog
 from gateway.sources.keeper import Undecodable
@@ -30,10 +30,11 @@ MAX_LIST: Final = 500
 """Messages submitted at once; one read of the socket brings about a hundred."""
 RAW_HEADER: Final = "NATS/1.0"
 """Name for a header block that can't be read, in what is kept; its bytes as latin-1."""
+_ACCEPTED: Final = Outcome.ACCEPTED  # members of an Enum are slow to look up
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-class Item(msgspec.Struct):
+class Item(msgspec.Struct, eq=False, gc=False):
     """One message on its way.
 
     Attributes:
@@ -49,10 +50,16 @@ class Item(msgspec.Struct):
     message: NatsMessage | None
     reply: bytes
     number: int
+    size: int
     moment: int = 0
-    events: Sequence[Event] = ()
-    size: int = 0
     touched: float = 0.0
+    events: Sequence[Event] = ()
+
+
+class Submission(ListedDelivery, eq=False, gc=False, kw_only=True):
+    """What is submitted of an item; once more each time that it was released."""
+
+    item: Item
 
 
 class Owner(Protocol):
@@ -63,6 +70,9 @@ class Owner(Protocol):
 
     def refused(self, item: Item, reason: str, text: str) -> None:
         """Take a message that brought no event: have it kept, or answer and count it."""
+
+    def accepted(self, items: Sequence[Item]) -> None:
+        """Answer messages whose events are safe."""
 
     def settled(self, item: Item, settlement: Settlement) -> None:
         """Answer a message, or hold it."""
@@ -78,6 +88,7 @@ class Feed:
         self._max_event_bytes = config.limits.max_event_bytes
         self._max_bytes = config.max_pending_bytes
         self._wrapper = None if config.event is None else config.event.wrapper()
+        self._told = self._settled  # one object: what is settled together is told together
         self._queue: list[Item] = []
         self._bytes = 0
         self._changed = asyncio.Event()
@@ -99,11 +110,7 @@ class Feed:
 
     def put(self, items: list[Item]) -> None:
         """Take new items; they are submitted soon."""
-        for item in items:
-            message = item.message
-            if message is not None:
-                item.size = len(message.payload) + len(message.header)
-            self._bytes += item.size
+        self._bytes += sum([item.size for item in items])
         if self._queue:
             self._queue.extend(items)
         else:
@@ -145,21 +152,29 @@ class Feed:
             await self._changed.wait()
             self._changed.clear()
             while self._queue:
-                items, self._queue = self._queue[:MAX_LIST], self._queue[MAX_LIST:]
+                items, self._queue = self._queue, []
+                if len(items) > MAX_LIST:
+                    items, self._queue = items[:MAX_LIST], items[MAX_LIST:]
                 ready = self._decode(items)
                 if self._backlog.holds_any:
                     ready = [item for item in ready if not self._waits_behind(item)]
                 if ready:
-                    await intake.submit([self._delivery(item) for item in ready])
+                    told = self._told
+                    await intake.submit(
+                        [Submission(item.events, told, item=item) for item in ready]
+                    )
                 self._released(items)
 
-    def _delivery(self, item: Item) -> Delivery:
-        return Delivery(item.events, partial(self._settled, item))
-
-    def _settled(self, item: Item, settlement: Settlement) -> None:
-        self._owner.settled(item, settlement)
+    def _settled(self, submissions: Sequence[Submission], settlement: Settlement) -> None:
+        items = [submission.item for submission in submissions]
+        if settlement.outcome is _ACCEPTED:
+            self._owner.accepted(items)
+        else:
+            for item in items:
+                self._owner.settled(item, settlement)
         if self._backlog.holds_any:
-            self._backlog.passed(_key(item), item.number)  # of no effect if it is held again
+            for item in items:
+                self._backlog.passed(_key(item), item.number)  # of no effect if it is held again
 
     def _waits_behind(self, item: Item) -> bool:
         key = _key(item)
@@ -171,7 +186,7 @@ class Feed:
 
     def _again(self, item: Item) -> Delivery:
         self._released([item])
-        return self._delivery(item)
+        return Submission(item.events, self._told, item=item)
 
     def _released(self, items: list[Item]) -> None:
         was_full = self.is_full

@@ -17,6 +17,7 @@ consumer is still the same.
 import asyncio
 import contextlib
 import logging
+from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 from typing import Final
@@ -97,25 +98,30 @@ class JetStreamConsumer:
         return f"{self._config.stream}-{item.number}", utc_text(item.moment)
 
     def refused(self, item: Item, reason: str, text: str) -> None:
-        self._feed.keep(item, reason, text, partial(self._done, item, b"+TERM"))
+        self._feed.keep(item, reason, text, partial(self._done, (item,), b"+TERM"))
+
+    def accepted(self, items: Sequence[Item]) -> None:
+        self._done(items, b"+ACK")
 
     def settled(self, item: Item, settlement: Settlement) -> None:
         if settlement.outcome is Outcome.ACCEPTED:
-            self._done(item, b"+ACK")
+            self._done((item,), b"+ACK")
         elif settlement.outcome is Outcome.REJECTED:
             self._intake.rejected(settlement.reason.value, settlement.detail)
-            self._done(item, b"+TERM")
+            self._done((item,), b"+TERM")
         elif self._draining:
             # It stays unacknowledged; the server gives it to somebody after ack_wait.
             self._pending.pop((item.number, item.moment), None)
         else:
             self._feed.hold(item, settlement.retry_after)
 
-    def _done(self, item: Item, answer: bytes) -> None:
-        self._pending.pop((item.number, item.moment), None)
-        if item.reply:
-            self._answers.add(item.reply, answer)
-            self._last_answered = item.reply
+    def _done(self, items: Sequence[Item], answer: bytes) -> None:
+        for item in items:
+            self._pending.pop((item.number, item.moment), None)
+        replies = [item.reply for item in items if item.reply]
+        if replies:
+            self._answers.add_all(replies, answer)
+            self._last_answered = replies[-1]
         if not self._outstanding:
             self._request_more()
 
@@ -199,7 +205,8 @@ class JetStreamConsumer:
                 known.touched = now
                 continue
             number, moment = place
-            item = Item(message, message.reply, number, moment=moment, touched=now)
+            size = len(message.header) + len(message.payload)
+            item = Item(message, message.reply, number, size, moment, now)
             self._pending[place] = item
             items.append(item)
         if items:
@@ -292,12 +299,14 @@ def _stream_place(reply: bytes) -> tuple[int, int] | None:
     """
     if not reply.startswith(_ACK_PREFIX):
         return None
-    words = reply.decode("latin-1").split(".")
+    words = reply.split(b".")
     if len(words) == 9:
-        words = words[5:8:2]
+        sequence, moment = words[5], words[7]
     elif len(words) >= 11:
-        words = words[7:10:2]
+        sequence, moment = words[7], words[9]
     else:
         return None
-    sequence, moment = parse_number(words[0]), parse_number(words[1])
-    return None if sequence is None or moment is None else (sequence, moment)
+    # As `parse_number`, whose calls would cost more than all else of this.
+    if sequence.isdigit() and moment.isdigit() and len(sequence) < 20 and len(moment) < 20:
+        return int(sequence), int(moment)
+    return None
