@@ -172,6 +172,7 @@ class BrokerClient(paho.Client):
         """Write whole packets, at once if the socket takes them."""
         if self._sock is None:
             return
+        rest = data
         if not self._out_packet:
             # paho's own way, below, costs as much as all else that a small list does.
             try:
@@ -181,15 +182,15 @@ class BrokerClient(paho.Client):
             if sent == len(data):
                 self._last_msg_out = time.monotonic()
                 return
-            data = data[sent:]
+            rest = data[sent:]
         self._out_packet.append(
             {
-                "command": data[0],
+                "command": data[0],  # `rest` may begin with what paho takes for DISCONNECT
                 "mid": 0,
                 "qos": 1,
                 "pos": 0,
-                "to_process": len(data),
-                "packet": data,
+                "to_process": len(rest),
+                "packet": rest,
                 "info": None,
             }
         )

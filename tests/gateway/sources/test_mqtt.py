@@ -200,6 +200,20 @@ async def test_what_the_socket_does_not_take_at_once_follows_in_order():
     assert received == b"".join(sent) + b"end"
 
 
+async def test_what_follows_of_an_answer_is_not_taken_for_a_packet_that_ends_the_connection():
+    async with bare_client() as (client, theirs, lost):
+        data = b"\x40" + b"\xe0" * 600_000  # wherever it is cut: 0xE0 begins DISCONNECT, too
+        client.send(data)
+        received = b""
+        async with asyncio.timeout(20):
+            while len(received) < len(data):
+                received += await asyncio.get_running_loop().sock_recv(theirs, 100_000)
+        assert not lost
+        client.send(b"end")
+        async with asyncio.timeout(20):
+            assert await asyncio.get_running_loop().sock_recv(theirs, 100) == b"end"
+
+
 async def test_writing_to_a_socket_that_is_broken_ends_the_connection():
     async with bare_client() as (client, theirs, lost):
         client.pause()  # so that it is the writing that tells
