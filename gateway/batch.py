@@ -46,6 +46,11 @@ class Batch:
         self._open: Counter[str] | None = None  # by key: how many have not ended
 
     @property
+    def is_whole(self) -> bool:
+        """Whether nothing of it has ended early."""
+        return len(self.deliveries) == self._size
+
+    @property
     def is_straggling(self) -> bool:
         """Whether the greater part has ended, and the sink takes long for the rest."""
         return len(self.deliveries) * 2 <= self._size

@@ -252,6 +252,7 @@ class Dispatcher:
         self._queue.end_turn(keys)
         if (
             batch.is_straggling
+            and not self._closed
             and batch not in self._straggling
             and len(self._straggling) < MAX_STRAGGLERS
         ):
@@ -270,7 +271,7 @@ class Dispatcher:
         else:
             if len(failures) < len(batch.deliveries):
                 self._circuit.succeeded()
-            else:
+            elif batch.is_whole:  # of any other the sink has taken something
                 self._circuit.failed(failures, asyncio.get_running_loop().time())
             self._settle_some(batch, failures)
         self._queue.end_turn(batch.keys)

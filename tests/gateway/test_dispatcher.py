@@ -519,3 +519,41 @@ async def test_what_a_sink_has_is_not_given_up_when_it_is_stopped(dispatchers):
     dispatcher.give_up()
     assert answers.by_id["1"] == DRAINING
     assert {answers.by_id["0"], answers.by_id["2"]} == {ACCEPTED}
+
+
+class LateReportingSink(ScriptedSink):
+    """A sink that tells what it has only when it is cut off."""
+
+    async def send_reporting(self, events, timeout, on_accepted):
+        try:
+            return await self.send(events, timeout)
+        except asyncio.CancelledError:
+            on_accepted([0])
+            raise
+
+
+async def test_nothing_is_sent_any_more_when_a_sink_reports_while_it_is_cut_off(dispatchers):
+    sink, answers = LateReportingSink(), Answers()
+    sink.gate.clear()
+    dispatcher = dispatchers(sink)
+    dispatcher.put([answers.delivery(make_event(n, source=f"/{n}")) for n in range(2)])
+    await sink.called.wait()
+    dispatcher.put([answers.delivery(make_event("behind", source="/0"))])
+    await dispatcher.stop()
+    dispatcher.give_up()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert len(sink.lists) == 1
+    assert not dispatcher.is_sending
+    assert answers.by_id == {"0": ACCEPTED, "1": DRAINING, "behind": DRAINING}
+
+
+async def test_a_list_of_which_the_sink_took_some_early_does_not_open_the_circuit(dispatchers):
+    sink = ReportingSink(lambda event: event.id != "0", lambda _: DOWN)
+    answers = Answers()
+    dispatcher = dispatchers(sink, RetryPolicy(retry=0), waits=True)
+    dispatcher.put([answers.delivery(make_event(n, source=f"/{n}")) for n in range(9)])
+    await answers.count(1)
+    sink.gate.set()
+    await answers.count(9)
+    assert not dispatcher._circuit.is_open
