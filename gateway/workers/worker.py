@@ -59,8 +59,12 @@ def main(descriptor: int) -> int:
     """
     sock = socket.socket(fileno=descriptor)
     sock.set_inheritable(False)
+
+    async def work() -> int:
+        return await Worker().run(sock)
+
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(Worker().run(sock))
+        return runner.run(work())
 
 
 class Worker:
@@ -72,7 +76,7 @@ class Worker:
         self._tasks = Tasks("worker")
         self._forwarding = Tasks("worker's event log")
         self._replays = Tasks("worker's replay")
-        self._start: asyncio.Future[Start] = asyncio.get_event_loop().create_future()
+        self._start: asyncio.Future[Start] = asyncio.get_running_loop().create_future()
         self._service: Service | None = None
         self._place = Place(0, 1, "")
         self._is_ending = False
