@@ -18,6 +18,7 @@ from gateway.spool import StoreError
 from gateway.workers.messages import Store, Stored
 
 _GONE: Final = "the process that keeps the dead letters is gone"
+_SEQUENCE_BITS: Final = 48  # SQLite's numbers have 63
 NO_WORKER: Final = Settlement(
     Outcome.RELEASED, Reason.SINK_DOWN, detail="no worker is there to deliver it"
 )
@@ -55,8 +56,10 @@ class RemoteLetters:
             self.stored(Stored(call, _GONE))
 
 
-def store(letters: DeadLetters | None, message: Store, send: Callable[[Stored], object]) -> None:
-    """Store what a worker has sent, and tell it when that is done."""
+def store(
+    letters: DeadLetters | None, worker: int, message: Store, send: Callable[[Stored], object]
+) -> None:
+    """Store what the worker with that number has sent, and tell it when that is done."""
 
     def on_stored(error: StoreError | None) -> None:
         send(Stored(message.call, "" if error is None else str(error) or "not stored"))
@@ -64,7 +67,15 @@ def store(letters: DeadLetters | None, message: Store, send: Callable[[Stored], 
     if letters is None:
         on_stored(StoreError("this gateway keeps no dead letters"))
     else:
-        letters.put(letters_of(message.letters), on_stored)
+        letters.put([_of_worker(one, worker) for one in letters_of(message.letters)], on_stored)
+
+
+def _of_worker(letter: DeadLetter, worker: int) -> DeadLetter:
+    """Return a letter whose sequence is no other worker's: each has a spool that counts from 1."""
+    if letter.sequence is None:
+        return letter
+    sequence = (worker << _SEQUENCE_BITS) + letter.sequence
+    return msgspec.structs.replace(letter, sequence=sequence)
 
 
 def letters_of(rows: Sequence[tuple[Any, ...]]) -> list[DeadLetter]:

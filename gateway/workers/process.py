@@ -40,8 +40,8 @@ class Parent(Protocol):
     def became_ready(self, worker: "WorkerProcess") -> None:
         """It takes events."""
 
-    def store(self, message: Store, send: Callable[[Stored], object]) -> None:
-        """Keep its dead letters, and answer."""
+    def store(self, worker: int, message: Store, send: Callable[[Stored], object]) -> None:
+        """Keep dead letters of the worker with that number, and answer."""
 
     def logged(self, message: Logged) -> None:
         """Events for a log sink."""
@@ -189,7 +189,7 @@ class WorkerProcess:
             case Store():
                 channel = self._channel
                 assert channel is not None  # noqa: S101 - it has brought this
-                self._parent.store(message, channel.send)
+                self._parent.store(self.number, message, channel.send)
             case Logged():
                 self._parent.logged(message)
             case Emptied():

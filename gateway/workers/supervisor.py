@@ -168,8 +168,8 @@ class Supervisor:
         if not self.unready:
             self._ready.set()
 
-    def store(self, message: Store, send: Callable[[Stored], object]) -> None:
-        remote.store(self.dead_letters, message, send)
+    def store(self, worker: int, message: Store, send: Callable[[Stored], object]) -> None:
+        remote.store(self.dead_letters, worker, message, send)
 
     def logged(self, message: Logged) -> None:
         log = self.logs.get(message.sink)

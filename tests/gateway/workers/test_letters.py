@@ -1,10 +1,13 @@
 """Dead letters between a worker and its parent: the bytes as they came, and an answer for each."""
 
+import asyncio
+
 import msgspec
 import pytest
 
 from bindings.binding import Message
-from gateway.dead_letters import DeadLetter
+from gateway.dead_letters import DeadLetter, DeadLetters
+from gateway.dead_letters.rows import row_of
 from gateway.spool import StoreError
 from gateway.workers.letters import RemoteLetters, letters_of, store
 from gateway.workers.messages import FromWorker, Store, Stored
@@ -66,8 +69,6 @@ async def test_without_a_parent_nothing_is_said_to_be_stored():
 
 
 async def test_what_can_not_be_sent_is_answered_later_and_not_at_once():
-    import asyncio
-
     answer = asyncio.get_running_loop().create_future()
     RemoteLetters(lambda _: False).put([EVENT], answer.set_result)
     assert not answer.done()
@@ -90,11 +91,27 @@ class Kept:
 )
 def test_the_parent_stores_and_says_what_came_of_it(error, said):
     kept, answers = Kept(error), []
-    store(kept, Store(5, []), answers.append)
+    store(kept, 0, Store(5, []), answers.append)
     assert [(one.call, one.error) for one in answers] == [(5, said)]
+
+
+async def test_spools_of_several_workers_may_count_alike(tmp_path):
+    letters = DeadLetters(tmp_path, max_bytes=2**24)
+    letters.open()
+    row = row_of(msgspec.structs.replace(EVENT, event=b'{"id":"1","source":"/s","type":"t"}'))
+    try:
+        loop = asyncio.get_running_loop()
+        for worker in (0, 1, 1):  # the last is what a worker puts again that was killed
+            stored = loop.create_future()
+            store(letters, worker, Store(1, [row]), stored.set_result)
+            async with asyncio.timeout(20):
+                assert (await stored).error == ""
+        assert letters.stored == {"way": 2}
+    finally:
+        letters.close()
 
 
 def test_a_parent_that_keeps_none_says_so():
     answers = []
-    store(None, Store(5, []), answers.append)
+    store(None, 0, Store(5, []), answers.append)
     assert answers[0].error
