@@ -2,7 +2,9 @@
 
 import contextlib
 import json
+from types import MappingProxyType
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -43,6 +45,22 @@ def test_an_event_survives_the_json_format(event):
         for name, value in event.attributes().items()
     }
     assert back.attributes() == expected
+
+
+@settings(max_examples=300, deadline=None)
+@given(events())
+def test_the_attributes_are_written_as_one_object_in_their_order(event):
+    attributes = msgspec.json.encode(event.attributes())
+    without_data = event.replace(data=None)
+    assert encode_event(without_data) == attributes
+    if event.data is not None:
+        assert encode_event(event).startswith(attributes[:-1] + b',"data')
+
+
+def test_extensions_may_be_in_any_mapping():
+    extensions = MappingProxyType({"a": "b", "c": True})
+    event = Event(id="1", source="/s", type="t", extensions=extensions)
+    assert encode_event(event) == MINIMAL[:-1] + b',"a":"b","c":true}'
 
 
 @settings(max_examples=300, deadline=None)
