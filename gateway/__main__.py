@@ -1,7 +1,7 @@
 """The command `ce-gateway`. A command's module is imported when the command is called."""
 
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points, version
+from importlib.metadata import EntryPoint, entry_points
 from typing import Annotated, Any, Final
 
 import typer
@@ -54,7 +54,9 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - the interface of option callbacks
     if wanted:
-        typer.echo(f"ce-gateway {version('cloudevents-gateway')}")
+        from gateway.build import build  # noqa: PLC0415 - after this option only
+
+        typer.echo(f"ce-gateway {build()}")
         raise typer.Exit
 
 
@@ -64,7 +66,10 @@ def _options(
     show_version: Annotated[
         bool,
         typer.Option(
-            "--version", help="Print the version and exit.", is_eager=True, callback=_print_version
+            "--version",
+            help="Print the version, and whether it is compiled, and exit.",
+            is_eager=True,
+            callback=_print_version,
         ),
     ] = False,
 ) -> None:

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from importlib.resources import files
 from typing import Annotated, Any, Final, Protocol
 
+import msgspec
 import uvicorn
 from fastapi import Depends, FastAPI, HTTPException, Query, Response
 from fastapi.responses import HTMLResponse, PlainTextResponse, StreamingResponse
@@ -21,6 +22,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from pydantic import SecretStr
 
 from bindings.json_format import encode_event
+from gateway.build import build
 from gateway.config.records import Address
 from gateway.dead_letters.api import MayWrite, Shown, add_dead_letters
 from gateway.errors import GatewayError
@@ -93,8 +95,8 @@ def _add_health(app: FastAPI, view: View) -> None:
 
     @app.get("/api/v1/status", tags=["status"])
     async def status() -> dict[str, Any]:
-        """Return sources, sinks and routes, secrets masked."""
-        return view.status()
+        """Return the build, sources, sinks and routes, secrets masked."""
+        return {"build": msgspec.to_builtins(build()), **view.status()}
 
 
 def _add_events(app: FastAPI, view: View) -> None:

@@ -27,6 +27,7 @@ from prometheus_client.core import (
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
+from gateway.build import build
 from gateway.spool import Spool
 
 _BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -153,6 +154,7 @@ class Metrics(Collector):
         return generate_latest(self.registry)
 
     def collect(self) -> Iterator[Metric]:
+        yield _build_info()
         yield from self._collect_sources()
         yield from self._collect_sinks()
         yield _counter(
@@ -282,6 +284,17 @@ class Metrics(Collector):
             "sink",
             ((name, sink.seconds) for name, sink in sinks),
         )
+
+
+def _build_info() -> Metric:
+    this = build()
+    family = GaugeMetricFamily(
+        "ce_gateway_build_info",
+        "1, with the version and whether the codecs are compiled",
+        labels=["version", "compiled"],
+    )
+    family.add_metric([this.version, str(this.is_compiled).lower()], 1)
+    return family
 
 
 def _dead_letters(figures: DeadLetterFigures) -> Iterator[Metric]:

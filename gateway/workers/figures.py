@@ -14,7 +14,12 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
 _FLAGS: Final = frozenset(
-    {"ce_gateway_spool_in_use", "ce_gateway_spool_full", "ce_gateway_circuit_open"}
+    {
+        "ce_gateway_build_info",
+        "ce_gateway_spool_in_use",
+        "ce_gateway_spool_full",
+        "ce_gateway_circuit_open",
+    }
 )
 
 

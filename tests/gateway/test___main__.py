@@ -1,11 +1,11 @@
 import subprocess
 import sys
-from importlib.metadata import version
 
 import pytest
 from typer.testing import CliRunner
 
 from gateway.__main__ import app
+from gateway.build import build
 
 COMMANDS = ["run", "check", "schema", "send", "listen", "dead-letters", "spool"]
 
@@ -35,8 +35,8 @@ def test_an_unknown_command_is_wrong_usage():
     assert "check" in result.output
 
 
-def test_the_version_is_that_of_the_package():
-    assert ce_gateway("--version").output == f"ce-gateway {version('cloudevents-gateway')}\n"
+def test_the_version_is_that_of_the_package_and_says_whether_it_is_compiled():
+    assert ce_gateway("--version").output == f"ce-gateway {build()}\n"
 
 
 def test_importing_run_loads_neither_the_screen_nor_protocol_libraries():

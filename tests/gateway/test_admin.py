@@ -9,6 +9,7 @@ from pydantic import SecretStr
 
 from bindings.json_format import encode_event
 from gateway.admin import AdminServer
+from gateway.build import build
 from gateway.config.records import Address
 from gateway.dead_letters import DeadLetter, DeadLetters, IntakeReplayer, Replay
 from gateway.errors import GatewayError
@@ -72,6 +73,12 @@ async def test_metrics_are_in_prometheus_text_format(server, shown):
     assert status == 200
     assert headers["content-type"].startswith("text/plain")
     assert b'ce_gateway_events_received_total{source="web"} 3.0' in body
+
+
+async def test_the_status_tells_the_build_with_what_the_gateway_says(server):
+    _, _, body = await get(server, "/api/v1/status")
+    this = {"version": build().version, "is_compiled": build().is_compiled}
+    assert json.loads(body) == {"build": this, "ready": True}
 
 
 async def test_the_event_log_is_a_json_batch_of_the_newest_events_oldest_first(server, shown):

@@ -2,6 +2,7 @@
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.build import build
 from gateway.metrics import Histogram, Metrics
 
 
@@ -31,6 +32,12 @@ def test_counters_appear_under_their_documented_names():
     assert found["ce_gateway_retried_total", ("sink", "knative")] == 4
     assert found["ce_gateway_dead_lettered_total", ("route", "r")] == 1
     assert found["ce_gateway_inflight", ("route", "r")] == 7
+
+
+def test_the_build_is_told_with_its_version_and_kind():
+    this = build()
+    labels = ("compiled", str(this.is_compiled).lower()), ("version", this.version)
+    assert samples(Metrics())["ce_gateway_build_info", *labels] == 1
 
 
 def test_a_histogram_is_cumulative_and_keeps_the_sum():

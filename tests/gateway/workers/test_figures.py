@@ -52,6 +52,11 @@ def test_counters_histograms_and_gauges_are_added():
     assert found["ce_gateway_ack_seconds_sum", "web"] == 3 * 0.02 + 4 * 7
 
 
+def test_the_build_stays_one_however_many_workers_tell_it():
+    found = shown(counted(3).collect(), counted(4).collect())
+    assert [value for key, value in found.items() if key[0] == "ce_gateway_build_info"] == [1]
+
+
 def test_one_worker_is_shown_as_it_shows_itself():
     metrics = counted(3, inflight=1)
     alone = samples(metrics.exposition())
