@@ -70,7 +70,7 @@ class SourceIntake:
         if self.draining:
             return False
         only, count = self._only, len(deliveries)
-        if only is not None and _end_of_plain(deliveries, 0, count) == count:
+        if only is not None and all([len(delivery.events) == 1 for delivery in deliveries]):
             if not only.fits(count):
                 return False
             self._stamp(deliveries)
@@ -121,25 +121,22 @@ class SourceIntake:
 
     def _stamp(self, deliveries: Sequence[Delivery]) -> None:
         now, observer, source = time.monotonic(), self._observer, self._source
-        received = 0
         for delivery in deliveries:
             delivery.received_at = now
             delivery.observer = observer
             delivery.source = source
-            received += len(delivery.events)
-        self._metrics.received += received
+        self._metrics.received += sum([len(delivery.events) for delivery in deliveries])
 
     def _settled(self, deliveries: Sequence[Delivery], settlement: Settlement) -> None:
         now, observe = time.monotonic(), self._metrics.ack_seconds.observe
-        events = alike = 0
-        received_at = deliveries[0].received_at
-        for delivery in deliveries:
-            events += len(delivery.events)
-            if delivery.received_at != received_at:
-                observe(now - received_at, alike)
-                received_at, alike = delivery.received_at, 0
-            alike += 1
-        observe(now - received_at, alike)
+        received_at, first = deliveries[0].received_at, 0
+        for position, delivery in enumerate(deliveries):
+            # Those of one list have the same object there.
+            if delivery.received_at is not received_at:
+                observe(now - received_at, position - first)
+                received_at, first = delivery.received_at, position
+        observe(now - received_at, len(deliveries) - first)
+        events = sum([len(delivery.events) for delivery in deliveries])
         self._metrics.settled[settlement.outcome] += events
         if settlement.reason is Reason.FILTERED:
             self._metrics.filtered += events
