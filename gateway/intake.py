@@ -70,7 +70,7 @@ class SourceIntake:
         if self.draining:
             return False
         only, count = self._only, len(deliveries)
-        if only is not None and all([len(delivery.events) == 1 for delivery in deliveries]):
+        if only is not None and _end_of_plain(deliveries, 0, count) == count:
             if not only.fits(count):
                 return False
             self._stamp(deliveries)
@@ -184,9 +184,10 @@ class SourceIntake:
 
 def _end_of_plain(deliveries: Sequence[Delivery], start: int, stop: int) -> int:
     """Return where deliveries of one event each end: nothing has to be split of those."""
-    while start < stop and len(deliveries[start].events) == 1:
-        start += 1
-    return start
+    for position in range(start, stop):
+        if len(deliveries[position].events) != 1:
+            return position
+    return max(start, stop)
 
 
 _Places = list[tuple[RunningRoute, Event]]

@@ -118,13 +118,14 @@ class KafkaSink:
                     batch.settle(index, Failure(index, *REFUSED, detail=str(error)))
                     return
             message = KAFKA.encode(event, self._mode)
+            is_structured = message.content_type == EVENT_MEDIA_TYPE and not message.headers
             try:
                 producer.produce(
                     topic,
                     message.payload,
                     None if self._key_name == "none" else self._key(event),
                     on_delivery=partial(batch.report, index),
-                    headers=_headers_of(message),
+                    headers=_STRUCTURED if is_structured else _headers_of(message),
                 )
             except KafkaException as exception:
                 if failure_of(index, exception.args[0]).outcome is Outcome.RELEASED:
@@ -199,7 +200,7 @@ class KafkaSink:
 
 
 def _headers_of(message: Message) -> _Headers:
-    headers, content_type = message.headers, message.content_type
-    if content_type == EVENT_MEDIA_TYPE and not headers:
-        return _STRUCTURED
-    return [*headers, ("content-type", content_type)] if content_type else [*headers]
+    headers: _Headers = [*message.headers]
+    if message.content_type:
+        headers.append(("content-type", message.content_type))
+    return headers
