@@ -35,8 +35,8 @@ compiled: .cache/compiled/made   ## the wheel with compiled modules, unpacked in
 # What of the tests goes through compiled modules, run with these before the checkout on the path.
 compiled-tests: .venv/dev     ## the codecs' tests against the compiled modules, and these against plain Python
 	@if .ci/compiler $(BIN)/python; then \
-	  $(MAKE) --no-print-directory compiled && $(BIN)/pytest -q -n 4 -o pythonpath=".cache/compiled ." \
-	    tests/compiled tests/bindings tests/conformance/test_vectors.py tests/conformance/own; \
+	  $(MAKE) --no-print-directory compiled && TESTED_BUILD=compiled $(BIN)/pytest -q -n 4 -o pythonpath=".cache/compiled ." tests/compiled tests/bindings && \
+	  PYTHONPATH=.cache/compiled $(BIN)/ce-gateway conformance run; \
 	else echo "skipped: tests of the compiled modules"; fi
 
 SOURCES := hatch_build.py pyproject.toml $(shell find bindings gateway conformance -mindepth 1 -name __pycache__ -prune -o -name node_modules -prune -o -print)

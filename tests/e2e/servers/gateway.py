@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 import socket
 import sys
 from collections.abc import Mapping, Sequence
@@ -55,7 +56,7 @@ class Gateway(Server):
         return f"http://{HOST}:{self.port}"
 
     def command(self) -> Sequence[str]:
-        self.env.setdefault("PYTHONPATH", str(ROOT))
+        self.env.setdefault("PYTHONPATH", os.environ.get("PYTHONPATH", str(ROOT)))
         return [sys.executable, "-m", "gateway", "run", str(self._file)]
 
     def get(self, path: str) -> tuple[int, bytes]:

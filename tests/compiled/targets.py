@@ -1,0 +1,148 @@
+"""What is asked of both builds: each target takes any bytes, and says in words what became of them.
+
+Everything that can be seen is said: values with their types, texts of errors and what they carry.
+"""
+
+import zlib
+from collections.abc import Callable
+from typing import Any, Final
+
+from bindings.wire import cbor, coap, nats
+from bindings.wire.mqtt import PacketReader, Peer, decode, encode, parse
+from bindings.wire.mqtt import property as properties
+
+Target = Callable[[bytes], object]
+
+
+def said(call: Callable[..., object], *arguments: object) -> object:
+    """Return a call's result, or its error with all that it carries."""
+    try:
+        return call(*arguments)
+    except Exception as error:
+        carried = {name: value for name, value in vars(error).items() if name != "__notes__"}
+        # The text of an IndexError is Python's or Cython's own, and goes no further than `parse`.
+        text = "" if type(error) is IndexError else str(error)
+        return type(error).__name__, text, carried
+
+
+def cut(data: bytes) -> list[bytes]:
+    """Return the pieces of a stream, cut somewhere."""
+    seed = zlib.crc32(data)
+    first, second = sorted((seed % (len(data) + 1), (seed >> 16) % (len(data) + 1)))
+    return [data[:first], data[first:second], data[second:]]
+
+
+def mqtt(data: bytes, peer: Peer, version: Any) -> object:
+    found = said(parse, data, peer, version)
+    packets: Any = found[0] if isinstance(found[0], list) else found[2].get("packets", ())
+    written = [said(encode, packet, other) for packet in packets for other in (4, 5)]
+    return found, written, said(parse, data, peer, version, 40)
+
+
+def mqtt_stream(data: bytes) -> object:
+    reader = PacketReader(Peer.SERVER)
+    return [(said(reader.feed, piece), reader.held) for piece in cut(data)]
+
+
+def mqtt_parts(data: bytes) -> object:
+    """Ask the functions that every packet goes through, from any position to any end."""
+    start, end = len(data) // 3, len(data)
+    calls: list[tuple[Any, ...]] = [
+        (properties.read_varint, data, start),
+        (properties.read_text, data, start),
+        (properties.read_binary, data, start),
+    ]
+    for stop in (start, end):
+        calls += [
+            (properties.read_properties, data, start, stop, place) for place in properties.Place
+        ]
+    for stop in (end, end - 2):
+        calls += [
+            (decode.decode_publish, first, data, start, stop, version)
+            for first in range(0x30, 0x40)
+            for version in (4, 5)
+        ]
+    return [said(*call) for call in calls]
+
+
+def mqtt_write(data: bytes) -> object:
+    text = data.decode("utf-8", "surrogateescape")
+    pairs = [(text[:at], text[at:]) for at in (0, len(text) // 2, len(text))]
+    return [
+        said(properties.write_varint, zlib.crc32(data) & 0xFFFFFFF),
+        said(properties.write_text, text),
+        said(properties.write_binary, data),
+        said(properties.write_properties, {properties.Property.CORRELATION_DATA: data}, pairs),
+    ]
+
+
+def nats_stream(data: bytes) -> object:
+    parser = nats.Parser()
+    return [said(parser.feed, piece) for piece in cut(data)]
+
+
+def nats_headers(data: bytes) -> object:
+    found = said(nats.parse_headers, data)
+    if not isinstance(found, nats.Headers):
+        return found
+    return found, said(nats.encode_headers, found.pairs), found.get("ce-id")
+
+
+def nats_write(data: bytes) -> object:
+    text = data.decode("latin-1")
+    half = len(data) // 2
+    return [
+        said(nats.encode_headers, [(text[:half], text[half:])]),
+        nats.encode_publish(data[:half], data[half:], reply=data[:3], header=data[:half]),
+        nats.parse_number(text),
+    ]
+
+
+def coap_datagram(data: bytes) -> object:
+    found = said(coap.parse, data)
+    if not isinstance(found, coap.Message):
+        return found
+    return found, said(coap.serialise, found)
+
+
+def coap_options(data: bytes) -> object:
+    found = [said(coap.parse_options, data, start) for start in (0, 1, len(data), len(data) + 1)]
+    return found, coap.to_uint(data), coap.to_block(data[:3]), coap.to_block(data[:3]).to_bytes()
+
+
+def cbor_item(data: bytes) -> object:
+    found = said(cbor.decode, data)
+    if isinstance(found, tuple) and found and found[0] == "CborError":
+        return found
+    return found, said(cbor.encode, found)
+
+
+def cbor_rows(data: bytes) -> object:
+    return [said(lambda: list(cbor.iter_sequence(data))), said(lambda: list(cbor.iter_array(data)))]
+
+
+TARGETS: Final[dict[str, Target]] = {
+    f"mqtt {peer.name} {version}": lambda data, peer=peer, version=version: mqtt(
+        data, peer, version
+    )
+    for peer in Peer
+    for version in (4, 5)
+} | {
+    target.__name__: target
+    for target in (
+        mqtt_stream, mqtt_parts, mqtt_write, nats_stream, nats_headers, nats_write,
+        coap_datagram, coap_options, cbor_item, cbor_rows,
+    )
+}  # fmt: skip
+MODULES: Final = frozenset(
+    {
+        "bindings.wire.cbor",
+        "bindings.wire.coap",
+        "bindings.wire.mqtt.decode",
+        "bindings.wire.mqtt.encode",
+        "bindings.wire.mqtt.property",
+        "bindings.wire.mqtt.reader",
+        "bindings.wire.nats",
+    }
+)
+"""What the targets go through."""
