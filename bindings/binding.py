@@ -21,7 +21,7 @@ from bindings.event import (
     event_from_attributes,
     is_valid_name,
 )
-from bindings.header_layout import NO_LAYOUT, HeaderLayout, layout_of
+from bindings.header_layout import HeaderLayout, Latest, layout_of
 from bindings.json_format import decode_bare_event, decode_batch, decode_event, encode_event
 from bindings.memory import Memory
 from bindings.percent import is_plain, percent_decode, percent_encode
@@ -36,7 +36,7 @@ _BINARY_TYPES: Final = Memory[str, None]()
 _ASCII_LOWER: Final = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
 
-class Message(msgspec.Struct, frozen=True):
+class Message(msgspec.Struct, frozen=True, gc=False):
     """One protocol message, freed of its protocol.
 
     Attributes:
@@ -165,10 +165,12 @@ class HeaderBinding(msgspec.Struct, frozen=True, kw_only=True):
     value_limit: int = 0
     max_batch_events: int = 0
     _layouts: Memory[tuple[str, ...], HeaderLayout] = msgspec.field(default_factory=_no_layouts)
+    _latest: Latest = msgspec.field(default_factory=Latest)
 
     def __post_init__(self) -> None:
         # A copy with other fields (`replace`) reads other names.
         msgspec.structs.force_setattr(self, "_layouts", _no_layouts())
+        msgspec.structs.force_setattr(self, "_latest", Latest())
 
     @property
     def losses(self) -> frozenset[str]:
@@ -192,50 +194,50 @@ class HeaderBinding(msgspec.Struct, frozen=True, kw_only=True):
             payload = None
         headers = message.headers
         if headers:
-            names, values = zip(*headers, strict=True)
-            layout = self._layouts.get(names) or self._layout(names)
-            if layout.core is not None:
+            names = [name for name, _ in headers]
+            layout = self._latest.layout
+            if layout.headers != names:
+                layout = self._layouts.get(tuple(names)) or self._layout(names)
+                self._latest.layout = layout
+            if layout.core:
+                values = [value for _, value in headers]
                 return (self._event(layout, values, content_type, payload),)
         return (self._event_by_steps(message, payload),)
 
     def _event(
         self,
         layout: HeaderLayout,
-        values: tuple[str, ...],
+        values: list[str],
         content_type: str,
         payload: bytes | None,
     ) -> Event:
         """Return the event of headers whose names have a layout; the same as `_event_by_steps`."""
-        assert layout.core is not None  # noqa: S101 - the caller looked
         if self.percent and not is_plain("".join(values)):
-            values = tuple(
-                [
-                    percent_decode(name, value) if name else value
-                    for name, value in zip(layout.names, values, strict=True)
-                ]
-            )
-        specversion, id_, source, type_, datacontenttype, dataschema, subject, time = layout.core(
-            (*values, None)
-        )
-        if not self.content_type_header:
-            datacontenttype = content_type or None
+            values = [
+                percent_decode(name, value) if name else value
+                for name, value in zip(layout.names, values, strict=True)
+            ]
+        specversion, id_, source, type_, datacontenttype, dataschema, subject, time = layout.core
+        texts: list[str | None] = [*values, None]  # the last is what stands at -1
         extensions: dict[str, AttributeValue] = {}
         for name, position in layout.extensions:
             extensions[name] = values[position]
         return Event(
-            id=id_,
-            source=source,
-            type=type_,
-            specversion=specversion,
-            datacontenttype=datacontenttype,
-            dataschema=dataschema,
-            subject=subject,
-            time=time,
+            id=values[id_],
+            source=values[source],
+            type=values[type_],
+            specversion=values[specversion],
+            datacontenttype=texts[datacontenttype]
+            if self.content_type_header
+            else content_type or None,
+            dataschema=texts[dataschema],
+            subject=texts[subject],
+            time=texts[time],
             extensions=extensions,
             data=payload,
         )
 
-    def _layout(self, names: tuple[str, ...]) -> HeaderLayout:
+    def _layout(self, names: list[str]) -> HeaderLayout:
         """Find out the layout of headers of these names, and remember it."""
         ignore_foreign = self.foreign_names == "ignore"
         try:
@@ -244,12 +246,12 @@ class HeaderBinding(msgspec.Struct, frozen=True, kw_only=True):
                 for name in names
             ]
         except InvalidEventError:
-            layout = NO_LAYOUT
+            layout = HeaderLayout(names)
         else:
-            layout = layout_of(attributes)
+            layout = layout_of(names, attributes)
             if not self.content_type_header and "datacontenttype" in attributes:
-                layout = NO_LAYOUT  # it stands beside the content type
-        self._layouts.remember(names, layout, 50 * len(names) + len("".join(names)))
+                layout = HeaderLayout(names)  # it stands beside the content type
+        self._layouts.remember(tuple(names), layout, 50 * len(names) + len("".join(names)))
         return layout
 
     def _event_by_steps(self, message: Message, payload: bytes | None) -> Event:

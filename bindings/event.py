@@ -76,7 +76,7 @@ _JSON_TYPES: Final = Memory[str, bool]()
 _NAMES: Final = Memory[str, bool]()
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+class Event(msgspec.Struct, frozen=True, kw_only=True, eq=False, gc=False):
     """One checked CloudEvent (spec.md 1.0.2).
 
     `data` holds the bytes of the payload: JSON as it stood on the wire, text in its own charset,
@@ -106,18 +106,18 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, eq=False):
                 attribute="specversion",
                 reason="specversion",
             )
-        # Written out, as calls cost more than the checks. Most text is printable ASCII, and two
-        # methods in C tell that; what is not is looked at more closely.
+        # Written out, as calls cost more than the checks. No forbidden character is printable, and
+        # one method in C tells that of a text; what is not printable is looked at more closely.
         text: str | None = self.id
-        if not (text and text.isascii() and text.isprintable()):
+        if not (text and text.isprintable()):
             _check_text("id", self.id)
         if self.source not in _SOURCES:
             _check_source(self.source)
         text = self.type
-        if not (text and text.isascii() and text.isprintable()):
+        if not (text and text.isprintable()):
             _check_text("type", text)
         text = self.subject
-        if text is not None and not (text and text.isascii() and text.isprintable()):
+        if text is not None and not (text and text.isprintable()):
             _check_text("subject", text)
         text = self.time
         if text is not None and not is_usual_timestamp(text):
@@ -129,9 +129,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         if text is not None and text not in _DATASCHEMAS:
             _check_dataschema(text)
         for name, value in self.extensions.items():
-            if not (
-                type(value) is str and value.isascii() and value.isprintable() and _NAMES.get(name)
-            ):
+            if not (type(value) is str and value.isprintable() and _NAMES.get(name)):
                 check_extension(name, value)
 
     def __eq__(self, other: object) -> bool:
@@ -285,7 +283,7 @@ def check_extension(name: str, value: object) -> None:
             reason="attribute_name",
         )
     if isinstance(value, str):
-        if not (value.isascii() and value.isprintable()) and _FORBIDDEN.search(value):
+        if not value.isprintable() and _FORBIDDEN.search(value):
             raise _forbidden(name, value)
     elif isinstance(value, int):  # bool is an int, and in range
         if not INTEGER_MIN <= value <= INTEGER_MAX:
@@ -326,8 +324,7 @@ def _check_text(name: str, value: str) -> None:
         raise InvalidEventError(
             f"{name} must not be empty", attribute=name, reason="empty_attribute"
         )
-    # Most values are printable ASCII, and both of these run in C.
-    if not (value.isascii() and value.isprintable()) and _FORBIDDEN.search(value):
+    if not value.isprintable() and _FORBIDDEN.search(value):
         raise _forbidden(name, value)
 
 

@@ -5,9 +5,8 @@ about the names (which attribute each is, whether one stands twice, whether a re
 missing) is found out once for all such messages.
 """
 
-from collections.abc import Callable, Sequence
-from operator import itemgetter
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
@@ -20,35 +19,39 @@ class HeaderLayout(msgspec.Struct, frozen=True):
     """Which header is which attribute.
 
     Attributes:
+        headers: the names of the headers.
         names: the attribute that each header is; "" for one that is none.
-        core: gets the values of the core attributes, the required ones first and in the order of
-            `REQUIRED_ATTRIBUTES`, then content type, schema, subject and time. It is given the
-            values of the headers and a None behind them, which stands for all that are absent.
-            None: names like these are no event, or not without a closer look.
+        core: the positions of the core attributes among the headers, the required ones first and in
+            the order of `REQUIRED_ATTRIBUTES`, then content type, schema, subject and time; -1 for
+            one that is absent. Empty: names like these are no event, or not without a closer look.
         extensions: name and position of each other attribute, in the order of the headers.
     """
 
+    headers: Sequence[str] = ()
     names: Sequence[str] = ()
-    core: Callable[[Sequence[str | None]], tuple[Any, ...]] | None = None
+    core: Sequence[int] = ()
     extensions: Sequence[tuple[str, int]] = ()
 
 
-NO_LAYOUT: Final = HeaderLayout()
-
-
-def layout_of(names: Sequence[str]) -> HeaderLayout:
+def layout_of(headers: Sequence[str], names: Sequence[str]) -> HeaderLayout:
     """Return the layout of headers that are these attributes ("" for one that is none).
 
-    It is `NO_LAYOUT` when an attribute stands there twice or a required one is missing.
+    It has no positions when an attribute stands there twice or a required one is missing.
     """
     positions: dict[str, int] = {}
     for position, name in enumerate(names):
         if name in positions:
-            return NO_LAYOUT
+            return HeaderLayout(headers)
         if name:
             positions[name] = position
     if not positions.keys() >= set(REQUIRED_ATTRIBUTES):
-        return NO_LAYOUT
-    core = itemgetter(*[positions.get(name, -1) for name in (*REQUIRED_ATTRIBUTES, *_OPTIONAL)])
+        return HeaderLayout(headers)
+    core = [positions.get(name, -1) for name in (*REQUIRED_ATTRIBUTES, *_OPTIONAL)]
     extensions = [entry for entry in positions.items() if entry[0] not in CORE_ATTRIBUTES]
-    return HeaderLayout(names, core, extensions)
+    return HeaderLayout(headers, names, core, extensions)
+
+
+class Latest(msgspec.Struct):
+    """The layout of the message before, which most often is that of the next as well."""
+
+    layout: HeaderLayout = HeaderLayout()
