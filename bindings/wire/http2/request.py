@@ -50,6 +50,8 @@ class RequestEncoder:
         name, _, value = line.partition(b": ")
         value = value.strip(b" \t")  # 8.2.1
         begin = self._names.get(name) or self._learn_name(name)
+        if not begin:
+            return b""
         size = len(value)
         field = begin + (bytes((size,)) if size < 127 else encode_integer(size, 7)) + value
         if size <= _MAX_KNOWN_BYTES and name not in _EACH_TIME_NEW:
@@ -59,6 +61,9 @@ class RequestEncoder:
         return field
 
     def _learn_name(self, name: bytes) -> bytes:
+        """Return how a field begins; b"" if it is left out."""
+        if name.lower() in _LEFT_OUT:
+            return b""
         if len(self._names) >= _MAX_KNOWN:
             self._names.clear()
         begin = self._names[name] = field_name(name.lower())

@@ -191,7 +191,8 @@ class Connection(asyncio.Protocol):
         if self._request is None:  # an answer to nothing, such as 408 on an idle connection
             self.close()
             return
-        if not self._received:
+        is_first = not self._received
+        if is_first:
             known = KNOWN_ANSWERS.get(data)
             if known is not None and self._is_reusable():
                 self._hand_over(known)
@@ -207,7 +208,7 @@ class Connection(asyncio.Protocol):
             if not self._answered:
                 self._break_off(f"no HTTP answer: {error}")
         if self._answered:
-            self._finish()
+            self._finish(is_whole=is_first)
         elif not self._head_done and len(self._received) > MAX_HEAD:
             self._break_off("the head of the answer is larger than 64 KiB")
 
@@ -253,11 +254,15 @@ class Connection(asyncio.Protocol):
         body = b"".join(self._body)[:MAX_KEPT_BODY] if self._body else b""
         return Answer(status, self._fields, body)
 
-    def _finish(self) -> None:
-        """Hand over a complete answer, and take the next request."""
+    def _finish(self, *, is_whole: bool) -> None:
+        """Hand over a complete answer, and take the next request.
+
+        Args:
+            is_whole: it came in one read, so that `_received` is all of it.
+        """
         keep = self._keep and not self._surplus and self._is_reusable()
         answer = self._answer(self._status_code)
-        if keep and 200 <= self._status_code < 300 and not answer.fields:
+        if keep and is_whole and 200 <= self._status_code < 300 and not answer.fields:
             KNOWN_ANSWERS.learn(self._received, self._body_bytes, answer)
         self._begin()
         if keep:

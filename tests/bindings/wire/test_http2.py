@@ -714,3 +714,15 @@ def test_any_bytes_end_in_answers_or_one_failure(frames, step):
     assert {stream.id for stream in ended} | set(client.streams) == streams
     if client.failure is None and client.room:
         ask(client)
+
+
+def test_fields_of_http1_are_left_out_wherever_they_stand():
+    data = (
+        b"POST / HTTP/1.1\r\nHost: h\r\nContent-Language: de\r\nKeep-Alive: 5\r\n"
+        b"Proxy-Connection: close\r\nContent-Length: 0\r\n\r\n"
+    )
+    encoder = RequestEncoder(b"http")
+    for _ in range(2):
+        block, _ = encoder.encode(data)
+        names = [name for name, _ in BlockDecoder().decode(block)]
+        assert names[4:] == [b"content-language", b"content-length"]

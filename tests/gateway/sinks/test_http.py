@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import os
+import re
 import ssl
 import time
 from email.utils import formatdate
@@ -977,3 +978,31 @@ def test_a_wrong_url_is_refused_with_the_configuration(url):
 async def test_a_k_sink_without_a_value_stops_the_start():
     with pytest.raises(GatewayError, match="expected a URL"):
         await HttpSink(HttpSinkConfig(url="", is_k_sink=True)).open()
+
+
+async def test_chunked_answer_in_pieces_is_not_taken_for_a_whole_one_later(start):
+    ids = []
+
+    async def serve(reader, writer):
+        for _ in range(3):
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = int(re.search(rb"Content-Length: (\d+)\r\n", head)[1])
+            ids.append(json.loads(await reader.readexactly(length))["id"])
+            # The first piece has as many bytes behind its head as the whole body.
+            writer.write(b"HTTP/1.1 200 In Pieces\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n")
+            (connection,) = sink._pool._connections
+            while not connection._head_done:
+                await asyncio.sleep(0)
+            writer.write(b"abc\r\n0\r\n\r\n")
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    sink = await start(url, connections=1, timeout=5)
+    sent = [Event(id=str(number), source="/s", type="t") for number in range(3)]
+    assert await sink.send(sent) == []
+    assert ids == ["0", "1", "2"]
+    await sink.close()
+    server.close()
+    await server.wait_closed()
