@@ -120,6 +120,11 @@ class Service:
         return sum(at_work.spool.pending for at_work in self.metrics.spools.values())
 
     @property
+    def owes(self) -> bool:
+        """Whether a source has messages that wait for an answer; released ones are with it."""
+        return any(getattr(source, "owes", False) for source in self._sources.values())
+
+    @property
     def has_sources(self) -> bool:
         """Whether anything may come in."""
         return bool(self._sources)

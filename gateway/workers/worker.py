@@ -180,7 +180,7 @@ class Worker:
         seen, since = -1, loop.time()
         while True:
             received = sum(source.received for source in service.metrics.sources.values())
-            if received != seen or service.waiting or service.inflight:
+            if received != seen or service.waiting or service.inflight or service.owes:
                 seen, since = received, loop.time()
             elif loop.time() - since >= (QUIET_SECONDS if service.has_sources else 0.0):
                 self._channel.send(Emptied())

@@ -93,6 +93,14 @@ class MqttSource:
         if self._client is not None:
             self._client.leave()
 
+    @property
+    def owes(self) -> bool:
+        """Whether the session has messages without an answer, or nobody knows: it is not there."""
+        client, receiver = self._client, self._receiver
+        if client is None or receiver is None or not client.granted.done():
+            return True
+        return receiver.unanswered > 0
+
     async def _run(self) -> None:
         """Connect, and connect again whenever the connection is lost."""
         delay = _FIRST_DELAY
