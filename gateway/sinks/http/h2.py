@@ -24,6 +24,8 @@ _LIMITS: Final = Limits(
 )
 _SLOW: Final = 1_000
 """Requests a second; one that is full and answers fewer is not enough."""
+_GOODBYE_SECONDS: Final = 2.0
+"""For what is buffered to leave a connection that is being closed."""
 _TIMED_OUT: Final = Answer(None, error="no answer in time", timed_out=True)
 
 
@@ -97,6 +99,12 @@ class Http2Connection(asyncio.Protocol):
             raise ConnectionError(error)
 
     @property
+    def is_usable(self) -> bool:
+        """Whether requests can be sent, now or once there is room."""
+        transport = self._transport
+        return not self._is_retired and transport is not None and not transport.is_closing()
+
+    @property
     def needs_another(self) -> bool:
         """Whether another connection would help: this one is full, and slow."""
         client = self._client
@@ -116,7 +124,7 @@ class Http2Connection(asyncio.Protocol):
         client, transport = self._client, self._transport
         if transport is None or transport.is_closing():
             return
-        room = client.room
+        room = 0 if self._is_retired else client.room
         if room > 0:
             is_idle = not client.streams
             now = self._loop.time()
@@ -139,6 +147,7 @@ class Http2Connection(asyncio.Protocol):
             self._client.close()
             self._flush()
             transport.close()
+            self.deadline = self._loop.time() + _GOODBYE_SECONDS
 
     def abort(self) -> None:
         """Drop the connection."""
@@ -149,6 +158,9 @@ class Http2Connection(asyncio.Protocol):
         """Give up requests that took too long, or a connection that nobody needed."""
         client, now = self._client, self._loop.time()
         if not client.streams:
+            transport = self._transport
+            if transport is not None and transport.is_closing():  # the peer does not read
+                transport.abort()
             self._retire()
             self.close()
             return

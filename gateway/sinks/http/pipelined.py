@@ -61,6 +61,12 @@ class PipelinedConnection(Connection):
         self._unfinished = 0  # bytes read since a head began that has not ended
         self._is_retired = False
 
+    @property
+    def is_usable(self) -> bool:
+        """Whether requests can be sent, now or once there is room."""
+        transport = self._transport
+        return not self._is_retired and transport is not None and not transport.is_closing()
+
     def fill(self, began: float | None = None) -> None:
         """Send as many requests as are ready and may be under way.
 
@@ -68,7 +74,7 @@ class PipelinedConnection(Connection):
             began: the loop's time when connecting began, if it has just been made for them.
         """
         transport, under_way = self._transport, self._under_way
-        if self._is_retired or transport is None or transport.is_closing():
+        if transport is None or not self.is_usable:
             return
         if under_way and under_way[0].repeated:  # it goes alone
             return

@@ -23,6 +23,7 @@ from gateway.tasks import Tasks
 _SWEEP_SECONDS: Final = 0.5
 _LEAST_SWEEP_SECONDS: Final = 0.005
 _CLOSED: Final = Answer(None, error="the sink was closed")
+_LOST: Final = Answer(None, error="connection lost: closed by the sink")
 _TOO_LATE: Final = Answer(None, error="no connection in time", timed_out=True)
 
 
@@ -111,11 +112,13 @@ class Pool:
         """Return the next request: what nobody has read goes first.
 
         Args:
-            new_only: only one that was never sent before.
+            new_only: only one that was never sent before, and none that would overtake those.
         """
         if self._closing:
             return None
-        while self._again and not new_only:
+        if self._again and new_only:
+            return None
+        while self._again:
             request = self._again.popleft()
             if request.deadline > self._loop.time():
                 return request
@@ -195,6 +198,11 @@ class Pool:
         """Give a new connection what it was made for."""
         multiplexed, self._multiplexes = self._multiplexes, isinstance(connection, SharedConnection)
         if isinstance(connection, SharedConnection):
+            if not connection.is_usable:  # lost before anything could be sent
+                if connection in self._connections:
+                    self.retire(connection)
+                self._not_opened(_LOST, request)
+                return
             if request is not None:
                 self._again.appendleft(request)
             self._shared.append(connection)

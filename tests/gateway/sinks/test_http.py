@@ -991,8 +991,9 @@ async def test_chunked_answer_in_pieces_is_not_taken_for_a_whole_one_later(start
             # The first piece has as many bytes behind its head as the whole body.
             writer.write(b"HTTP/1.1 200 In Pieces\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n")
             (connection,) = sink._pool._connections
-            while not connection._head_done:
-                await asyncio.sleep(0)
+            async with asyncio.timeout(10):
+                while not connection._head_done:
+                    await asyncio.sleep(0)
             writer.write(b"abc\r\n0\r\n\r\n")
         await reader.read()
         writer.close()

@@ -561,3 +561,47 @@ async def test_server_that_comes_back_after_a_restart_gets_everything(server, st
         assert len(again.requests) == 10
     finally:
         await again.close()
+
+
+async def test_full_connection_whose_window_stays_shut_gets_nothing_more_either(server, start):
+    server.opens_windows = False
+    sink = await start(server, timeout=1)
+    large = event("large", data=json.dumps("x" * 100_000).encode())
+    sending = asyncio.ensure_future(sink.send([large]))
+    await server.until(lambda: server.connections and server.connections[0].open)
+    # They wait for the window, too, and fill the connection, so that the last one waits for room.
+    others = asyncio.ensure_future(sink.send(events(100), 60))
+    (failure,) = await sending
+    assert failure.reason is Reason.TIMEOUT
+    (connection,) = server.connections
+    await server.until(lambda: connection.resets and len(connection.open) >= 100)
+    await sink.close()
+    assert len(await others) == 100
+    assert len(connection.open) == 100
+
+
+async def test_connection_that_is_closed_but_not_read_is_dropped(start):
+    connections = []
+
+    class Deaf(asyncio.Protocol):
+        def connection_made(self, transport):
+            connections.append(transport)
+            asyncio.get_running_loop().call_soon(transport.pause_reading)
+            # SETTINGS with INITIAL_WINDOW_SIZE, and WINDOW_UPDATE: there is room for everything.
+            transport.write(bytes.fromhex("000006040000000000 0004 7fffffff"))
+            transport.write(bytes.fromhex("000004080000000000 7fff0000"))
+
+    server = await asyncio.get_running_loop().create_server(Deaf, "127.0.0.1", 0)
+    sink = await start(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
+    large = json.dumps("x" * 1_000_000).encode()
+    sending = asyncio.ensure_future(sink.send([event(n, data=large) for n in range(30)]))
+    async with asyncio.timeout(30):
+        while not sink._pool._shared or not sink._pool._shared[0]._client.streams:
+            await asyncio.sleep(0)
+        server.close()
+        connections[0].write(bytes.fromhex("000008070000000000 00000000 00000000"))  # GOAWAY
+        assert len(await sending) == 30
+        while sink._pool._connections:
+            await asyncio.sleep(0.01)
+    connections[0].abort()
+    await server.wait_closed()

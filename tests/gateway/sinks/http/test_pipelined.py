@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import json
 import re
+import socket
+import struct
 
 import pytest
 
@@ -331,3 +333,77 @@ async def test_another_connection_is_opened_where_one_is_not_enough(start):
 def test_pipelining_is_a_thing_of_http_1():
     with pytest.raises(ValueError, match="pipelining"):
         HttpSinkConfig(url="http://h/", pipelining=2, http_version="2")
+
+
+@pytest.mark.parametrize("connections", [1, 4])
+@pytest.mark.parametrize("linger", [None, struct.pack("ii", 1, 0)], ids=["close", "reset"])
+async def test_receiver_that_closes_what_it_accepts_fails_everything(start, linger, connections):
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setblocking(False)
+    accepted = []
+
+    def accept():
+        peer, _ = listener.accept()
+        accepted.append(peer)
+        if linger is not None:
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        peer.close()
+
+    loop = asyncio.get_running_loop()
+    loop.add_reader(listener.fileno(), accept)
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+    sink = await start(url, connections=connections)
+    async with asyncio.timeout(20):
+        failures = await sink.send(events(20))
+    assert numbers(failures) == list(range(20))
+    assert {f.outcome for f in failures} == {Outcome.RELEASED}
+    assert len(accepted) < 100
+    loop.remove_reader(listener.fileno())
+    listener.close()
+
+
+async def test_what_has_to_be_sent_once_more_is_not_overtaken_for_ever(start):
+    came, dying = [], []  # ids in order; ids that came on the second connection
+    writers = []
+
+    async def serve(reader, writer):
+        writers.append(writer)
+        mine, buffer, answered, number = 0, b"", 0, len(writers)
+        with contextlib.suppress(OSError):
+            while True:
+                try:
+                    async with asyncio.timeout(1):
+                        data = await reader.read(65536)
+                except TimeoutError:  # nothing more comes: the last answer, too
+                    if dying:
+                        writer.write(OK * (mine - max(answered, 2)))
+                        answered = mine
+                    continue
+                ids = [int(found) for found in re.findall(rb'"id":"(\d+)"', buffer + data)]
+                buffer = b"" if data.endswith(b"}") else buffer + data
+                if not data:
+                    break
+                if number == 2:
+                    server.close()  # no third one
+                    dying.extend(ids)
+                    writers[0].write(OK * 2)
+                    break
+                assert not buffer
+                came.extend(ids)
+                mine += len(ids)
+                if dying:  # one answer behind all the time
+                    answered = max(answered, 2)
+                    writer.write(OK * (mine - 1 - answered))
+                    answered = mine - 1
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    sink = await start(url, pipelining=3, connections=2)
+    async with asyncio.timeout(60):
+        assert await sink.send(events(400)) == []
+    assert dying
+    assert all(came.index(number) < 200 for number in dying)
+    await sink.close()
+    for writer in writers:
+        writer.transport.abort()
