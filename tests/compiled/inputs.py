@@ -72,7 +72,14 @@ CBOR: Final[Sequence[bytes]] = (
     _hex("1b 7fffffffffffffff 1bffffffffffffffff 3b8000000000000000"),
     b"\x81" * 40,
 )
-CORPUS: Final = {"mqtt": MQTT, "nats": NATS, "nats_headers": HEADERS, "coap": COAP, "cbor": CBOR}
+CORPUS: Final = {
+    "mqtt": MQTT,
+    "nats": NATS,
+    "nats_headers": HEADERS,
+    "header_bindings": HEADERS,
+    "coap": COAP,
+    "cbor": CBOR,
+}
 _BYTES: Final = (0, 1, 2, 0x0D, 0x0A, 0x20, 0x26, 0x7F, 0x80, 0x81, 0xC0, 0xED, 0xF8, 0xFE, 0xFF)
 
 

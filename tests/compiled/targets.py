@@ -7,6 +7,11 @@ import zlib
 from collections.abc import Callable
 from typing import Any, Final
 
+from bindings.binding import Message
+from bindings.http import HTTP
+from bindings.kafka import KAFKA
+from bindings.mqtt import MQTT
+from bindings.nats import NATS
 from bindings.wire import cbor, coap, nats
 from bindings.wire.mqtt import PacketReader, Peer, decode, encode, parse
 from bindings.wire.mqtt import property as properties
@@ -88,6 +93,26 @@ def nats_headers(data: bytes) -> object:
     return found, said(nats.encode_headers, found.pairs), found.get("ce-id")
 
 
+def header_bindings(data: bytes) -> object:
+    """Ask the bindings with headers for the event of header lines, and for its message."""
+    pairs = [line.partition(":")[::2] for line in data.decode("latin-1").split("\r\n")]
+    found: list[object] = []
+    for binding in (MQTT, NATS, KAFKA, HTTP):
+        lines = [
+            (binding.prefix + name.removeprefix("ce-"), value.strip()) for name, value in pairs
+        ]
+        required = [(binding.prefix + name, "1.0") for name in ("specversion", "id")]
+        required += [(binding.prefix + name, "/t") for name in ("source", "type")]
+        for headers in (pairs, lines, required + lines[1:3]):
+            events = said(binding.decode, Message(data, "a/b", headers))
+            found.append(events)
+            if isinstance(events, tuple) and not isinstance(events[0], str):
+                found += [
+                    said(binding.encode, events[0], mode) for mode in ("binary", "structured")
+                ]
+    return found
+
+
 def nats_write(data: bytes) -> object:
     text = data.decode("latin-1")
     half = len(data) // 2
@@ -131,11 +156,13 @@ TARGETS: Final[dict[str, Target]] = {
     target.__name__: target
     for target in (
         mqtt_stream, mqtt_parts, mqtt_write, nats_stream, nats_headers, nats_write,
+        header_bindings,
         coap_datagram, coap_options, cbor_item, cbor_rows,
     )
 }  # fmt: skip
 MODULES: Final = frozenset(
     {
+        "bindings.binding",
         "bindings.wire.cbor",
         "bindings.wire.coap",
         "bindings.wire.mqtt.decode",

@@ -69,7 +69,7 @@ class Connack(msgspec.Struct, frozen=True):
     user_properties: UserProperties = ()
 
 
-class Publish(msgspec.Struct, frozen=True):
+class Publish(msgspec.Struct, frozen=True, gc=False):
     """Section 3.3.
 
     Attributes:
@@ -151,7 +151,7 @@ class Disconnect(msgspec.Struct, frozen=True):
     properties: Properties = {}
 
 
-class RawPacket(msgspec.Struct, frozen=True):
+class RawPacket(msgspec.Struct, frozen=True, gc=False):
     """A packet left undecoded: its first byte, and what follows the remaining length."""
 
     first: int
