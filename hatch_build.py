@@ -51,14 +51,15 @@ class CompiledModules(BuildHookInterface[Any]):
         if version == "editable" or os.environ.get("CE_GATEWAY_PURE") == "1":
             return
         folder = Path(tempfile.mkdtemp(prefix="ce-gateway-build-"))
-        self._folder = folder
         try:
             made = compile_modules(Path(self.root), self.config["modules"], folder)
         except CannotCompileError as error:
+            shutil.rmtree(folder)
             if os.environ.get("CE_GATEWAY_COMPILED") == "1":
                 raise
             self.app.display_warning(f"the wheel will be plain Python, and slower: {error}")
             return
+        self._folder = folder  # until the wheel has them
         build_data["force_include"].update(made)
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
