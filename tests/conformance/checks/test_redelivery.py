@@ -68,17 +68,17 @@ async def test_one_that_answers_in_another_order_fails(monkeypatch):
 
 async def test_one_that_knows_an_identifier_for_ever_fails(monkeypatch):
     monkeypatch.setattr(Receiver, "_is_repetition", lambda *_: True)
-    answer = Receiver._answer
+    collect = Receiver._collect
 
-    def keep_open(self, exchange):
+    def keep_open(self):
         opened = self._open
         self._open = dict(opened)
         try:
-            return answer(self, exchange)
+            collect(self)
         finally:
             self._open = opened
 
-    monkeypatch.setattr(Receiver, "_answer", keep_open)
+    monkeypatch.setattr(Receiver, "_collect", keep_open)
     found = await failures(
         [check for check in CHECKS if check.id == "mqtt-live-after-puback"], "mqtt"
     )
