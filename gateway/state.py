@@ -17,6 +17,7 @@ from gateway.dead_letters import DeadLetters, LetterBox
 from gateway.errors import GatewayError
 from gateway.router import Route
 from gateway.spool import REAL_DISK, Found, Spool
+from gateway.spool.disk import InUseError
 from gateway.spool.inspection import inspect
 from gateway.spool.room import MIN_FREE_SHARE, shortage
 
@@ -43,6 +44,12 @@ def default_path(environ: Mapping[str, str]) -> Path:
         or Path(environ.get("HOME", "~")).expanduser() / ".local/state"
     )
     return Path(home) / "ce-gateway"
+
+
+def unusable(error: GatewayError) -> GatewayError:
+    """Return what is wrong with the folder for the state, with what to do if it is another's."""
+    hint = "; each gateway needs a folder of its own" if isinstance(error, InUseError) else ""
+    return GatewayError(f"state.path: {error}{hint}")
 
 
 class State:
@@ -109,9 +116,7 @@ class State:
                 _tell(lane, spool.open())
         except GatewayError as error:
             self.close()
-            raise GatewayError(
-                f"state.path: {error}; each gateway needs a folder of its own"
-            ) from None
+            raise unusable(error) from None
         self._is_open = True
         if self._spools or self.dead_letters is not None:
             self._tell_disk()

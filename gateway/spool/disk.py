@@ -10,6 +10,10 @@ from typing import Final
 from gateway.errors import GatewayError
 
 
+class InUseError(GatewayError):
+    """Another process uses the folder."""
+
+
 class Disk:
     """The real one. Each method is one system call, or nearly, and raises what that raises."""
 
@@ -27,7 +31,7 @@ class Disk:
         """Lock the file for this process, and write the process's id into it.
 
         Raises:
-            GatewayError: another process holds it.
+            InUseError: another process holds it.
         """
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -36,7 +40,7 @@ class Disk:
             holder = os.read(fd, 20).decode("ascii", "replace").strip()
             os.close(fd)
             who = f"process {holder}" if holder else "another process"
-            raise GatewayError(f"{path.parent} is in use by {who}") from None
+            raise InUseError(f"{path.parent} is in use by {who}") from None
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         return fd

@@ -16,10 +16,11 @@ MIN_FREE_SHARE: Final = 0.05
 """The share of the disk that stays free, for everything else on it."""
 
 
-def shortage(free: int, total: int, share: float) -> str:
-    """Return, in words for the log, that of a disk less is free than has to stay free."""
+def shortage(free: int, total: int, share: float, size: int = 0) -> str:
+    """Return, in words for the log, that a disk with so much more on it has too little free."""
     floor = math.ceil(total * share)
-    return f"{share * 100:g} % of the disk ({floor} bytes) have to stay free, and only {free} are"
+    text = f"{share * 100:g} % of the disk ({floor} bytes) have to stay free, and only {free} are"
+    return text if free < floor else f"{text}, too few for {size} more"
 
 
 class StoreError(Exception):
@@ -88,7 +89,7 @@ class Room:
             raise self._beyond()
         free, total = self._disk.free(self._folder)
         if free - size < total * self._min_free_share:
-            why = shortage(free, total, self._min_free_share)
+            why = shortage(free, total, self._min_free_share, size)
             raise StoreError(f"the spool is full: {why}", full=True)
 
     def _beyond(self) -> StoreError:

@@ -30,6 +30,7 @@ from gateway.errors import GatewayError
 from gateway.metrics import Metrics
 from gateway.service import OnReady, start_embedded_nats
 from gateway.sinks.log import LogSink, LogSinkConfig
+from gateway.state import unusable
 from gateway.tasks import Tasks
 from gateway.workers import letters as remote
 from gateway.workers import listeners as addresses
@@ -240,9 +241,7 @@ class Supervisor:
         try:
             letters.open()
         except GatewayError as error:
-            raise GatewayError(
-                f"state.path: {error}; each gateway needs a folder of its own"
-            ) from None
+            raise unusable(error) from None
         self._metrics.dead_letters = self.dead_letters = letters
         self.replay = Replay(letters, ReplayByWorker(self._at_work))
         if count := sum(letters.stored.values()):

@@ -90,6 +90,12 @@ async def test_two_gateways_never_share_a_folder(states, tmp_path):
         states(tmp_path, [SPOOLED])
 
 
+async def test_a_folder_that_can_not_be_made_is_not_said_to_be_another_s(states, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(GatewayError, match=r"^state\.path: .* can't be used: Not a directory$"):
+        states(tmp_path / "file" / "state", [SPOOLED])
+
+
 async def test_what_one_spool_holds_does_not_keep_the_others_locked(states, tmp_path):
     one = states(tmp_path, [Route(name="way", sinks=["b"], spool=True)])
     with pytest.raises(GatewayError):

@@ -2,6 +2,7 @@
 
 import errno
 import random
+import re
 
 import pytest
 
@@ -622,6 +623,17 @@ def test_a_disk_that_others_have_filled_is_told_once_each_way_with_its_limit(cap
     disk.free = lambda _folder: (50_000, 100_000)
     spool.work()
     assert lines_of(caplog)[1:] == ["/spool/lane: the spool has room again"]
+
+
+def test_what_would_leave_too_little_free_is_told_with_its_size(caplog):
+    disk = SimulatedDisk(capacity=100_000)
+    spool = opened(disk, segment_bytes=1000, min_free_share=0.3)
+    disk.free = lambda _folder: (30_050, 100_000)
+    assert fill(spool) == 0
+    (line,) = lines_of(caplog)
+    assert re.search(
+        r"\(30000 bytes\) have to stay free, and only 30050 are, too few for \d\d+ more;", line
+    )
 
 
 def test_a_spool_on_the_edge_does_not_flap_in_the_log(disk, caplog):
