@@ -166,6 +166,9 @@ class Client(Generic[T]):
             start = position + frame.HEADER_BYTES
             position = start + (word >> 8)
             kind = word & 0xFF
+            if not self.is_settled and (kind != frame.SETTINGS or flags & ACK):
+                # What is no HTTP/2 at all has a first "frame" of any size.
+                raise Http2Error(ErrorCode.PROTOCOL_ERROR, "the first frame is not SETTINGS")
             if position - start > frame.DEFAULT_MAX_FRAME:
                 raise Http2Error(ErrorCode.FRAME_SIZE_ERROR, f"a frame of {word >> 8} octets")
             if position > end:
@@ -173,8 +176,6 @@ class Client(Generic[T]):
                 break
             if self._partial is not None and kind != frame.CONTINUATION:
                 raise Http2Error(ErrorCode.PROTOCOL_ERROR, "a header section is interrupted")
-            if not self.is_settled and (kind != frame.SETTINGS or flags & ACK):
-                raise Http2Error(ErrorCode.PROTOCOL_ERROR, "the first frame is not SETTINGS")
             handler = handlers.get(kind)
             if handler is None:
                 self._count_idle()

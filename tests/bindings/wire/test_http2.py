@@ -538,6 +538,7 @@ def headers(stream_id, *flags, fields=((":status", "200"),)):
     ("data", "code"),
     [
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", ErrorCodes.PROTOCOL_ERROR),
+        (b"<!DOCTYPE HTML>\n<html>", ErrorCodes.PROTOCOL_ERROR),  # Python's http.server
         (frame(PingFrame(0)), ErrorCodes.PROTOCOL_ERROR),
         (frame(SettingsFrame(0, flags=["ACK"])), ErrorCodes.PROTOCOL_ERROR),
     ],
