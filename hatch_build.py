@@ -38,6 +38,10 @@ DIRECTIVES: Final = {
     "emit_code_comments": False,
 }
 _FLAGS: Final = ("-O2", "-g0")
+_ADVICE: Final = (
+    "To compile, install what is missing (Debian: gcc libc6-dev python3-dev) and build again; "
+    "CE_GATEWAY_PURE=1 asks for plain Python, CE_GATEWAY_COMPILED=1 makes this an error"
+)
 
 
 class CannotCompileError(Exception):
@@ -57,7 +61,9 @@ class CompiledModules(BuildHookInterface[Any]):
             shutil.rmtree(folder)
             if os.environ.get("CE_GATEWAY_COMPILED") == "1":
                 raise
-            self.app.display_warning(f"the wheel will be plain Python, and slower: {error}")
+            self.app.display_warning(
+                f"the wheel will be plain Python, and slower: {error}. {_ADVICE}"
+            )
             return
         self._folder = folder  # until the wheel has them
         build_data["force_include"].update(made)

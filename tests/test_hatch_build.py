@@ -32,7 +32,8 @@ def test_a_wheel_is_plain_python_by_choice(tmp_path):
 def test_a_wheel_is_plain_python_without_a_compiler_and_the_build_says_so(tmp_path):
     done, (wheel,), compiled = build(tmp_path, CC="no-such-compiler")
     assert done.returncode == 0
-    assert "there is no C compiler (no-such-compiler)" in done.stderr + done.stdout
+    said = done.stderr + done.stdout
+    assert "there is no C compiler (no-such-compiler). To compile, install" in said
     assert wheel.endswith("-py3-none-any.whl")
     assert compiled == []
 
