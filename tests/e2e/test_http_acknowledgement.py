@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import http.client
+import itertools
 import signal
 import threading
 from collections.abc import Iterator
@@ -62,21 +63,25 @@ class Senders:
         connection = http.client.HTTPConnection(HOST, self._port, timeout=20)
         connection.connect()
         connection.auto_open = False  # one connection: no request is quietly sent again
-        number = 0
-        while True:
-            number += 1
-            name = f"{sender}-{number}"
-            headers = {"Content-Type": "application/cloudevents+json"}
-            try:
-                connection.request("POST", "/", EVENT % name, headers)
-                response = connection.getresponse()
+        with contextlib.closing(connection):
+            for number in itertools.count(1):
+                if not self._post(connection, f"{sender}-{number}"):
+                    return
+
+    def _post(self, connection: http.client.HTTPConnection, name: str) -> bool:
+        """Post an event; return False when the connection has ended."""
+        headers = {"Content-Type": "application/cloudevents+json"}
+        try:
+            connection.request("POST", "/", EVENT % name, headers)
+            with connection.getresponse() as response:
                 response.read()
-            except http.client.NotConnected:
-                return  # the answer before said so
-            except (http.client.HTTPException, OSError):
-                self.unanswered.append(name)
-                return
-            (self.accepted if response.status == 202 else self.refused).append(name)
+        except http.client.NotConnected:
+            return False  # the answer before said so
+        except (http.client.HTTPException, OSError):
+            self.unanswered.append(name)
+            return False
+        (self.accepted if response.status == 202 else self.refused).append(name)
+        return True
 
 
 def wait_end(gateway: Gateway) -> int:
