@@ -220,7 +220,7 @@ def mqtt_answers_as_they_come(patch: Patch) -> None:
 @MUTANTS.patching(57, "GW-RED-001 CORE-ID-002")
 def mqtt_repetitions_are_new(patch: Patch) -> None:
     """A message that comes again is wrapped again, with another id."""
-    patch(Receiver, "_is_repetition", lambda _self, _packet, _known: False)
+    patch(Receiver, "_is_repetition", lambda _self, _packet, _known, _content: False)
 
 
 @MUTANTS.patching(57, "GW-RED-002 CORE-ID-001")
@@ -271,14 +271,14 @@ def mqtt_pubrel_again_is_not_answered(patch: Patch) -> None:
 @MUTANTS.patching("QoS 1", "GW-MQTT-006")
 def mqtt_identifiers_are_kept_after_puback(patch: Patch) -> None:
     """A QoS 1 message with an identifier that was acknowledged is taken for a repetition."""
-    right = Receiver._answer  # noqa: SLF001 - the mistake is in there
+    right = Receiver._collect  # noqa: SLF001 - the mistake is in there
 
-    def answer(self: Receiver, exchange: Any) -> bytes:
-        said = right(self, exchange)
-        self._open[exchange.packet_id] = exchange
-        return said
+    def collect(self: Receiver) -> None:
+        opened = dict(self._open)
+        right(self)
+        self._open.update(opened)
 
-    patch(Receiver, "_answer", answer)
+    patch(Receiver, "_collect", collect)
 
 
 @MUTANTS.patching("limits", "GW-LIM-002")
@@ -298,10 +298,11 @@ def mqtt_takes_more_than_its_limit(patch: Patch) -> None:
 @MUTANTS.patching("acknowledgement", "GW-ACK-001", **_NATS)
 def nats_ack_at_once(patch: Patch) -> None:
     """A message is acknowledged before the sink has its event."""
+    right = feed.Submission
 
     def submission(events: Any, on_settled: Callable[..., None], *, item: Any) -> feed.Submission:
-        on_settled((feed.Submission(events, None, item=item),), ACCEPTED)
-        return feed.Submission(events, lambda _submissions, _settlement: None, item=item)
+        on_settled((right(events, None, item=item),), ACCEPTED)
+        return right(events, lambda _submissions, _settlement: None, item=item)
 
     patch(feed, "Submission", submission)
 
