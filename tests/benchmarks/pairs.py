@@ -57,6 +57,15 @@ class Entry:
         }
 
 
+def entries_of(contenders: Sequence[Contender], course: Course, plan: Plan) -> list[Entry]:
+    """Return an entry for each that knows the course."""
+    return [
+        Entry(contender.name, contender, course, plan)
+        for contender in contenders
+        if contender.supports(course)
+    ]
+
+
 def run_by_turns(entries: Sequence[Entry], rounds: int) -> None:
     """Run each so many times, and keep what was measured."""
     for number in range(rounds):

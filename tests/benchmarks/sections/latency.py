@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.benchmarks import pictures
-from tests.benchmarks.contender import Addresses, Contender, Course, Form
+from tests.benchmarks.contender import Addresses, Course, Form
 from tests.benchmarks.machine import markdown
 from tests.benchmarks.measuring import Plan
 from tests.benchmarks.options import Options
-from tests.benchmarks.pairs import Entry, run_by_turns
+from tests.benchmarks.pairs import Entry, entries_of, run_by_turns
 
 TITLE: Final = "Latency"
 RATES: Final = (1000, 2500, 5000, 10_000)
@@ -69,10 +69,7 @@ def measure(options: Options) -> dict[str, Any]:
         plan = Plan(int(rate * seconds), options.seconds, rate, options={"warm": _WARM})
         straight = replace(plan, options={"structured": True, **plan.options})
         for course in courses:
-            takers: list[Contender] = [
-                contender for contender in options.best() if contender.supports(course)
-            ]
-            entries = [Entry(taker.name, taker, course, plan) for taker in takers]
+            entries = entries_of(options.best(), course, plan)
             if course == Course("http", "http"):
                 entries.insert(0, Entry(DIRECT, Direct(), course, straight))
             run_by_turns(entries, options.pairs)

@@ -8,7 +8,7 @@ from tests.benchmarks.contender import Contender, Course
 from tests.benchmarks.machine import markdown, spread
 from tests.benchmarks.measuring import Plan
 from tests.benchmarks.options import Options
-from tests.benchmarks.pairs import Entry, ratios, run_by_turns
+from tests.benchmarks.pairs import Entry, entries_of, ratios, run_by_turns
 
 TITLE: Final = "Cost per path"
 COURSES: Final = (
@@ -40,11 +40,7 @@ def measure(options: Options) -> dict[str, Any]:
         courses_asked = [course for course in COURSES if course.name in QUICK]
     for course in courses_asked:
         plan = Plan(options.events, options.seconds, whole=course.stored, sink=options.sink(course))
-        entries = [
-            Entry(contender.name, contender, course, plan)
-            for contender in options.contenders()
-            if contender.supports(course)
-        ]
+        entries = entries_of(options.contenders(), course, plan)
         run_by_turns(entries, options.pairs)
         courses.append(
             {

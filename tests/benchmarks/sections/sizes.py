@@ -8,7 +8,7 @@ from tests.benchmarks.contender import Course
 from tests.benchmarks.machine import markdown, spread
 from tests.benchmarks.measuring import Plan
 from tests.benchmarks.options import Options
-from tests.benchmarks.pairs import Entry, run_by_turns
+from tests.benchmarks.pairs import entries_of, run_by_turns
 
 TITLE: Final = "List sizes"
 SIZES: Final = (1, 16, 256, 512)
@@ -24,11 +24,7 @@ def measure(options: Options) -> dict[str, Any]:
             # Where each event waits for the one before, a tenth is enough.
             count = options.events if size > 16 else max(options.events // 10, 200)
             plan = Plan(count=count, seconds=options.seconds, options={"window": size})
-            entries = [
-                Entry(contender.name, contender, course, plan)
-                for contender in options.best()
-                if contender.supports(course)
-            ]
+            entries = entries_of(options.best(), course, plan)
             run_by_turns(entries, options.pairs)
             found.append(
                 {
