@@ -89,7 +89,7 @@ fmt: .venv/dev                ## format and mend what can be mended
 lock: .venv/dev               ## renew the lock files after a change of pyproject.toml
 	$(BIN)/pip install -q uv==0.13.9
 	$(BIN)/uv pip compile -q pyproject.toml --group build --generate-hashes --no-header --no-annotate --no-emit-index-url -o requirements.lock
-	$(BIN)/uv pip compile -q pyproject.toml --group build --group dev --extra can --extra sdk --generate-hashes --no-header --no-annotate --no-emit-index-url -o requirements-dev.lock
+	$(BIN)/uv pip compile -q pyproject.toml --group build --group dev --extra can --extra operator --extra sdk --generate-hashes --no-header --no-annotate --no-emit-index-url -o requirements-dev.lock
 
 .venv/run: requirements.lock pyproject.toml
 	@.ci/venv $(PYTHON) requirements.lock
