@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test quick lint fmt types unit more compiled compiled-tests conformance conformance-mutants e2e faults faults-short soak bench instructions instructions-update lock clean
+.PHONY: run test quick lint fmt types unit more compiled compiled-tests conformance conformance-mutants e2e faults faults-short soak bench instructions instructions-update lock release-manifests clean
 
 run: .venv/run                ## start the embedded default: no broker, no root, no configuration
 	@$(BIN)/ce-gateway run
@@ -23,7 +23,8 @@ lint: .venv/dev               ## format, lint, import contracts
 types: .venv/dev              ## strict types
 	$(BIN)/mypy
 
-unit: .venv/dev               ## tests that need no other program
+unit: .venv/dev               ## tests that need no other program but helm
+	.ci/helm
 	$(BIN)/pytest -q -n 4 --ignore=tests/e2e --ignore=tests/instructions --ignore=tests/compiled $(MORE:%=--ignore=%)
 
 more: .venv/dev               ## slower tests without other programs, and that the suite finds every deliberate mistake
@@ -90,6 +91,10 @@ lock: .venv/dev               ## renew the lock files after a change of pyprojec
 	$(BIN)/pip install -q uv==0.13.9
 	$(BIN)/uv pip compile -q pyproject.toml --group build --generate-hashes --no-header --no-annotate --no-emit-index-url -o requirements.lock
 	$(BIN)/uv pip compile -q pyproject.toml --group build --group dev --extra can --extra operator --extra sdk --generate-hashes --no-header --no-annotate --no-emit-index-url -o requirements-dev.lock
+
+release-manifests: .venv/dev  ## the chart's values.schema.json and deploy/release, after a change of the chart or the configuration
+	.ci/helm
+	$(BIN)/python -m tests.deploy.render
 
 .venv/run: requirements.lock pyproject.toml
 	@.ci/venv $(PYTHON) requirements.lock

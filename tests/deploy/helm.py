@@ -1,0 +1,35 @@
+"""The helm that `.ci/helm` fetched."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+VERSION = "4.3.1"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "cloudevents-gateway"
+HELM = CACHE / f"helm-{VERSION}/helm"
+CHART = Path(__file__).parents[2] / "deploy/chart/ce-gateway"
+
+needs_helm = pytest.mark.skipif(not HELM.exists(), reason="no helm; .ci/helm fetches it")
+
+
+def helm(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run helm without a cluster and without the user's settings."""
+    nowhere = dict.fromkeys(("HOME", "KUBECONFIG", "HELM_CONFIG_HOME"), "/nonexistent")
+    return subprocess.run(
+        [str(HELM), *map(str, arguments)],
+        env=nowhere,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def template(
+    *values: str | Path, namespace: str = "ce-gateway"
+) -> subprocess.CompletedProcess[str]:
+    """Render the chart with files of values, one over the other."""
+    files = [part for file in values for part in ("--values", file)]
+    return helm("template", "ce-gateway", CHART, "--namespace", namespace, *files)

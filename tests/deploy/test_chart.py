@@ -1,0 +1,304 @@
+"""The Helm chart: what it renders, what it refuses, and that what is committed is what it makes."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from gateway.config.loader import load
+from tests.deploy.helm import CHART, helm, needs_helm, template
+from tests.deploy.render import SCHEMA, releases, values_schema
+from tests.deploy.validation import documents, problems
+
+VALUES = [CHART / "values.yaml", *sorted((Path(__file__).parent / "values").glob("*.yaml"))]
+VALUES += sorted((CHART.parents[1] / "release/values").glob("*.yaml"))
+HTTP = {
+    "sources": {"web": {"protocol": "http"}},
+    "sinks": {"log": {"protocol": "log"}},
+    "routes": [{"to": ["log"]}],
+}
+
+
+def write(tmp_path, values):
+    file = tmp_path / "values.yaml"
+    file.write_text(yaml.safe_dump(values))
+    return file
+
+
+def objects(*values):
+    """Return what is rendered, by kind and name."""
+    done = template(*values)
+    assert done.returncode == 0, done.stderr
+    found = {(one["kind"], one["metadata"]["name"]): one for one in documents(done.stdout)}
+    assert len(found) == len(documents(done.stdout))
+    return found
+
+
+def workload(found):
+    (one,) = [one for (kind, _), one in found.items() if kind in {"Deployment", "StatefulSet"}]
+    return one
+
+
+def pod(found):
+    return workload(found)["spec"]["template"]["spec"]
+
+
+def config(found):
+    return found["ConfigMap", "ce-gateway"]["data"]["gateway.yaml"]
+
+
+# --- what is committed ----------------------------------------------------------------------------
+
+
+def test_the_schema_of_the_values_holds_the_gateways_own_configuration():
+    assert SCHEMA.read_text() == values_schema(), "run make release-manifests"
+
+
+@needs_helm
+def test_the_committed_manifests_are_what_the_chart_renders():
+    for file, text in releases():
+        assert file.read_text() == text, f"{file.name}: run make release-manifests"
+
+
+# --- what is rendered -----------------------------------------------------------------------------
+
+
+@needs_helm
+@pytest.mark.parametrize("values", VALUES, ids=lambda file: file.stem)
+def test_the_chart_lints(values):
+    done = helm("lint", "--strict", CHART, "--values", values)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "[WARNING]" not in done.stdout
+    assert "[ERROR]" not in done.stdout
+
+
+@needs_helm
+@pytest.mark.parametrize("values", VALUES, ids=lambda file: file.stem)
+def test_what_is_rendered_is_valid(values):
+    found = objects(values)
+    assert [problem for one in found.values() for problem in problems(one)] == []
+    assert {one["metadata"].get("namespace") for one in found.values()} <= {"ce-gateway", None}
+
+
+@needs_helm
+@pytest.mark.parametrize("values", VALUES, ids=lambda file: file.stem)
+def test_the_gateway_takes_the_configuration_as_it_is_in_the_pod(values, monkeypatch, tmp_path):
+    given = dict.fromkeys(("PSK_DEV1", "MQTT_PASSWORD", "HTTP_TOKEN"), "secret")
+    secret = tmp_path / "password"
+    secret.write_text("secret")
+    text = config(objects(values)).replace("/etc/ce-gateway/files/mqtt/password", str(secret))
+    read = load(text, {**given, "POD_NAME": "ce-gateway-0", "NAMESPACE": "ce-gateway"})
+    assert str(read.admin.listen) == "0.0.0.0:8081"
+    assert str(read.state.path) == "/var/lib/ce-gateway"
+
+
+@needs_helm
+@pytest.mark.parametrize("values", VALUES, ids=lambda file: file.stem)
+def test_pods_meet_the_restricted_pod_security_standard(values):
+    spec = pod(objects(values))
+    assert spec["automountServiceAccountToken"] is False
+    assert not spec.get("hostNetwork")
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["runAsUser"] > 0
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    allowed = {"configMap", "csi", "emptyDir", "projected", "secret"}
+    assert {key for volume in spec["volumes"] for key in volume} - {"name"} <= allowed
+    for container in spec["containers"]:
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert all("hostPort" not in port for port in container["ports"])
+        assert all(port["containerPort"] >= 1024 for port in container["ports"])
+
+
+@needs_helm
+@pytest.mark.parametrize("values", VALUES, ids=lambda file: file.stem)
+def test_every_mount_has_its_volume_and_none_lies_in_another(values):
+    found = objects(values)
+    mounts = {
+        mount["name"]: mount["mountPath"] for mount in pod(found)["containers"][0]["volumeMounts"]
+    }
+    volumes = {volume["name"] for volume in pod(found)["volumes"]}
+    claims = workload(found)["spec"].get("volumeClaimTemplates", [])
+    assert set(mounts) == volumes | {claim["metadata"]["name"] for claim in claims}
+    for path in mounts.values():  # a mount point can't be made in a volume that is read-only
+        assert not any(path.startswith(other + "/") for other in mounts.values())
+
+
+@needs_helm
+@pytest.mark.parametrize("values", VALUES, ids=lambda file: file.stem)
+def test_services_and_policies_select_the_pods_and_name_their_ports(values):
+    found = objects(values)
+    labels = workload(found)["spec"]["template"]["metadata"]["labels"]
+    ports = {port["name"]: port for port in pod(found)["containers"][0]["ports"]}
+    offered = []
+    for (kind, _), one in found.items():
+        if kind == "Service":
+            assert one["spec"]["selector"].items() <= labels.items()
+            assert len({port["protocol"] for port in one["spec"]["ports"]}) == 1, (
+                "UDP apart from TCP"
+            )
+            for port in one["spec"]["ports"]:
+                offered.append(port["targetPort"])
+                at = ports[port["targetPort"]]
+                assert (at["containerPort"], at["protocol"]) == (port["port"], port["protocol"])
+        elif kind in {"PodDisruptionBudget", "NetworkPolicy"}:
+            key = "podSelector" if kind == "NetworkPolicy" else "selector"
+            assert one["spec"][key]["matchLabels"].items() <= labels.items()
+        elif kind == "ServiceMonitor":
+            chosen = one["spec"]["selector"]["matchLabels"]
+            services = [o for (k, _), o in found.items() if k == "Service"]
+            (service,) = [o for o in services if chosen.items() <= o["metadata"]["labels"].items()]
+            assert service["metadata"]["name"].endswith("-admin")
+    assert sorted(offered) == sorted(ports)
+    rules = found["NetworkPolicy", "ce-gateway"]["spec"]["ingress"]
+    open_to = {(p["port"], p["protocol"]) for rule in rules for p in rule["ports"]}
+    assert open_to == {(port["containerPort"], port["protocol"]) for port in ports.values()}
+
+
+@needs_helm
+def test_listeners_become_ports_and_udp_keeps_a_device_with_its_pod():
+    found = objects(CHART.parents[2] / "tests/deploy/values/devices.yaml")
+    tcp, udp = found["Service", "ce-gateway"]["spec"], found["Service", "ce-gateway-udp"]["spec"]
+    assert {(p["name"], p["port"]) for p in tcp["ports"]} == {
+        ("coaps-tcp-5684", 5684),
+        ("coaps-ws-8443", 8443),
+        ("http-8080", 8080),
+        ("mqtts-8883", 8883),
+    }
+    assert [(p["name"], p["port"]) for p in udp["ports"]] == [("coaps-5684", 5684)]
+    assert udp["sessionAffinity"] == "ClientIP"
+    assert udp["sessionAffinityConfig"] == {"clientIP": {"timeoutSeconds": 86400}}
+    assert udp["externalTrafficPolicy"] == "Local"
+    assert "externalTrafficPolicy" not in tcp
+
+
+@needs_helm
+def test_without_listeners_there_is_a_service_for_the_administration_only():
+    found = objects(CHART.parents[2] / "tests/deploy/values/brokers.yaml")
+    assert [name for kind, name in found if kind == "Service"] == ["ce-gateway-admin"]
+    assert workload(found)["spec"]["serviceName"] == "ce-gateway-admin"
+
+
+@needs_helm
+def test_a_pod_without_a_volume_keeps_no_event_on_its_disk(tmp_path):
+    assert load(config(objects()), {}).delivery.spool == "off"
+    assert load(config(objects()), {}).delivery.dead_letters == "off"
+    stateful = config(objects(write(tmp_path, {"kind": "StatefulSet"})))
+    assert load(stateful, {}).delivery.spool == "auto"
+    assert load(stateful, {}).delivery.dead_letters == "local"
+
+
+@needs_helm
+@pytest.mark.parametrize(
+    ("drain", "seconds"),
+    [({}, 40), ({"grace": "PT1M2.5S"}, 83), ({"grace": 30}, 50), ({"grace": "PT2M"}, 140)],
+)
+def test_the_grace_period_holds_prestop_and_drain(tmp_path, drain, seconds):
+    spec = pod(objects(write(tmp_path, {"config": HTTP | {"drain": drain}})))
+    assert spec["terminationGracePeriodSeconds"] == seconds
+    assert spec["containers"][0]["lifecycle"] == {"preStop": {"sleep": {"seconds": 5}}}
+
+
+@needs_helm
+def test_probes_ask_the_administration_listener():
+    found = objects()
+    container = pod(found)["containers"][0]
+    asked = {
+        kind: container[f"{kind}Probe"]["httpGet"] for kind in ("startup", "liveness", "readiness")
+    }
+    assert asked == {
+        "startup": {"path": "/livez", "port": "admin"},
+        "liveness": {"path": "/livez", "port": "admin"},
+        "readiness": {"path": "/readyz", "port": "admin"},
+    }
+    assert container["args"][:2] == ["run", "/etc/ce-gateway/config/gateway.yaml"]
+
+
+@needs_helm
+def test_a_change_of_the_configuration_is_a_new_pod(tmp_path):
+    def checksum(values):
+        template_ = workload(objects(write(tmp_path, values)))["spec"]["template"]
+        return template_["metadata"]["annotations"]["checksum/config"]
+
+    assert checksum({"config": HTTP}) != checksum({"config": HTTP | {"limits": {"inflight": 5}}})
+
+
+@needs_helm
+def test_sizes_and_nulls_reach_the_gateway_as_they_were_written(tmp_path):
+    given = HTTP | {"state": {"max_bytes": 10737418240}, "drain": {"rate": None}}
+    read = load(config(objects(write(tmp_path, {"kind": "StatefulSet", "config": given}))), {})
+    assert read.state.max_bytes == 10 * 2**30
+    assert read.drain.rate is None
+
+
+@needs_helm
+def test_with_a_sink_binding_events_go_to_k_sink_and_the_manifest_does_not_set_it(tmp_path):
+    sink = {"ref": {"apiVersion": "v1", "kind": "Service", "name": "events"}}
+    found = objects(write(tmp_path, {"sinkBinding": {"enabled": True, "sink": sink}}))
+    read = load(config(found), {"K_SINK": "http://events.default.svc/"})
+    assert str(read.sinks["out"].url) == "http://events.default.svc/"
+    binding = found["SinkBinding", "ce-gateway"]["spec"]
+    assert binding["sink"] == sink
+    subject = binding["subject"]
+    assert (subject["kind"], subject["name"]) == ("Deployment", "ce-gateway")
+    assert {one["name"] for one in pod(found)["containers"][0]["env"]} == {"POD_NAME", "NAMESPACE"}
+
+
+@needs_helm
+def test_a_scaler_alone_sets_the_number_of_pods(tmp_path):
+    assert workload(objects())["spec"]["replicas"] == 2
+    for scaler in ("autoscaling", "keda"):
+        found = objects(write(tmp_path, {scaler: {"enabled": True}}))
+        assert "replicas" not in workload(found)["spec"]
+
+
+# --- what is refused ------------------------------------------------------------------------------
+
+REFUSED = {
+    "an unknown value": ({"replica": 2}, "replica"),
+    "an unknown key of the gateway": ({"config": HTTP | {"adminn": {}}}, "adminn"),
+    "a wrong value of the gateway": ({"config": HTTP | {"workers": 0}}, "workers"),
+    "loopback": (
+        {"config": HTTP | {"sources": {"web": {"protocol": "http", "listen": "127.0.0.1:80"}}}},
+        "sources.web: nobody reaches 127.0.0.1:80",
+    ),
+    "mqtt-endpoint on its default": (
+        {"config": HTTP | {"sources": {"m": {"protocol": "mqtt-endpoint"}}}},
+        "sources.m: nobody reaches 127.0.0.1:1883",
+    ),
+    "a spool without a volume": (
+        {"config": HTTP | {"delivery": {"spool": "auto"}}},
+        "delivery.spool: auto needs a volume",
+    ),
+    "dead letters of a route without a volume": (
+        {"config": HTTP | {"routes": [{"to": ["log"], "delivery": {"dead_letters": "local"}}]}},
+        "delivery.dead_letters: local needs a volume",
+    ),
+    "ack: stored without a volume": (
+        {"config": HTTP | {"delivery": {"ack": "stored"}}},
+        "delivery.ack: stored needs a volume",
+    ),
+    "two scalers": ({"autoscaling": {"enabled": True}, "keda": {"enabled": True}}, "enable one"),
+    "a scaler by nothing": (
+        {"autoscaling": {"enabled": True, "cpuUtilization": None}},
+        "set cpuUtilization, inflight or both",
+    ),
+    "a binding to nothing": ({"sinkBinding": {"enabled": True}}, "say where events go"),
+    "an override of a required attribute": (
+        {"sinkBinding": {"ceOverrides": {"extensions": {"type": "x"}}}},
+        "extensions",
+    ),
+    "a grace period in hours": ({"config": HTTP | {"drain": {"grace": "PT1H"}}}, "drain.grace"),
+}
+
+
+@needs_helm
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_can_not_work_is_refused(what, tmp_path):
+    values, message = REFUSED[what]
+    done = template(write(tmp_path, values))
+    assert done.returncode != 0
+    assert message in done.stderr
