@@ -96,7 +96,7 @@ class Certificates:
     client_key: Path
 
 
-def make_certificates(folder: Path) -> Certificates:
+def make_certificates(folder: Path, authority: str = "test CA") -> Certificates:
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -140,7 +140,7 @@ def make_certificates(folder: Path) -> Certificates:
         )
         return cert_path, key_path
 
-    ca_cert, ca_key, ca_name = issue("test CA", is_ca=True)
+    ca_cert, ca_key, ca_name = issue(authority, is_ca=True)
     server, server_key, _ = issue("localhost", ca_name, ca_key)
     client, client_key, _ = issue("device-1", ca_name, ca_key)
     ca_path, _ = write("ca", ca_cert, ca_key)

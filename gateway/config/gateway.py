@@ -58,8 +58,9 @@ class DeliveryConfig(Record):
         le=1,
         description="change each wait at random by up to this part of it, 0 to 1",
     )
-    timeout: Duration = Field(
-        default=30.0, gt=0, description="limit of one attempt, not of the whole delivery"
+    timeout: Annotated[Duration, Field(gt=0)] | None = Field(
+        default=None,
+        description="limit of one attempt, not of the whole delivery; null: the sink's `timeout`",
     )
     retry_after_max: Duration = Field(
         default=600.0,

@@ -15,6 +15,7 @@ from gateway.errors import GatewayError
 
 TOKEN_FILE: Final = Path("/oidc/token")
 CERTIFICATES_FOLDER: Final = Path("/knative-custom-certs")
+_IS_PEM: Final = "-----BEGIN CERTIFICATE-----"
 
 
 def overrides(text: str) -> dict[str, str]:
@@ -61,7 +62,11 @@ def sink_timeout(environ: Mapping[str, str]) -> float | None:
 
 
 class TrustedCertificates:
-    """`K_CA_CERTS` and every PEM file of the folder that Knative keeps up to date."""
+    """`K_CA_CERTS` and every PEM file of the folder that Knative keeps up to date.
+
+    Newer releases put one file into the folder, older ones a folder for each ConfigMap, in which the
+    files have what names their authors like.
+    """
 
     def __init__(self, environ: Mapping[str, str], folder: Path = CERTIFICATES_FOLDER) -> None:
         self._given = environ.get("K_CA_CERTS", "")
@@ -84,16 +89,29 @@ class TrustedCertificates:
         Raises:
             GatewayError: a file can't be read.
         """
-        parts = [self._given]
+        parts = [self._given] if self._given.strip() else []
         for path in self._files():
             try:
-                parts.append(path.read_text(encoding="ascii", errors="ignore"))
+                part = path.read_text(encoding="ascii", errors="ignore")
+            except FileNotFoundError:  # replaced at this moment: the state will differ, too
+                continue
             except OSError as error:
                 raise GatewayError(f"can't read {path}: {error}") from error
-        return "\n".join(part for part in parts if part.strip())
+            if _IS_PEM in part:
+                parts.append(part)
+        return "\n".join(parts)
 
     def _files(self) -> list[Path]:
-        return sorted(self._folder.glob("*.pem")) if self._folder.is_dir() else []
+        """Return the files of the folder and those below it.
+
+        A volume's names are links into a folder whose name begins with two dots, which is replaced
+        as a whole.
+        """
+        found = []
+        for folder, folders, files in os.walk(self._folder, followlinks=True):
+            folders[:] = [name for name in folders if not name.startswith("..")]
+            found += [Path(folder, name) for name in files if not name.startswith("..")]
+        return sorted(found)
 
 
 class TokenFile:

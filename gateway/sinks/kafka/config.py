@@ -102,7 +102,7 @@ class KafkaSinkConfig(SinkConfig):
     )
     linger: Duration = Field(0.005, description="how long to gather records into one request")
     timeout: Duration = Field(
-        10.0, description="for a record to be confirmed, where a route says nothing else"
+        30.0, description="for a record to be confirmed; a route's delivery.timeout wins"
     )
     properties: dict[str, bool | int | float | str] = Field(
         {}, description="further settings of librdkafka, by its own names"

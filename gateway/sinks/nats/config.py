@@ -29,7 +29,9 @@ class NatsSinkConfig(NatsServerConfig, SinkConfig):
         "atomic: without asking, and never without; off: each event by itself",
     )
     timeout: Duration = Field(
-        5.0, gt=0, description="wait this long for the stream's acknowledgement"
+        30.0,
+        gt=0,
+        description="wait this long for the stream's acknowledgement; a route's delivery.timeout wins",
     )
 
     @field_validator("subject")

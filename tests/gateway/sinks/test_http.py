@@ -946,6 +946,19 @@ class TestTls:
         with pytest.raises(ssl.SSLCertVerificationError):
             await connect()
 
+    def test_certificates_lie_anywhere_in_the_folder_and_other_files_are_left_alone(self, tmp_path):
+        for name in ("bundle.pem", "a-configmap/ca.crt"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_text(f"-----BEGIN CERTIFICATE-----\n{name}\n")
+        (tmp_path / "README").write_text("none of ours")
+        text = TrustedCertificates({"K_CA_CERTS": " "}, tmp_path).text()
+        assert [line for line in text.split() if "." in line] == [
+            "a-configmap/ca.crt",
+            "bundle.pem",
+        ]
+        assert "README" not in text
+        assert "none of ours" not in text
+
     def test_certificates_of_a_missing_folder_are_none(self, tmp_path):
         certificates = TrustedCertificates({"K_CA_CERTS": "x"}, tmp_path / "none")
         assert (certificates.state(), certificates.text()) == ((), "x")
