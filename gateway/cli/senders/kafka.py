@@ -81,18 +81,21 @@ class KafkaSender:
             headers.append(("content-type", record.content_type))
         answer = ""
 
-        def produce(producer: Producer, batch: Batch, position: int) -> None:
+        def produce(producer: Producer, batch: Batch) -> None:
+            take = batch.reports[0]
+
             def report(error: KafkaError | None, sent: Any) -> None:
                 nonlocal answer
                 if error is None:
                     answer = f"{sent.topic()} [{sent.partition()}] offset {sent.offset()}"
-                batch.report(position, error, sent)
+                take(error, sent)
 
             producer.produce(
                 self._config.topic, record.payload, key, headers=headers, on_delivery=report
             )
+            batch.produced = 1
 
-        failures = await client.send(1, produce)
+        failures = (await client.run(1, produce)).failures
         if failures:
             detail = failures[0].detail
             raise SendError(f"{detail} ({self._words})" if self._words else detail)

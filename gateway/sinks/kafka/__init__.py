@@ -11,6 +11,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from bindings.binding import EVENT_MEDIA_TYPE, Message
 from bindings.event import Event, canonical_text
+from bindings.json_format import encode_event
 from bindings.kafka import KAFKA
 from gateway.config.records import SinkConfig
 from gateway.delivery import Failure, Outcome, Reason
@@ -32,8 +33,9 @@ _log = logging.getLogger(__name__)
 
 _Headers = list[tuple[str, str | bytes | None]]
 
-_STRUCTURED: Final[_Headers] = [("content-type", EVENT_MEDIA_TYPE)]
+_STRUCTURED: Final[_Headers] = [("content-type", EVENT_MEDIA_TYPE.encode())]
 """The headers of nearly every record."""
+_ANY_PARTITION: Final = -1  # RD_KAFKA_PARTITION_UA of librdkafka's rdkafka.h
 _UNANSWERED: Final = {Reason.TIMEOUT, Reason.SINK_DOWN}
 
 # Errors of a connection that another attempt does not mend.
@@ -104,39 +106,55 @@ class KafkaSink:
             if failures[position].outcome is Outcome.RELEASED:
                 held.setdefault(events[position].key, position)
 
-        def produce(producer: Producer, batch: Batch, index: int) -> None:
+        batch = await client.run(len(positions), partial(self._produce, events, positions, held))
+        for index, failure in batch.failures.items():
             position = positions[index]
-            event = events[position]
-            if held and held.get(event.key, position) < position:
-                batch.settle(index, Failure(index, Outcome.RELEASED, Reason.HELD))
-                return
-            topic = self._fixed_topic
-            if topic is None:
-                try:
-                    topic = self._topic.fill(event)
-                except ValueError as error:
-                    batch.settle(index, Failure(index, *REFUSED, detail=str(error)))
-                    return
-            message = KAFKA.encode(event, self._mode)
-            is_structured = message.content_type == EVENT_MEDIA_TYPE and not message.headers
-            try:
-                producer.produce(
-                    topic,
-                    message.payload,
-                    None if self._key_name == "none" else self._key(event),
-                    on_delivery=partial(batch.report, index),
-                    headers=_STRUCTURED if is_structured else _headers_of(message),
-                )
-            except KafkaException as exception:
-                if failure_of(index, exception.args[0]).outcome is Outcome.RELEASED:
-                    held.setdefault(event.key, position)  # librdkafka did not even queue it
-                raise
-
-        batch = await client.run(len(positions), produce)
-        for failure in batch.failures:
-            position = positions[failure.position]
             failures[position] = msgspec.structs.replace(failure, position=position)
         return batch
+
+    def _produce(
+        self,
+        events: Sequence[Event],
+        positions: Sequence[int],
+        held: dict[str, int],
+        producer: Producer,
+        batch: Batch,
+    ) -> None:
+        """Hand the events at these positions over, from `batch.produced` on."""
+        produce, reports = producer.produce, batch.reports
+        fixed_topic, has_key = self._fixed_topic, self._key_name != "none"
+        headers, is_structured = _STRUCTURED, self._mode == "structured"
+        event, position = events[0], 0
+        index = first = batch.produced
+        try:
+            for index in range(first, batch.size):
+                position = positions[index]
+                event = events[position]
+                if held and held.get(event.key, position) < position:
+                    batch.fail(index, Failure(index, Outcome.RELEASED, Reason.HELD))
+                    continue
+                topic = fixed_topic
+                if topic is None:
+                    try:
+                        topic = self._topic.fill(event)
+                    except ValueError as error:
+                        batch.fail(index, Failure(index, *REFUSED, detail=str(error)))
+                        continue
+                value: bytes | None
+                if is_structured:  # as KAFKA.encode does it
+                    value = encode_event(event)
+                else:
+                    value, headers = _record_of(KAFKA.encode(event, "binary"))
+                key = self._key(event) if has_key else None
+                # By position, as the client takes half a microsecond to read keywords.
+                produce(topic, value, key, _ANY_PARTITION, reports[index], None, 0, headers)
+            index = batch.size
+        except KafkaException as exception:
+            if failure_of(index, exception.args[0]).outcome is Outcome.RELEASED:
+                held.setdefault(event.key, position)  # librdkafka did not even queue it
+            raise
+        finally:
+            batch.produced = index
 
     async def close(self) -> None:
         await asyncio.gather(*(client.close() for client in self._clients.values()))
@@ -154,7 +172,11 @@ class KafkaSink:
         client = self._clients.get((timeout, one_by_one))
         if client is None:
             settings = librdkafka_settings(self._config, timeout)
-            settings |= {"error_cb": self._on_error, **(ONE_BY_ONE if one_by_one else {})}
+            settings |= {
+                "error_cb": self._on_error,
+                "delivery.report.only.error": True,
+                **(ONE_BY_ONE if one_by_one else {}),
+            }
             try:
                 client = Client(settings, self._config.linger, self._tasks)
             except KafkaException as exception:
@@ -199,8 +221,9 @@ class KafkaSink:
             )
 
 
-def _headers_of(message: Message) -> _Headers:
+def _record_of(message: Message) -> tuple[bytes | None, _Headers]:
+    """Return a message's value and headers."""
     headers: _Headers = [*message.headers]
     if message.content_type:
         headers.append(("content-type", message.content_type))
-    return headers
+    return message.payload, headers

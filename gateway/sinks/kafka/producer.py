@@ -1,13 +1,16 @@
 """librdkafka's producer on the event loop: lists in, one wait for all of their reports.
 
-Reports are fetched by a timer that runs often while records are under way and once a second
-otherwise: no thread, no lock, and a report is an ordinary call.
+Reports are fetched by a timer: first when they are usually there, then often while records are
+under way, and once a second otherwise. No thread, no lock, and a report is an ordinary call.
 """
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from itertools import repeat
+from sys import getrefcount
+from types import MethodType
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer
@@ -20,6 +23,8 @@ _log = logging.getLogger(__name__)
 
 _POLL_MIN: Final = 0.001
 """Seconds to the next poll after reports came: others of the same request are near."""
+_SOONER: Final = 0.95
+"""Share of the time to a list's first poll that we wait next time, if that poll was enough."""
 _POLL_MAX: Final = 0.05
 """Seconds between polls of a broker that keeps us waiting."""
 _POLL_IDLE: Final = 1.0
@@ -27,7 +32,12 @@ _POLL_IDLE: Final = 1.0
 _CLOSE_SECONDS: Final = 5.0
 """Seconds for what is under way at `close`; the drain before it had its own time."""
 
+# What `getrefcount` says of an object that only the list refers to where it is looked up.
+_DROPPED: Final = getrefcount([object()][0]) + 1
+
 Verdict = tuple[Outcome, Reason]
+Produce = Callable[[Producer, "Batch"], None]
+"""Hands the records of a list over, from `produced` on; it moves `produced` before it raises."""
 REFUSED: Final[Verdict] = (Outcome.REJECTED, Reason.SINK_REFUSED)
 _DOWN: Final[Verdict] = (Outcome.RELEASED, Reason.SINK_DOWN)
 _TIMED_OUT: Final[Verdict] = (Outcome.RELEASED, Reason.TIMEOUT)
@@ -67,62 +77,82 @@ _VERDICTS: Final[Mapping[int, Verdict]] = {
 
 
 class Batch:
-    """One list of records: takes its reports, gathers its failures.
+    """One list of records: takes the reports of failures, and sees which records are done.
+
+    A report of each success would cost more than all else that is done here for a record. So only
+    failures are reported (`delivery.report.only.error`), and that a record is done shows by its
+    callback: librdkafka's client drops it when it has nothing more to say of the record.
 
     Attributes:
-        failures: those known by now, in no order.
+        size: of the list.
+        reports: by position, the record's callback.
+        produced: records before this position were handed over, or have an outcome already.
+        failures: those known by now, by position.
         suspects: positions that were refused with a whole batch of librdkafka's.
         swept: positions that failed only because the producer came to its end.
         finished: done when every outcome is known.
     """
 
-    __slots__ = ("_known", "_open", "failures", "finished", "suspects", "swept")
+    __slots__ = (
+        "_done",
+        "failures",
+        "finished",
+        "produced",
+        "reports",
+        "size",
+        "suspects",
+        "swept",
+    )
 
     def __init__(self, size: int) -> None:
+        self.size = size
         self.suspects: set[int] = set()
         self.swept: set[int] = set()
-        self._known = bytearray(size)  # by position: 1 when the outcome is known
-        self._open = size
-        self.failures: list[Failure] = []
+        self.failures: dict[int, Failure] = {}
+        self.reports: list[MethodType] = list(map(MethodType, repeat(self._report), range(size)))
+        self.produced = 0
+        self._done = 0  # no record before this position is with librdkafka any more
         self.finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def report(self, position: int, error: KafkaError | None, _: object) -> None:
+    def _report(self, position: int, error: KafkaError | None, _: object) -> None:
         """Take a delivery report; must not raise, for it would come out of some `poll`."""
-        if error is None:  # as `settle` does, without the call
-            if not self._known[position]:
-                self._known[position] = 1
-                self._open -= 1
-                if not self._open:
-                    self._finish()
+        if error is None:
             return
-        code = error.code()
-        if code in _FAULT_OF_ONE:
-            self.suspects.add(position)
-        elif code in _SWEPT:
-            self.swept.add(position)
-        self.settle(position, failure_of(position, error))
+        if not self.finished.done():
+            code = error.code()
+            if code in _FAULT_OF_ONE:
+                self.suspects.add(position)
+            elif code in _SWEPT:
+                self.swept.add(position)
+        self.fail(position, failure_of(position, error))
 
-    def settle(self, position: int, failure: Failure | None = None) -> None:
-        """Note an outcome, the first that comes; None is success."""
-        if self._known[position]:
-            return
-        self._known[position] = 1
-        if failure is not None:
-            self.failures.append(failure)
-        self._open -= 1
-        if not self._open:
+    def fail(self, position: int, failure: Failure) -> None:
+        """Note a failure; the first that comes of a position counts."""
+        if not self.finished.done():
+            self.failures.setdefault(position, failure)
+
+    def look(self) -> None:
+        """Note which records are done, up to the first that is not."""
+        done, produced, reports = self._done, self.produced, self.reports
+        while done < produced and getrefcount(reports[done]) == _DROPPED:
+            done += 1
+        self._done = done
+        if done == self.size:
             self._finish()
+
+    def give_up(self, detail: str) -> None:
+        """Release whatever has no outcome yet."""
+        if self.finished.done():
+            return
+        for position in range(self._done, self.size):
+            if position >= self.produced or getrefcount(self.reports[position]) > _DROPPED:
+                self.swept.add(position)
+                self.fail(position, Failure(position, *_DOWN, detail=detail))
+        self._finish()
 
     def _finish(self) -> None:
         if not self.finished.done():
             self.finished.set_result(None)
-
-    def give_up(self, detail: str) -> None:
-        """Release whatever has no outcome yet."""
-        for position, known in enumerate(self._known):
-            if not known:
-                self.swept.add(position)
-                self.settle(position, Failure(position, *_DOWN, detail=detail))
 
 
 class Client:
@@ -144,59 +174,55 @@ class Client:
         self._batches: set[Batch] = set()
         self._room: asyncio.Future[None] | None = None
         self._delay = _POLL_MIN
+        self._usual = linger  # seconds until a list is done that finds nothing under way
+        self._awaited: Batch | None = None  # such a list
+        self._polls = 0
         self._next_poll = self._loop.time() + _POLL_IDLE  # uvloop's handles may have no `when`
         self._timer = self._loop.call_later(_POLL_IDLE, self._poll)
 
-    async def send(
-        self, size: int, produce: Callable[[Producer, Batch, int], None]
-    ) -> Sequence[Failure]:
-        """Call `produce` for each position, wait for all reports, return the failures in order.
+    async def run(self, size: int, produce: Produce) -> Batch:
+        """Have a list of records produced, and return it when all outcomes are known.
 
-        What `Producer.produce` raises may come out of it: after a `BufferError` it is called again
-        when there is room, an error of the record is that position's failure.
+        What `Producer.produce` raises may come out of `produce`: after a `BufferError` it is called
+        again when there is room, an error of the record is the failure of position `produced`.
         """
-        batch = await self.run(size, produce)
-        return sorted(batch.failures, key=lambda failure: failure.position)
-
-    async def run(self, size: int, produce: Callable[[Producer, Batch, int], None]) -> Batch:
-        """Do as `send` does, and return all that is known of the list."""
         batch = Batch(size)
         self._batches.add(batch)
         try:
-            position = self._produce(produce, batch, 0, size)
-            while position < size:
+            self._produce(produce, batch)
+            while batch.produced < size and not batch.finished.done():
                 await self._wait_for_room()
-                position = self._produce(produce, batch, position, size)
-            self._delay = _POLL_MIN
-            if self._next_poll > self._loop.time() + self._linger:
-                self._poll_in(self._linger)
-            await batch.finished
+                self._produce(produce, batch)
+            batch.look()  # there may be nothing to wait for
+            if not batch.finished.done():
+                self._expect(batch)
+                await batch.finished
         finally:
             self._batches.discard(batch)
+            batch.reports.clear()  # they refer to the batch
         return batch
 
-    def _produce(
-        self, produce: Callable[[Producer, Batch, int], None], batch: Batch, start: int, size: int
-    ) -> int:
-        """Call `produce` for each position from `start` on.
-
-        Returns:
-            The first position that there is no room for, or `size`.
-        """
-        position = start
-        while position < size and not batch.finished.done():
+    def _produce(self, produce: Produce, batch: Batch) -> None:
+        """Call `produce` until all is handed over, or there is no room for more."""
+        while batch.produced < batch.size and not batch.finished.done():
             try:
-                produce(self._producer, batch, position)
+                produce(self._producer, batch)
             except BufferError:
-                return position
+                return
             except KafkaException as exception:
                 error = exception.args[0]
                 if error.fatal() or error.code() == KafkaError._FATAL:  # noqa: SLF001 - as above
                     self._renew(str(error))  # it gives the list up
                     continue
-                batch.settle(position, failure_of(position, error))
-            position += 1
-        return size
+                batch.fail(batch.produced, failure_of(batch.produced, error))
+                batch.produced += 1
+
+    def _expect(self, batch: Batch) -> None:
+        """See to it that somebody looks when the list is likely to be done."""
+        self._delay = _POLL_MIN
+        if self._next_poll > self._loop.time() + self._usual:
+            self._awaited, self._polls = batch, 0
+            self._poll_in(self._usual)
 
     async def close(self) -> None:
         """Wait a little for what is under way, then release it."""
@@ -220,11 +246,27 @@ class Client:
         finally:  # what a report raises comes out of `poll` too, and must not end the polling
             if served:
                 self._make_room()
-            if self._batches:
+            if self._look():
                 self._poll_in(self._delay)
                 self._delay = _POLL_MIN if served else min(self._delay * 1.5, _POLL_MAX)
             else:
                 self._poll_in(_POLL_IDLE)
+
+    def _look(self) -> bool:
+        """Look at each list; return whether something is under way."""
+        waits = False
+        for batch in self._batches:
+            batch.look()
+            waits = waits or not batch.finished.done()
+        self._polls += 1
+        if self._awaited is not None and self._awaited.finished.done():
+            # One poll may have been late. More are too many; but a single slow list says little.
+            self._usual = max(
+                self._usual * _SOONER if self._polls == 1 else self._usual + _POLL_MIN,
+                self._linger,
+            )
+            self._awaited = None
+        return waits
 
     async def _wait_for_room(self) -> None:
         if self._room is None:

@@ -306,27 +306,57 @@ async def test_key_waits_when_its_suspect_is_released(cluster, make_sink):
     assert {number - 1 for number in stored if number} == set(range(24)) - kept
 
 
-async def test_report_that_raises_ends_neither_polling_nor_its_neighbours(cluster):
+@pytest.mark.parametrize("only_errors", [False, True])
+async def test_report_that_raises_ends_neither_polling_nor_its_neighbours(cluster, only_errors):
     loop = asyncio.get_running_loop()
     raised = []
     loop.set_exception_handler(lambda _, context: raised.append(context.get("exception")))
     config = KafkaSinkConfig(
         protocol="kafka", name="log", topic="events", bootstrap_servers=cluster.bootstrap_servers
     )
-    client = Client(librdkafka_settings(config, 10), 0.0, Tasks("test"))
+    settings = librdkafka_settings(config, 10) | {"delivery.report.only.error": only_errors}
+    client = Client(settings, 0.0, Tasks("test"))
 
-    def produce(producer, batch, position):
-        def report(error, message):
-            batch.report(position, error, message)
-            raise LookupError(position)
+    def produce(producer, batch):
+        for position in range(batch.produced, batch.size):
 
-        producer.produce("events", b"x", on_delivery=report)
+            def report(error, message, take=batch.reports[position], position=position):
+                take(error, message)
+                raise LookupError(position)
+
+            producer.produce("events", b"x", on_delivery=report)
+            batch.produced += 1
 
     async with asyncio.timeout(10):
-        assert await client.send(5, produce) == []
-        assert await client.send(1, produce) == []
+        assert (await client.run(5, produce)).failures == {}
+        cluster.fail_next(PRODUCE, INVALID_RECORD)
+        assert set((await client.run(1, produce)).failures) == {0}
     await client.close()
     assert {type(error) for error in raised} == {LookupError}
+
+
+async def test_lone_list_is_looked_at_later_where_the_broker_takes_its_time(cluster):
+    config = KafkaSinkConfig(
+        protocol="kafka", name="log", topic="events", bootstrap_servers=cluster.bootstrap_servers
+    )
+    client = Client(librdkafka_settings(config, 10), 0.0, Tasks("test"))
+
+    def produce(producer, batch):
+        producer.produce("events", b"x", on_delivery=batch.reports[0])
+        batch.produced = 1
+
+    async with asyncio.timeout(20):
+        await client.run(1, produce)
+        cluster.answer_after(300)
+        before = client._usual
+        await client.run(1, produce)
+        await client.run(1, produce)
+        assert client._usual > before
+        cluster.answer_after(0)
+        before = client._usual = 0.5
+        await client.run(1, produce)
+        assert client._usual < before
+    await client.close()
 
 
 async def test_lists_one_after_the_other_without_linger(cluster, make_sink):
