@@ -64,8 +64,8 @@ def sink_timeout(environ: Mapping[str, str]) -> float | None:
 class TrustedCertificates:
     """`K_CA_CERTS` and every PEM file of the folder that Knative keeps up to date.
 
-    Newer releases put one file into the folder, older ones a folder for each ConfigMap, in which the
-    files have what names their authors like.
+    Newer releases put one file into the folder, older ones a folder for each ConfigMap, with
+    whatever names its author gave.
     """
 
     def __init__(self, environ: Mapping[str, str], folder: Path = CERTIFICATES_FOLDER) -> None:

@@ -31,7 +31,7 @@ class NatsSinkConfig(NatsServerConfig, SinkConfig):
     timeout: Duration = Field(
         30.0,
         gt=0,
-        description="wait this long for the stream's acknowledgement; a route's delivery.timeout wins",
+        description="for the stream's acknowledgement; a route's delivery.timeout wins",
     )
 
     @field_validator("subject")

@@ -68,7 +68,7 @@ def attempts(sink: HttpRecorder) -> Counter[str]:
 
 
 def metric(gateway: Gateway, sample: str) -> float:
-    """Return the value of a sample, such as `ce_gateway_sent_total{sink="knative"}`; 0 if absent."""
+    """Return the value of a sample, such as `ce_gateway_sent_total{sink="x"}`; 0 if absent."""
     for line in gateway.get("/metrics")[1].decode().splitlines():
         name, _, value = line.rpartition(" ")
         if name == sample:

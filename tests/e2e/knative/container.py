@@ -1,7 +1,7 @@
 """A gateway in a container's place: with folders at the root that this machine does not have.
 
-Knative mounts `/oidc` and `/knative-custom-certs`. In a mount namespace of its own the process gets a
-root of links to the machine's folders, and these two beside them, read-only as Knative mounts them.
+Knative mounts `/oidc` and `/knative-custom-certs`. In a mount namespace of its own the process gets
+a root with the machine's folders, and these two beside them, read-only as Knative mounts them.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Knative's contract, section A: what the container gets. The numbers are those of docs/knative.md."""
+"""Knative's contract, section A: what the container gets. docs/knative.md has the numbers."""
 
 import contextlib
 import json
