@@ -289,7 +289,7 @@ REFUSED = {
     "a binding to nothing": ({"sinkBinding": {"enabled": True}}, "say where events go"),
     "an override of a required attribute": (
         {"sinkBinding": {"ceOverrides": {"extensions": {"type": "x"}}}},
-        "extensions",
+        "/sinkBinding/ceOverrides/extensions/type",
     ),
     "a grace period in hours": ({"config": HTTP | {"drain": {"grace": "PT1H"}}}, "drain.grace"),
 }
