@@ -78,12 +78,13 @@ class SinkMetrics:
 
 
 class RouteMetrics:
-    """One route's counters; `inflight` is a gauge."""
+    """One route's counters; `inflight` and its `limit` are gauges."""
 
     def __init__(self) -> None:
         self.dead_lettered = 0
         self.duplicates = 0
         self.inflight = 0
+        self.limit = 0
 
 
 class DeadLetterFigures(Protocol):
@@ -170,9 +171,16 @@ class Metrics(Collector):
             (((name,), route.duplicates) for name, route in self.routes.items()),
         )
         inflight = GaugeMetricFamily("ce_gateway_inflight", "Events under way", labels=["route"])
+        limit = GaugeMetricFamily(
+            "ce_gateway_inflight_limit",
+            "Events under way beyond which sources wait or refuse",
+            labels=["route"],
+        )
         for name, route in self.routes.items():
             inflight.add_metric([name], route.inflight)
+            limit.add_metric([name], route.limit)
         yield inflight
+        yield limit
         yield from self._collect_spools()
         yield from self.collect_dead_letters()
 
@@ -233,6 +241,7 @@ class Metrics(Collector):
                 lambda at_work: at_work.spool.pending,
             ),
             "bytes": ("What the spool takes on the disk", lambda at_work: at_work.spool.bytes),
+            "max_bytes": ("What it may take there", lambda at_work: at_work.spool.max_bytes),
             "in_use": ("1 while events go through the spool", lambda at_work: at_work.is_on),
             "full": ("1 while the spool takes nothing", lambda at_work: at_work.spool.is_full),
         }

@@ -32,6 +32,7 @@ class RunningRoute:
         # A waiter wakes to a quarter of the window, not to a single place: lists stay long.
         self._low = self.limit - (self.limit >> 2)
         self.metrics = metrics.routes[route.name]
+        self.metrics.limit = route.inflight
         self._waiters: list[asyncio.Future[None]] = []
         self._on_done = self.release if len(route.sinks) == 1 else _nothing
         dead_letters = None

@@ -42,6 +42,7 @@ class Room:
     doesn't change its mind with every event.
 
     Attributes:
+        max_bytes: what the segments never take more than.
         is_full: whether it takes nothing at the moment.
     """
 
@@ -50,7 +51,7 @@ class Room:
     ) -> None:
         self._disk = disk
         self._folder = folder
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._margin = segment_bytes // 2
         self._min_free_share = min_free_share
         self._needed = 0  # bytes that the disk had no room for
@@ -66,17 +67,17 @@ class Room:
         """Return why so many bytes can't be taken in beside the used ones, if they can't."""
         if self.is_full:
             return StoreError(self._why, full=True)
-        if used + size <= self._max_bytes:
+        if used + size <= self.max_bytes:
             return None
         # A list that can hardly ever fit says nothing about the next one.
         error = self._beyond()
         self._why = str(error)
-        self.is_full = used + self._margin > self._max_bytes
+        self.is_full = used + self._margin > self.max_bytes
         return error
 
     def is_beyond(self, size: int, used: int) -> bool:
         """Whether so many bytes beside the used ones are more than the cap."""
-        return used + size > self._max_bytes
+        return used + size > self.max_bytes
 
     def check(self, size: int, used: int) -> None:
         """Check that what was taken in can be written.
@@ -94,7 +95,7 @@ class Room:
 
     def _beyond(self) -> StoreError:
         return StoreError(
-            f"the spool is full: state.max_bytes gives this spool {self._max_bytes} bytes",
+            f"the spool is full: state.max_bytes gives this spool {self.max_bytes} bytes",
             full=True,
         )
 
@@ -113,11 +114,11 @@ class Room:
 
     def wanted(self, used: int) -> int:
         """Return how many of the used bytes should be given back, if that can be done."""
-        return max(used + self._margin - self._max_bytes, self._needed)
+        return max(used + self._margin - self.max_bytes, self._needed)
 
     def look(self, used: int) -> bool:
         """Look whether a full spool has room again; return whether it has only now."""
-        if not self.is_full or used + self._margin > self._max_bytes:
+        if not self.is_full or used + self._margin > self.max_bytes:
             return False
         try:
             free, total = self._disk.free(self._folder)

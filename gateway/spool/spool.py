@@ -124,6 +124,11 @@ class Spool:
         return self._log.bytes
 
     @property
+    def max_bytes(self) -> int:
+        """What the segments never take more than."""
+        return self._room.max_bytes
+
+    @property
     def retained_bytes(self) -> int:
         """How many of them are kept though everything there is done, and go when room is wanted."""
         with self._log.lock:

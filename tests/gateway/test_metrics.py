@@ -1,9 +1,12 @@
 """The exposition is what Prometheus' own parser reads."""
 
+from typing import NamedTuple
+
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.build import build
 from gateway.metrics import Histogram, Metrics
+from gateway.spool import Spool
 
 
 def samples(metrics):
@@ -24,6 +27,7 @@ def test_counters_appear_under_their_documented_names():
     metrics.sinks["knative"].retried = 4
     metrics.routes["r"].dead_lettered = 1
     metrics.routes["r"].inflight = 7
+    metrics.routes["r"].limit = 1000
     found = samples(metrics)
     assert found["ce_gateway_events_received_total", ("source", "field")] == 3
     assert found["ce_gateway_settled_total", ("outcome", "accepted"), ("source", "field")] == 2
@@ -32,6 +36,22 @@ def test_counters_appear_under_their_documented_names():
     assert found["ce_gateway_retried_total", ("sink", "knative")] == 4
     assert found["ce_gateway_dead_lettered_total", ("route", "r")] == 1
     assert found["ce_gateway_inflight", ("route", "r")] == 7
+    assert found["ce_gateway_inflight_limit", ("route", "r")] == 1000
+
+
+class AtWork(NamedTuple):
+    spool: Spool
+    damaged: int = 0
+    is_on: bool = False
+
+
+def test_a_spool_is_shown_beside_what_it_may_take(tmp_path):
+    metrics = Metrics()
+    metrics.spools["r", "s"] = AtWork(Spool(tmp_path, max_bytes=1 << 20))
+    found = samples(metrics)
+    lane = ("route", "r"), ("sink", "s")
+    assert found["ce_gateway_spool_bytes", *lane] == 0
+    assert found["ce_gateway_spool_max_bytes", *lane] == 1 << 20
 
 
 def test_the_build_is_told_with_its_version_and_kind():

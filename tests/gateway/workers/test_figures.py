@@ -86,6 +86,7 @@ def test_a_flag_is_no_number_of_workers():
     assert found["ce_gateway_spool_in_use", "out", "way"] == 1
     assert found["ce_gateway_spool_full", "out", "way"] == 0
     assert found["ce_gateway_spool_events", "out", "way"] == 3 * 7
+    assert found["ce_gateway_spool_max_bytes", "out", "way"] == 3 * 400
 
 
 class AtWork:
@@ -97,6 +98,7 @@ class AtWork:
     class spool:  # noqa: N801 - an attribute
         pending = 7
         bytes = 100
+        max_bytes = 400
         is_full = False
 
 
