@@ -7,6 +7,7 @@ from typing import Protocol
 import msgspec
 
 from gateway.delivery import Delivery, Failure
+from gateway.interfaces import Sending
 
 
 class Ends(Protocol):
@@ -32,14 +33,23 @@ class Batch:
         deliveries: those that have not ended, in the order of the list.
         keys: of which something has not ended.
         is_probe: whether the list asks if the sink is back.
+        started: monotonic seconds of when it was sent.
+        resumed: how often the sink had resumed then.
+        sending: cuts it off; None if that is left to `Senders.close`.
     """
 
-    __slots__ = ("_open", "_positions", "_size", "deliveries", "is_probe", "keys")
+    __slots__ = (
+        "_open", "_positions", "_size", "deliveries", "is_probe", "keys",
+        "resumed", "sending", "started",
+    )  # fmt: skip
 
     def __init__(self, deliveries: list[Delivery], keys: set[str], *, is_probe: bool) -> None:
         self.deliveries = deliveries
         self.keys = keys
         self.is_probe = is_probe
+        self.started = 0.0
+        self.resumed = 0
+        self.sending: Sending | None = None
         self._size = len(deliveries)
         # Both only once something has ended early.
         self._positions: dict[int, int] | None = None  # place in the list to index in `deliveries`

@@ -1,34 +1,29 @@
 """The dispatcher of a lane: lists to the sink, order per key, and retries.
 
-Deliveries come in as lists, each with one event. A few workers take what has gathered and give it
-to the sink as one list, so that lists grow under load and are short when idle. While a key is
-under way or waits for its retry, later events of that key wait behind it and no other key does.
-What becomes of each delivery is told to the lane (`Ends`), which alone settles.
+Deliveries come in as lists, each with one event. The sink gets a list at once if it has none, and
+a few more at a time of what has gathered, so that lists grow under load and are short when idle.
+While a key is under way or waits for its retry, later events of that key wait behind it and no
+other key does. What becomes of each delivery is told to the lane (`Ends`), which alone settles.
 """
 
 import asyncio
-import logging
 import math
 import time
-from collections import deque
 from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
 from gateway.batch import Batch, Ends
 from gateway.delivery import Delivery, Failure, Outcome, Reason
-from gateway.interfaces import ReportingSink, ResumingSink
+from gateway.interfaces import ResumingSink
 from gateway.key_queue import KeyQueue
 from gateway.metrics import SinkMetrics
 from gateway.retry import RetryPolicy
+from gateway.senders import Senders
 from gateway.sink_health import SinkHealth
 from gateway.target import Target
-from gateway.tasks import Tasks
-from gateway.throttle import Throttle
 
-_log = logging.getLogger(__name__)
-
-WORKERS: Final = 4
+LISTS: Final = 4
 """Lists under way at once: more would only make them shorter."""
 MAX_STRAGGLERS: Final = 60
 """Further lists, of which the sink keeps us waiting for the lesser part."""
@@ -66,26 +61,23 @@ class Dispatcher:
         waits: bool,
     ) -> None:
         self._target = target
-        self._reporting = target.sink if isinstance(target.sink, ReportingSink) else None
         self._circuit = target.circuit
         self._policy = policy
-        self._timeout = timeout
         self._metrics = metrics
         self._ends = ends
         self._waits = waits
-        self._tasks = Tasks(f"sink {target.name}")
+        self._senders = Senders(target.name, target.sink, timeout)
         self._queue = KeyQueue()
         self._failing: set[str] = set()
         self._under_way: list[Batch] = []
-        self._workers = 0
         self._straggling: set[Batch] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._deadline = math.inf
-        self._idle: deque[asyncio.Future[None]] = deque()
         self._health = SinkHealth(target.name)
-        self._lines = Throttle()
         self._resumed = 0
         self._leaves_stored = False
+        self._is_woken = False  # `_on_turn` is to come
+        self._is_busy = False  # a list begins or ends
         self._closed = False
 
     @property
@@ -113,14 +105,17 @@ class Dispatcher:
         """Whether something waits here for a sink that is down, and asks whether it is back."""
         return self._circuit.is_open and (self.is_sending or self._queue.has_any)
 
+    @property
+    def _has_room(self) -> bool:
+        """Whether another list may be under way."""
+        return len(self._under_way) - len(self._straggling) < LISTS
+
     def start(self) -> None:
-        """Start the workers."""
+        """Listen to the sink and its circuit."""
         if isinstance(self._target.sink, ResumingSink):
             self._target.sink.on_resumed(self._resume)
         if self._waits:
             self._unsubscribe = self._circuit.subscribe(self._on_circuit)
-        for _ in range(WORKERS):
-            self._add_worker()
 
     def put(self, deliveries: Sequence[Delivery]) -> None:
         """Queue deliveries of one event each, in order."""
@@ -128,7 +123,10 @@ class Dispatcher:
             self._ends.given_up(deliveries)
             return
         self._queue.put(deliveries)
-        self._wake()
+        if self._under_way or self._is_busy:
+            self._wake()
+        else:  # nothing is gained by waiting for more
+            self._begin()
 
     def unfinished(self) -> list[Delivery]:
         """Return every delivery that has not ended, in the order of arrival."""
@@ -158,50 +156,59 @@ class Dispatcher:
             self._timer.cancel()
         if self._waits:
             self._unsubscribe()
-        await self._tasks.close()
+        for batch in tuple(self._under_way):
+            if batch.sending is not None:
+                batch.sending.cancel()
+        await self._senders.close()
+        for batch in self._under_way:
+            self._queue.put_back(batch.deliveries)  # for `give_up`
+            if batch.is_probe:
+                self._circuit.return_probe()
+        self._under_way.clear()
+        self._straggling.clear()
 
     def give_up(self) -> None:
         """Forget everything, after `stop`."""
         self._ends.given_up(self._queue.remove(lambda _: True))
 
-    def _add_worker(self) -> None:
-        self._workers += 1
-        self._tasks.start(self._work(), f"worker {self._workers}")
-
-    async def _work(self) -> None:
-        task = asyncio.current_task()
-        # A sink may have swallowed the cancellation.
-        while task is not None and not task.cancelling():
-            batch = self._take()
-            if batch is None:
-                idle = asyncio.get_running_loop().create_future()
-                self._idle.append(idle)
-                await idle
-                continue
-            self._wake()  # what is left is another worker's
-            await self._deliver(batch)
-            if self._workers - len(self._straggling) > WORKERS:
-                self._workers -= 1  # it stood in for one that had to wait for a straggler
-                self._wake()
-                return
-
-    async def _deliver(self, batch: Batch) -> None:
+    def _begin(self) -> None:
+        """Give the sink a list, if there is one and it may have another."""
+        if self._closed or not self._has_room:
+            return
+        batch = self._take()
+        if batch is None:
+            return
         self._under_way.append(batch)
-        started, resumed = time.monotonic(), self._resumed
+        batch.started, batch.resumed = time.monotonic(), self._resumed
+        self._is_busy = True
         try:
-            failures = await self._send(batch, started)
-        except asyncio.CancelledError:
-            self._queue.put_back(batch.deliveries)  # for `give_up`
-            if batch.is_probe:
-                self._circuit.return_probe()
-            raise
+            batch.sending = self._senders.send(
+                [delivery.events[0] for delivery in batch.deliveries],
+                partial(self._ended, batch),
+                partial(self._accepted, batch),
+            )
         finally:
-            self._under_way.remove(batch)
-            self._straggling.discard(batch)
-        self._metrics.seconds.observe(time.monotonic() - started, len(batch.deliveries))
-        self._settle(batch, batch.remaining(failures))
-        if resumed != self._resumed:  # after these were released
-            self._unpark(math.inf)
+            self._is_busy = False
+        self._wake()  # what is left is another list's
+
+    def _ended(self, batch: Batch, failures: Sequence[Failure]) -> None:
+        """Go on after what the sink says of a list."""
+        if self._is_busy:  # it answers while it is being called, or while another list ends
+            asyncio.get_running_loop().call_soon(self._ended, batch, failures)
+            return
+        if batch not in self._under_way:
+            return
+        self._under_way.remove(batch)
+        self._straggling.discard(batch)
+        self._metrics.seconds.observe(time.monotonic() - batch.started, len(batch.deliveries))
+        self._is_busy = True
+        try:
+            self._settle(batch, batch.remaining(failures))
+            if batch.resumed != self._resumed:  # after these were released
+                self._unpark(math.inf)
+        finally:
+            self._is_busy = False
+        self._begin()
 
     def _take(self) -> Batch | None:
         if not (self._waits and self._circuit.is_open):
@@ -217,33 +224,14 @@ class Dispatcher:
             self._circuit.return_probe(self._queue.next_allowed)
         return None
 
-    async def _send(self, batch: Batch, started: float) -> Sequence[Failure]:
-        events = [delivery.events[0] for delivery in batch.deliveries]
-        try:
-            if self._reporting is not None:
-                on_accepted = partial(self._accepted, batch, started)
-                return await self._reporting.send_reporting(events, self._timeout, on_accepted)
-            return await self._target.sink.send(events, self._timeout)
-        except (Exception, asyncio.CancelledError) as error:
-            # A sink's bug must not lose events. It may also wait for something that was cancelled.
-            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
-                raise
-            more = self._lines.pass_on(type(error).__name__)
-            if more is not None:
-                _log.exception("sink %s raised instead of reporting%s", self._target.name, more)
-            return [
-                Failure(position, Outcome.RELEASED, Reason.SINK_DOWN, detail=type(error).__name__)
-                for position in range(len(events))
-            ]
-
-    def _accepted(self, batch: Batch, started: float, positions: Sequence[int]) -> None:
+    def _accepted(self, batch: Batch, positions: Sequence[int]) -> None:
         """End what the sink has, though it is not through with its list."""
         if batch not in self._under_way:
             return
         ended, keys = batch.end(positions)
         if not ended:
             return
-        self._metrics.seconds.observe(time.monotonic() - started, len(ended))
+        self._metrics.seconds.observe(time.monotonic() - batch.started, len(ended))
         self._health.note(len(ended), ())
         self._failing.difference_update(keys)
         self._metrics.sent += len(ended)
@@ -257,7 +245,6 @@ class Dispatcher:
             and len(self._straggling) < MAX_STRAGGLERS
         ):
             self._straggling.add(batch)
-            self._add_worker()
         self._wake()
 
     def _settle(self, batch: Batch, failures: Sequence[Failure]) -> None:
@@ -279,7 +266,6 @@ class Dispatcher:
             self.give_up_stored()
         if failures and any(failure.outcome is Outcome.RELEASED for failure in failures):
             self._ends.troubled()
-        self._wake()
 
     def _settle_some(self, batch: Batch, failures: Sequence[Failure]) -> None:
         """End what is done; keep the rest of each failed key, in order, until its retry."""
@@ -341,15 +327,18 @@ class Dispatcher:
         return None
 
     def _wake(self) -> None:
-        if self._queue.has_ready:
-            self._wake_one()
+        """Send what is ready in the event loop's next turn: until then more may come."""
+        if self._queue.has_ready and self._has_room:
+            self._wake_anyway()
 
-    def _wake_one(self) -> None:
-        while self._idle:
-            idle = self._idle.popleft()
-            if not idle.done():
-                idle.set_result(None)
-                return
+    def _wake_anyway(self) -> None:
+        if not self._is_woken:
+            self._is_woken = True
+            asyncio.get_running_loop().call_soon(self._on_turn)
+
+    def _on_turn(self) -> None:
+        self._is_woken = False
+        self._begin()
 
     def _set_timer(self) -> None:
         if self._timer is not None:
@@ -365,7 +354,7 @@ class Dispatcher:
     def _on_circuit(self) -> None:
         """Go on: the circuit has closed, or it is time for a probe."""
         if self._circuit.is_open:
-            self._wake_one()
+            self._wake_anyway()
         else:
             self._queue.hasten(asyncio.get_running_loop().time())
             self._set_timer()
@@ -386,9 +375,3 @@ class Dispatcher:
 
 def _received_at(delivery: Delivery) -> float:
     return delivery.received_at
-
-
-def _is_cancelled() -> bool:
-    """Whether somebody wants the current task to end."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

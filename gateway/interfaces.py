@@ -139,6 +139,43 @@ class ReportingSink(Protocol):
         """
 
 
+OnEnded = Callable[[Sequence[Failure]], None]
+
+
+class Sending(Protocol):
+    """A list that a `PromptSink` was given."""
+
+    def cancel(self) -> None:
+        """Cut it off; nobody is told of it any more."""
+
+
+@runtime_checkable
+class PromptSink(Protocol):
+    """A sink that can be given a list without anybody who waits.
+
+    Then a list goes out in the very call that brought it, and its end is told in the call that
+    read the answer: neither costs a turn of the event loop.
+    """
+
+    def start_sending(
+        self,
+        events: Sequence[Event],
+        timeout: float | None,
+        on_ended: OnEnded,
+        on_accepted: OnAccepted,
+    ) -> Sending:
+        """Do as `Sink.send` does, and return at once.
+
+        It may be called while `on_ended` of another list is.
+
+        Args:
+            events: as there.
+            timeout: as there.
+            on_ended: called once, in the event loop's thread, with what `send` would return.
+            on_accepted: as of `ReportingSink`; it may be left alone.
+        """
+
+
 @runtime_checkable
 class ResumingSink(Protocol):
     """A sink that may learn by itself that it can take events again."""

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from gateway.delivery import ACCEPTED, DRAINING, Failure, Outcome, Reason, Settlement
-from gateway.dispatcher import MAX_LIST, WORKERS, Dispatcher
+from gateway.dispatcher import MAX_LIST, LISTS, Dispatcher
 from gateway.metrics import SinkMetrics
 from gateway.retry import RetryPolicy
 from gateway.target import Target
@@ -494,7 +494,7 @@ async def test_a_failure_after_a_report_is_of_the_event_that_failed(dispatchers)
 async def test_lists_of_which_little_is_left_make_room_for_others(dispatchers):
     sink, answers = ReportingSink(lambda event: event.id.startswith("slow")), Answers()
     dispatcher = dispatchers(sink)
-    lists = 3 * WORKERS
+    lists = 3 * LISTS
     for number in range(lists):
         dispatcher.put(
             [answers.delivery(make_event(id_, source=f"/{id_}"))
@@ -505,9 +505,9 @@ async def test_lists_of_which_little_is_left_make_room_for_others(dispatchers):
     sink.gate.set()
     await answers.count(3 * lists)
     async with asyncio.timeout(10):
-        while dispatcher._workers > WORKERS:
+        while dispatcher.is_sending:
             await asyncio.sleep(0)
-    assert len(dispatcher._idle) == WORKERS
+    assert not dispatcher._straggling
 
 
 async def test_what_a_sink_has_is_not_given_up_when_it_is_stopped(dispatchers):

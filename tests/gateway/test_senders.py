@@ -1,0 +1,171 @@
+"""A sink is given lists at once where it can be, and from few tasks where it can't."""
+
+import asyncio
+
+import pytest
+
+from gateway.delivery import DRAINING, Failure, Outcome, Reason
+from gateway.dispatcher import Dispatcher
+from gateway.metrics import SinkMetrics
+from gateway.retry import RetryPolicy
+from gateway.senders import KEPT, Senders
+from gateway.target import Target
+from tests.gateway.test_dispatcher import Ends
+from tests.helpers import Answers, ScriptedSink, make_event
+
+
+class PromptSink(ScriptedSink):
+    """Is told at once, and tells the end when the test says so, or at once."""
+
+    def __init__(self, *, ends_at_once=False):
+        super().__init__()
+        self.ends_at_once = ends_at_once
+        self.under_way = []
+        self.cut_off = 0
+
+    def start_sending(self, events, timeout, on_ended, on_accepted):
+        self.lists.append(list(events))
+        self.under_way.append((on_ended, on_accepted))
+        if self.ends_at_once:
+            on_ended(())
+        return self
+
+    def cancel(self):
+        self.cut_off += 1
+
+
+@pytest.fixture
+async def rig():
+    started = []
+
+    def make(sink):
+        target = Target(name="sink", sink=sink, address="http://sink/")
+        dispatcher = Dispatcher(
+            target, RetryPolicy(retry=1, delay=0.001),
+            timeout=None, metrics=SinkMetrics(), ends=Ends(), waits=False,
+        )  # fmt: skip
+        dispatcher.start()
+        started.append(dispatcher)
+        return dispatcher
+
+    yield make
+    for dispatcher in started:
+        await dispatcher.stop()
+        dispatcher.give_up()
+
+
+def ids_of(lists):
+    return [[event.id for event in events] for events in lists]
+
+
+async def test_a_prompt_sink_has_the_event_when_put_returns(rig):
+    sink, answers = PromptSink(), Answers()
+    rig(sink).put([answers.delivery(make_event(1))])
+    assert ids_of(sink.lists) == [["1"]]
+
+
+async def test_the_source_has_its_answer_when_the_sink_has_told_of_the_end(rig):
+    sink, answers = PromptSink(), Answers()
+    rig(sink).put([answers.delivery(make_event(1))])
+    sink.under_way[0][0](())
+    assert answers.by_id["1"].outcome is Outcome.ACCEPTED
+
+
+async def test_what_comes_while_a_list_is_under_way_gathers_for_a_turn(rig):
+    sink, answers = PromptSink(), Answers()
+    dispatcher = rig(sink)
+    for number in range(4):
+        dispatcher.put([answers.delivery(make_event(number, source=f"/{number}"))])
+    await asyncio.sleep(0)
+    assert ids_of(sink.lists) == [["0"], ["1", "2", "3"]]
+
+
+async def test_a_sink_that_answers_while_it_is_called_is_heard_afterwards(rig):
+    sink, answers = PromptSink(ends_at_once=True), Answers()
+    rig(sink).put([answers.delivery(make_event(1))])
+    assert not answers.by_id
+    await answers.count(1)
+    assert answers.by_id["1"].outcome is Outcome.ACCEPTED
+
+
+async def test_a_source_that_hands_in_more_for_each_answer_does_not_nest(rig):
+    sink, answers = PromptSink(ends_at_once=True), Answers()
+    dispatcher = rig(sink)
+    ended = []
+
+    def ends(deliveries):
+        ended.extend(deliveries)
+        if len(ended) < 3000:
+            dispatcher.put([answers.delivery(make_event(len(ended)))])
+
+    dispatcher._ends.delivered = ends
+    dispatcher.put([answers.delivery(make_event(0))])
+    async with asyncio.timeout(30):
+        while len(ended) < 3000:
+            await asyncio.sleep(0)
+
+
+async def test_an_end_that_is_told_twice_counts_once(rig):
+    sink, answers = PromptSink(), Answers()
+    dispatcher = rig(sink)
+    dispatcher.put([answers.delivery(make_event(1))])
+    for _ in range(2):
+        sink.under_way[0][0](())
+    assert dispatcher._metrics.sent == 1
+
+
+async def test_a_failed_event_of_a_prompt_sink_is_tried_again(rig):
+    sink, answers = PromptSink(), Answers()
+    rig(sink).put([answers.delivery(make_event(1))])
+    sink.ends_at_once = True
+    sink.under_way[0][0]([Failure(0, Outcome.RELEASED, Reason.SINK_DOWN)])
+    await answers.count(1)
+    assert ids_of(sink.lists) == [["1"], ["1"]]
+
+
+async def test_stopping_cuts_off_what_a_prompt_sink_has(rig):
+    sink, answers = PromptSink(), Answers()
+    dispatcher = rig(sink)
+    dispatcher.put([answers.delivery(make_event(1))])
+    await dispatcher.stop()
+    dispatcher.give_up()
+    assert sink.cut_off == 1
+    assert answers.by_id["1"] == DRAINING
+
+
+async def test_a_prompt_sink_that_raises_releases_its_list(rig, caplog):
+    class Broken(PromptSink):
+        def start_sending(self, *args):
+            raise ZeroDivisionError
+
+    answers = Answers()
+    rig(Broken()).put([answers.delivery(make_event(1))])
+    await answers.count(1)
+    assert answers.by_id["1"].outcome is Outcome.RELEASED
+    assert "raised instead of reporting" in caplog.text
+
+
+async def test_a_sink_that_only_sends_is_called_from_tasks_that_are_used_again():
+    sink = ScriptedSink()
+    senders = Senders("sink", sink, 2.5)
+    for number in range(3):
+        ended = asyncio.get_running_loop().create_future()
+        senders.send([make_event(number)], ended.set_result, lambda _: None)
+        assert await ended == []
+    await senders.close()
+    assert sink.timeouts == [2.5] * 3
+    assert senders._started == 1
+
+
+async def test_no_more_tasks_are_kept_than_lists_are_under_way_as_a_rule():
+    sink = ScriptedSink()
+    sink.gate.clear()
+    senders = Senders("sink", sink, None)
+    ends = []
+    for number in range(2 * KEPT):
+        senders.send([make_event(number)], ends.append, lambda _: None)
+    sink.gate.set()
+    async with asyncio.timeout(10):
+        while len(ends) < 2 * KEPT or len(senders._tasks._tasks) > KEPT:
+            await asyncio.sleep(0)
+    await senders.close()
