@@ -23,7 +23,11 @@ def configuration(
     """Return a configuration as a container of Knative has it: HTTP, CoAP and MQTT to K_SINK."""
     return {
         "sources": {
-            "http": {"protocol": "http", "listen": f"{HOST}:0"},
+            "http": {
+                "protocol": "http",
+                "listen": f"{HOST}:0",
+                "event": {"type": "t", "source": "/http"},
+            },
             "coap": {
                 "protocol": "coap",
                 "listen": f"{HOST}:0",

@@ -17,12 +17,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class RecordedRequest:
-    """One HTTP request as it stood on the wire; header values are latin-1."""
+    """One HTTP request as it stood on the wire; header values are latin-1.
+
+    `client` is the address at the other end of its connection; `at` is when it was read, by the
+    monotonic clock.
+    """
 
     method: str
     target: str
     headers: Sequence[tuple[str, str]]
     body: bytes
+    client: tuple[str, int] = ("", 0)
+    at: float = 0.0
 
     def header(self, name: str) -> str | None:
         """Return the only header of that name, or None.
@@ -51,7 +57,12 @@ class HttpRecorder:
     `answer` is called for each request, in the thread of its connection.
     """
 
-    def __init__(self, answer: Callable[[RecordedRequest], Answer] = lambda _: Answer()) -> None:
+    def __init__(
+        self,
+        answer: Callable[[RecordedRequest], Answer] = lambda _: Answer(),
+        host: str = HOST,
+        port: int = 0,
+    ) -> None:
         self.answer = answer
         self.requests: list[RecordedRequest] = []
         self._changed = threading.Condition()
@@ -83,7 +94,7 @@ class HttpRecorder:
             def handle_error(self, *_: object) -> None:
                 pass  # a connection that was reset is not the recorder's matter
 
-        self._server = ThreadedServer((HOST, 0), Handler)
+        self._server = ThreadedServer((host, port), Handler)
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.05,), daemon=True
@@ -98,7 +109,12 @@ class HttpRecorder:
         if "chunked" in (handler.headers.get("Transfer-Encoding") or "").lower():
             body = _read_chunks(handler)
         request = RecordedRequest(
-            handler.command, handler.path, list(handler.headers.items()), body
+            handler.command,
+            handler.path,
+            list(handler.headers.items()),
+            body,
+            handler.client_address,
+            time.monotonic(),
         )
         answer = self.answer(request)
         with self._changed:
