@@ -2,9 +2,12 @@
 
 import copy
 import json
+import re
 
 import pytest
 
+from gateway.metrics import Metrics
+from tests.deploy.helm import needs_helm, template
 from tests.deploy.validation import DEPLOY, SCHEMAS, documents, manifests, problems
 
 ALL = list(manifests())
@@ -28,50 +31,44 @@ def test_no_object_stands_twice_in_a_file(file):
     assert len(names) == len(set(names))
 
 
-def leaves(value, path=()):
-    """Yield the path of every field of a manifest's spec."""
-    if isinstance(value, dict):
-        for key, below in value.items():
-            yield (*path, key)
-            yield from leaves(below, (*path, key))
-    elif isinstance(value, list):
-        for position, below in enumerate(value):
-            yield from leaves(below, (*path, position))
-
-
-# One of each kind that a schema checks; fields below these are the user's own names.
-FREE = {
-    "matchLabels",
-    "labels",
-    "annotations",
-    "selector",
-    "metadata",
-    "extensions",
-    "exact",
-    "prefix",
-}
-FREE |= {"portLevelMtls", "value", "requests", "limits", "headers", "data", "suffix", "config"}
 KINDS = {(m["apiVersion"], m["kind"]): m for _, m in ALL if isinstance(m.get("spec"), dict)}
+KINDS.pop(("networkservicemesh.io/v1", "NetworkService"))  # its CRD takes everything
+
+
+def misspelt(manifest, path, key):
+    """Return a copy of a manifest where a key of what is at `path` has a letter too many."""
+    broken = copy.deepcopy(manifest)
+    parent = broken
+    for step in path:
+        parent = parent[step]
+    parent[key + "x"] = parent.pop(key)
+    return broken
 
 
 @pytest.mark.parametrize("kind", KINDS, ids="/".join)
 def test_a_misspelt_field_is_found(kind):
-    if kind[1] in {"CustomResourceDefinition", "NetworkService"}:
-        pytest.skip("free-form: a schema in it, or none")
-    found = 0
-    for path in leaves(KINDS[kind]["spec"], ("spec",)):
-        if FREE & set(path[:-1]) or not isinstance(path[-1], str):
-            continue
-        broken = copy.deepcopy(KINDS[kind])
-        parent = broken
-        for step in path[:-1]:
-            parent = parent[step]
-        parent[path[-1] + "x"] = parent[path[-1]]
-        assert problems(broken), ".".join(map(str, path))
-        found += 1
-        if found == 12:
-            break
-    assert found
+    for key in KINDS[kind]["spec"]:
+        assert problems(misspelt(KINDS[kind], ["spec"], key)), key
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "key"),
+    [
+        ("Deployment", "spec.template.spec.containers.0.securityContext", "readOnlyRootFilesystem"),
+        ("Deployment", "spec.template.spec.containers.0.lifecycle.preStop.sleep", "seconds"),
+        ("Service", "spec.ports.0", "targetPort"),
+        ("ScaledObject", "spec.triggers.0", "metricType"),
+        ("HTTPRoute", "spec.rules.0.matches.0.path", "value"),
+        ("DestinationRule", "spec.trafficPolicy.connectionPool.tcp", "maxConnections"),
+        ("EnvoyPatchPolicy", "spec.jsonPatches.0.operation", "path"),
+        ("TrafficTarget", "spec.rules.0", "name"),
+    ],
+)
+def test_a_misspelt_field_is_found_however_deep(kind, path, key):
+    manifest = next(one for (_, name), one in KINDS.items() if name == kind)
+    assert problems(manifest) == []
+    steps = [int(step) if step.isdigit() else step for step in path.split(".")]
+    assert problems(misspelt(manifest, steps, key))
 
 
 def test_an_unserved_version_and_an_unknown_kind_are_found():
@@ -92,3 +89,131 @@ def test_manifests_are_found_where_they_should_be():
     folders = {file.split("/")[0] for file in BY_FILE}
     assert {"release", "examples"} <= folders
     assert (DEPLOY / "chart/ce-gateway/Chart.yaml").exists()
+
+
+# --- the examples name what is there --------------------------------------------------------------
+
+
+ROUTE_KINDS = ("UDPRoute", "TCPRoute", "TLSRoute", "HTTPRoute")
+
+
+@pytest.fixture(scope="module")
+def services():
+    """Ports by Service, of the gateway that the examples are about, and of a NATS server."""
+    done = template(DEPLOY / "examples/values.yaml")
+    assert done.returncode == 0, done.stderr
+    found = {
+        one["metadata"]["name"]: {port["port"] for port in one["spec"]["ports"]}
+        for one in documents(done.stdout)
+        if one["kind"] == "Service"
+    }
+    assert set(found) == {"ce-gateway", "ce-gateway-udp", "ce-gateway-admin"}
+    return {**found, "nats": {4222}, "ce-gateway-all": {8080}, "ce-gateway-canary": {8080}}
+
+
+def of(folder, *kinds):
+    found = [
+        one for file, one in ALL if file.startswith(f"examples/{folder}/") and one["kind"] in kinds
+    ]
+    assert found
+    return found
+
+
+@needs_helm
+def test_routes_of_gateway_api_lead_to_services_by_listeners(services):
+    (gateway,) = of("gateway-api", "Gateway")
+    listeners = {listener["name"]: listener for listener in gateway["spec"]["listeners"]}
+    routes = of("gateway-api", *ROUTE_KINDS)
+    for route in routes:
+        (parent,) = route["spec"]["parentRefs"]
+        assert parent["name"] == gateway["metadata"]["name"]
+        listener = listeners.pop(parent["sectionName"])
+        assert listener["allowedRoutes"] == {"kinds": [{"kind": route["kind"]}]}
+        assert [listener.get("hostname")] == route["spec"].get("hostnames", [None])
+        for rule in route["spec"]["rules"]:
+            for backend in rule["backendRefs"]:
+                assert backend["port"] in services[backend["name"]]
+                is_udp = backend["name"] == "ce-gateway-udp"
+                assert is_udp == (listener["protocol"] == "UDP")
+    assert listeners == {}
+
+
+def test_policies_of_envoy_gateway_are_about_routes_and_listeners_that_exist():
+    routes = {(one["kind"], one["metadata"]["name"]) for one in of("gateway-api", *ROUTE_KINDS)}
+    (gateway,) = of("gateway-api", "Gateway")
+    at = f"{gateway['metadata']['namespace']}/{gateway['metadata']['name']}"
+    listeners = {listener["name"] for listener in gateway["spec"]["listeners"]}
+    for policy in of("envoy-gateway", "BackendTrafficPolicy", "ClientTrafficPolicy"):
+        for target in policy["spec"]["targetRefs"]:
+            if target["kind"] == "Gateway":
+                assert target["sectionName"] in listeners
+            else:
+                assert (target["kind"], target["name"]) in routes
+    (patch,) = of("envoy-gateway", "EnvoyPatchPolicy")
+    named = {one["name"] for one in patch["spec"]["jsonPatches"]}
+    assert named == {f"{at}/coap", f"{at}/coaps"}
+    (known,) = of("envoy-gateway", "GatewayClass")
+    assert gateway["spec"]["gatewayClassName"] == known["metadata"]["name"]
+
+
+@needs_helm
+def test_istio_leads_to_services_and_lets_through_what_it_leads(services):
+    (gateway,) = of("istio", "Gateway")
+    for service in of("istio", "VirtualService"):
+        assert service["spec"]["gateways"] == [gateway["metadata"]["name"]]
+        (rule,) = [rule for key in ("tcp", "tls", "http") for rule in service["spec"].get(key, [])]
+        (route,) = rule["route"]
+        name, namespace = route["destination"]["host"].split(".")[:2]
+        assert namespace == "ce-gateway"
+        assert route["destination"]["port"]["number"] in services[name]
+    (policy,) = of("istio", "AuthorizationPolicy")
+    ports = {
+        int(port)
+        for rule in policy["spec"]["rules"]
+        for to in rule["to"]
+        for port in to["operation"]["ports"]
+    }
+    assert ports == services["ce-gateway"] | services["ce-gateway-admin"]
+
+
+@needs_helm
+def test_smi_is_about_the_ports_and_service_accounts_of_the_chart(services):
+    (udp,) = of("smi", "UDPRoute")
+    assert set(udp["spec"]["matches"]["ports"]) == services["ce-gateway-udp"]
+    (tcp,) = of("smi", "TCPRoute")
+    assert set(tcp["spec"]["matches"]["ports"]) <= services["ce-gateway"]
+    routes = {
+        one["metadata"]["name"] for one in of("smi", "UDPRoute", "TCPRoute", "HTTPRouteGroup")
+    }
+    for target in of("smi", "TrafficTarget"):
+        assert target["spec"]["destination"]["name"] == "ce-gateway"
+        assert {rule["name"] for rule in target["spec"]["rules"]} <= routes
+    (split,) = of("smi", "TrafficSplit")
+    assert {split["spec"]["service"]} | {b["service"] for b in split["spec"]["backends"]} <= set(
+        services
+    )
+
+
+@needs_helm
+def test_nsm_asks_for_the_network_service_by_the_pods_annotation():
+    done = template(DEPLOY / "examples/nsm/values.yaml")
+    (pod,) = [one for one in documents(done.stdout) if one["kind"] == "Deployment"]
+    wanted = pod["spec"]["template"]["metadata"]["annotations"]["networkservicemesh.io"]
+    service, interface = re.fullmatch(r"kernel://([a-z0-9-]+)/([a-z0-9-]{1,15})", wanted).groups()
+    (offered,) = of("nsm", "NetworkService")
+    assert service == offered["spec"]["name"] == offered["metadata"]["name"]
+    assert interface
+
+
+# --- metrics --------------------------------------------------------------------------------------
+
+
+def test_scalers_ask_for_metrics_that_the_gateway_exports():
+    metrics = Metrics()
+    metrics.routes["r"].inflight = 1
+    exported = set(re.findall(r"^(ce_gateway_\w+)", metrics.exposition().decode(), re.MULTILINE))
+    texts = [(DEPLOY / "examples/keda/scaledobject.yaml").read_text()]
+    texts += [file.read_text() for file in (DEPLOY / "chart/ce-gateway/templates").glob("*.yaml")]
+    asked = {name for text in texts for name in re.findall(r"\bce_gateway_\w+", text)}
+    assert asked == {"ce_gateway_inflight"}
+    assert asked <= exported

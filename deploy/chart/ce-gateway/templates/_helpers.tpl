@@ -104,8 +104,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
     {{- fail (printf "%s: %s has no port" .key .listen) -}}
   {{- end -}}
   {{- $one := dict "name" (printf "%s-%s" .kind $port) "port" (int $port) "protocol" .protocol -}}
-  {{- if has .kind (list "http" "https") -}}
-    {{- $_ := set $one "appProtocol" .kind -}}
+  {{- if eq .protocol "TCP" -}}
+    {{- /* Meshes would sniff otherwise. */ -}}
+    {{- $known := dict "http" "http" "https" "https" "coap-ws" "kubernetes.io/ws" "coaps-ws" "kubernetes.io/wss" "coaps-tcp" "tls" "mqtts" "tls" -}}
+    {{- $_ := set $one "appProtocol" (get $known .kind | default "tcp") -}}
   {{- end -}}
   {{- $ports = append $ports $one -}}
 {{- end -}}
