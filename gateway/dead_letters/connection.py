@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from gateway.dead_letters import rows
-from gateway.dead_letters.schema import NotOursError, migrate, version_of
+from gateway.dead_letters.schema import NotOursError, has_sound_header, migrate, version_of
 from gateway.errors import GatewayError
 from gateway.spool import Disk, StoreError
 
@@ -117,7 +117,7 @@ class Connection:
         except (GatewayError, OSError) as error:
             raise StoreError(f"the dead letters can't be used: {error}") from None
         code = _code_of(failure)
-        if code in _DAMAGED:
+        if self._is_damage(code):
             try:
                 self._replace(str(failure))
             except GatewayError as error:
@@ -160,7 +160,7 @@ class Connection:
         except NotOursError as error:
             return self._replace(str(error))
         except (sqlite3.Error, UnicodeDecodeError) as error:
-            if _code_of(error) not in _DAMAGED:
+            if not self._is_damage(_code_of(error)):
                 raise
             return self._replace(str(error))
 
@@ -179,6 +179,13 @@ class Connection:
             connection.close()
             if not had_index:
                 index.unlink(missing_ok=True)
+
+    def _is_damage(self, code: int) -> bool:
+        # A damaged header is only read-only, or a format that SQLite does not know.
+        return code in _DAMAGED or (
+            code in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_ERROR}
+            and not has_sound_header(self.path)
+        )
 
     def _file(self, suffix: str) -> Path:
         return self.path.with_name(self.path.name + suffix)
@@ -203,6 +210,8 @@ class Connection:
         connection.execute("PRAGMA journal_mode = WAL").fetchall()
         connection.execute("PRAGMA synchronous = FULL")
         migrate(connection, version)
+        with transaction(connection):  # says now whether it can be written to
+            pass
         (page_size,) = connection.execute("PRAGMA page_size").fetchone()
         self._max_pages = (self._max_bytes - self._reserve) // page_size
         log_pages = self._reserve // 2 // page_size

@@ -1,5 +1,6 @@
 """The tables of the dead letters' database, and the way to them from each older version."""
 
+import contextlib
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -76,6 +77,15 @@ def version_of(connection: sqlite3.Connection, path: Path, newest: int = len(STE
             "use the newer one, or another folder"
         )
     return version
+
+
+def has_sound_header(path: Path) -> bool:
+    """Whether the header names formats that SQLite writes (its file format, section 1.3)."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        header = file.read(100)
+        write_version, read_version, schema_format = header[18:19], header[19:20], header[44:48]
+        return {write_version, read_version} <= {b"\x01", b"\x02"} and schema_format <= b"\0\0\0\4"
+    return True  # what can't be read is not known to be damaged
 
 
 def migrate(
