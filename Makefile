@@ -9,7 +9,8 @@ run: .venv/run                ## start the embedded default: no broker, no root,
 	@$(BIN)/ce-gateway run
 
 # Tests that start processes, or take the conformance suite through its paces. `make quick` leaves them to `make more`.
-MORE := tests/conformance tests/docs tests/gateway/cli tests/gateway/test_service.py tests/gateway/sinks/kafka
+MORE := tests/conformance tests/docs tests/gateway/cli tests/gateway/test_service.py tests/gateway/sinks/kafka \
+  tests/gateway/workers tests/test_hatch_build.py $(wildcard tests/deploy)
 
 test: quick more compiled-tests instructions e2e faults-short   ## everything
 
