@@ -1,5 +1,8 @@
 """The Helm chart: what it renders, what it refuses, and that what is committed is what it makes."""
 
+import json
+import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -253,6 +256,26 @@ def test_a_scaler_alone_sets_the_number_of_pods(tmp_path):
     for scaler in ("autoscaling", "keda"):
         found = objects(write(tmp_path, {scaler: {"enabled": True}}))
         assert "replicas" not in workload(found)["spec"]
+
+
+async def test_the_default_takes_an_event_and_shows_it(start):
+    (made,) = [
+        one
+        for one in documents((CHART.parents[1] / "release/ce-gateway.yaml").read_text())
+        if one["kind"] == "ConfigMap"
+    ]
+    text = re.sub(r"0\.0\.0\.0:\d+", "127.0.0.1:0", made["data"]["gateway.yaml"])
+    gateway = await start("", config=text.replace("%", "%%") + "%s")
+    await gateway.ready()
+    status, _ = await gateway.request("http", "POST", "/", b'{"celsius": 21.5}', "application/json")
+    assert status == 202
+    status, body = await gateway.request("admin", "GET", "/api/v1/events")
+    assert status == 200
+    (event,) = json.loads(body)
+    assert (event["type"], event["data"]) == ("com.example.http", {"celsius": 21.5})
+    gateway.signal(signal.SIGTERM)
+    code, _ = await gateway.ended()
+    assert code == 0
 
 
 # --- what is refused ------------------------------------------------------------------------------

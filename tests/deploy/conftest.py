@@ -1,0 +1,1 @@
+from tests.gateway.test_service import start  # noqa: F401 - a fixture
