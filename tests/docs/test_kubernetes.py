@@ -1,4 +1,4 @@
-"""docs/kubernetes.md: its commands and values, as far as they go without a cluster."""
+"""docs/kubernetes.md and its part of docs/scaling.md: what can be tried without a cluster."""
 
 import re
 import shlex
@@ -13,13 +13,14 @@ from tests.deploy.validation import documents, problems
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/kubernetes.md").read_text("utf-8")
-VALUES = re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+SCALING = (ROOT / "docs/scaling.md").read_text("utf-8")
+VALUES = re.findall(r"^```yaml\n(.*?)^```$", PAGE + SCALING, re.MULTILINE | re.DOTALL)
 FIRST = PAGE.split("## The first event")[1].split("\n## ")[0]
 ENVIRON = {"DEV1_KEY": "k", "DEV1_PASSWORD": "p", "POD_NAME": "ce-gateway-0"}
 
 
 @needs_helm
-@pytest.mark.parametrize("values", VALUES, ids=["devices", "brokers"])
+@pytest.mark.parametrize("values", VALUES, ids=["devices", "brokers", "keda"])
 def test_values_on_the_page_are_right(values, tmp_path):
     file = tmp_path / "values.yaml"
     file.write_text(values)
@@ -49,7 +50,7 @@ def test_files_and_links_of_the_page_exist():
     assert files
     for file in {*files} - {"deploy/Dockerfile"}:
         assert documents((ROOT / file).read_text()), file
-    for link in re.findall(r"\]\(([\w./-]+\.md)", PAGE):
+    for link in re.findall(r"\]\(([\w./-]+\.md)", PAGE + SCALING):
         assert (ROOT / "docs" / link).resolve().exists(), link
 
 
