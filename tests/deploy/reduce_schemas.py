@@ -59,6 +59,22 @@ def without_prose(schema: Any) -> Any:
     }
 
 
+def without_gaps(schema: Any) -> Any:
+    """Return a schema of Knative that refuses unknown fields, as Knative's webhook does.
+
+    The CRDs keep what they do not name, and leave out three fields of a delivery.
+    """
+    if not isinstance(schema, dict):
+        return schema
+    result = {key: without_gaps(value) for key, value in schema.items()}
+    if isinstance(result.get("properties"), dict):
+        result.pop("x-kubernetes-preserve-unknown-fields", None)
+        if "backoffPolicy" in result["properties"]:
+            for name in ("timeout", "retryAfterMax", "format"):
+                result["properties"].setdefault(name, {"type": "string"})
+    return result
+
+
 def main(crds: Path) -> None:
     """Write one file for each kind, and SOURCES.json."""
     origins = {entry["file"]: entry for entry in json.loads((crds / "SOURCES.json").read_text())}
@@ -78,6 +94,8 @@ def main(crds: Path) -> None:
                 for version in spec["versions"]
                 if version["served"]
             }
+            if group.endswith("knative.dev"):
+                versions = {name: without_gaps(schema) for name, schema in versions.items()}
             target = SCHEMAS / group / f"{kind.lower()}.json"
             target.parent.mkdir(exist_ok=True)
             target.write_text(

@@ -11,7 +11,7 @@ import yaml
 from gateway.config.loader import load
 from tests.deploy.helm import CHART, helm, needs_helm, template
 from tests.deploy.render import SCHEMA, releases, values_schema
-from tests.deploy.validation import documents, problems
+from tests.deploy.validation import KUBERNETES, OLDEST, documents, problems
 
 VALUES = [CHART / "values.yaml", *sorted((Path(__file__).parent / "values").glob("*.yaml"))]
 VALUES += sorted((CHART.parents[1] / "release/values").glob("*.yaml"))
@@ -79,8 +79,13 @@ def test_the_chart_lints(values):
 @pytest.mark.parametrize("values", VALUES, ids=lambda file: file.stem)
 def test_what_is_rendered_is_valid(values):
     found = objects(values)
-    assert [problem for one in found.values() for problem in problems(one)] == []
+    for kubernetes in (KUBERNETES, OLDEST):
+        assert [what for one in found.values() for what in problems(one, kubernetes)] == []
     assert {one["metadata"].get("namespace") for one in found.values()} <= {"ce-gateway", None}
+
+
+def test_the_oldest_kubernetes_that_the_chart_names_is_the_one_that_is_tested():
+    assert yaml.safe_load((CHART / "Chart.yaml").read_text())["kubeVersion"] == f">={OLDEST}.0-0"
 
 
 @needs_helm

@@ -62,6 +62,8 @@ def test_a_misspelt_field_is_found(kind):
         ("DestinationRule", "spec.trafficPolicy.connectionPool.tcp", "maxConnections"),
         ("EnvoyPatchPolicy", "spec.jsonPatches.0.operation", "path"),
         ("TrafficTarget", "spec.rules.0", "name"),
+        ("Trigger", "spec.delivery", "backoffDelay"),
+        ("ContainerSource", "spec.template.spec.containers.0", "image"),
     ],
 )
 def test_a_misspelt_field_is_found_however_deep(kind, path, key):

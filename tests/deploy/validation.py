@@ -18,6 +18,7 @@ import yaml
 DEPLOY = Path(__file__).parents[2] / "deploy"
 SCHEMAS = DEPLOY / "schemas"
 KUBERNETES = "1.37"
+OLDEST = "1.30"  # that the chart takes
 
 Manifest = dict[str, Any]
 
@@ -88,23 +89,26 @@ def custom(api_version: str, kind: str) -> jsonschema.Draft7Validator | None:
     return None if schema is None else jsonschema.Draft7Validator(strict(schema, root=True))
 
 
-def problems(manifest: Manifest) -> list[str]:
+def problems(manifest: Manifest, kubernetes: str = KUBERNETES) -> list[str]:
     """Return what is wrong with a manifest; nothing if an API server would take it."""
     name = manifest.get("metadata", {}).get("name")
     who = f"{manifest['apiVersion']} {manifest['kind']} {name}"
-    return [f"{who}: {problem}" for problem in _problems(manifest)]
+    return [f"{who}: {problem}" for problem in _problems(manifest, kubernetes)]
 
 
-def _problems(manifest: Manifest) -> Iterable[str]:
+def _problems(manifest: Manifest, kubernetes: str) -> Iterable[str]:
     validator = custom(manifest["apiVersion"], manifest["kind"])
     if validator is not None:
         if not manifest.get("metadata", {}).get("name"):
             yield "metadata.name is missing"
         for error in validator.iter_errors(manifest):
             yield f"{'.'.join(map(str, error.absolute_path))}: {error.message[:200]}"
+        if manifest["kind"] == "ContainerSource":  # its CRD takes any pod
+            pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod"}}
+            yield from _problems(pod | manifest["spec"].get("template", {}), kubernetes)
         return
     try:
-        kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
+        kubernetes_validate.validate(manifest, kubernetes, strict=True)
     except kubernetes_validate.SchemaNotFoundError:
         yield "no schema: is it served, and is it in deploy/schemas?"
     except kubernetes_validate.ValidationError as error:
