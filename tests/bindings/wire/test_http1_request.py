@@ -16,6 +16,10 @@ BODY = b'{"a": "\r\n\r\n"}'
 WHOLE = HEAD + BODY
 
 
+OFTEN = 16
+"""Requests of one shape, from which on a pattern reads them."""
+
+
 class Full:
     """What httptools makes of a request."""
 
@@ -47,23 +51,37 @@ def learned():
     return posts
 
 
+def practised():
+    """The same, after so many requests of that shape that it has a pattern."""
+    posts = learned()
+    for _ in range(OFTEN):
+        assert posts.read(WHOLE, 0, 1000)
+    assert len(posts._recent) == 1
+    return posts
+
+
+@pytest.fixture(params=[learned, practised])
+def posts(request):
+    return request.param()
+
+
 def read(data, start=0, max_body=1000, posts=None):
     return (posts or learned()).read(data, start, max_body)
 
 
-def test_plain_request_is_read_with_its_attributes_in_lower_case():
-    found = read(WHOLE)
+def test_plain_request_is_read_with_its_attributes_in_lower_case(posts):
+    found = read(WHOLE, posts=posts)
     assert found.headers == [("ce-id", "1"), ("ce-source", "/devices/7")]
     assert (found.path, found.content_type) == ("/events", "application/json")
     assert (found.body, found.end) == (BODY, len(WHOLE))
 
 
-def test_requests_behind_each_other_are_read_one_by_one():
+def test_requests_behind_each_other_are_read_one_by_one(posts):
     data = WHOLE + WHOLE.replace(b"ce-id: 1", b"ce-id: 22") + WHOLE[:40]
-    first = read(data)
-    second = read(data, first.end)
+    first = read(data, posts=posts)
+    second = read(data, first.end, posts=posts)
     assert (first.headers[0][1], second.headers[0][1]) == ("1", "22")
-    assert read(data, second.end) is None
+    assert read(data, second.end, posts=posts) is None
 
 
 def test_nothing_is_read_that_the_full_parser_has_not_shown():
@@ -95,32 +113,33 @@ def test_target_counts_together_with_its_host():
         b"ce-id: a\nb: c", b"ce-id: a\rb", b": x", b"X-Unknown: 1", b"",
     ],
 )  # fmt: skip
-def test_anything_out_of_the_ordinary_is_left_to_the_full_parser(field):
-    posts = learned()
+def test_anything_out_of_the_ordinary_is_left_to_the_full_parser(posts, field):
     name = field.partition(b":")[0]
     if name and b" " not in name:
         if name != b"X-Unknown":
             posts.learn_name(name)
-        assert read(WHOLE, posts=posts) is not None
+        for _ in range(OFTEN):
+            assert read(WHOLE, posts=posts) is not None
     changed = WHOLE.replace(b"Accept: */*", b"Accept: */*\r\n" + field)
     found = read(changed, posts=posts)
     assert found is None or found.body != BODY
 
 
 @pytest.mark.parametrize("length", [b"-1", b"+13", b"0x0d", b"13, 13", b"", b"1" * 10, b"\xb2"])
-def test_length_is_decimal_digits(length):
-    assert read(WHOLE.replace(b"Content-Length: 13", b"Content-Length: " + length)) is None
+def test_length_is_decimal_digits(posts, length):
+    changed = WHOLE.replace(b"Content-Length: 13", b"Content-Length: " + length)
+    assert read(changed, posts=posts) is None
 
 
-def test_request_line_is_that_of_a_post_of_http_1_1():
+def test_request_line_is_that_of_a_post_of_http_1_1(posts):
     for other in (b"PUT /events HTTP/1.1", b"POST /events HTTP/1.0", b"POST  /events HTTP/1.1"):
-        assert read(WHOLE.replace(b"POST /events HTTP/1.1", other)) is None
+        assert read(WHOLE.replace(b"POST /events HTTP/1.1", other), posts=posts) is None
 
 
-def test_body_that_is_not_all_there_or_above_the_limit_is_left_alone():
-    assert read(WHOLE[:-1]) is None
-    assert read(WHOLE, max_body=13) is not None
-    assert read(WHOLE, max_body=12) is None
+def test_body_that_is_not_all_there_or_above_the_limit_is_left_alone(posts):
+    assert read(WHOLE[:-1], posts=posts) is None
+    assert read(WHOLE, max_body=13, posts=posts) is not None
+    assert read(WHOLE, max_body=12, posts=posts) is None
 
 
 def test_target_with_a_query_is_never_learned():
@@ -146,9 +165,56 @@ def test_a_flood_of_names_is_forgotten_and_those_in_use_are_learned_again():
     assert read(WHOLE, posts=posts) is not None
 
 
-def test_mutated_requests_are_read_as_the_full_parser_reads_them_or_not_at_all():
-    rng = random.Random(20261123)
+def test_shape_is_read_alike_with_a_pattern_and_without():
+    heads = [
+        HEAD,
+        HEAD.replace(b"Accept: */*\r\n", b"Authorization: Basic YTpi\r\n"),
+        HEAD.replace(
+            b"ce-id: 1\r\nCE-Source: /devices/7\r\nContent-Type: application/json\r\n", b""
+        ),
+        HEAD.replace(b"CE-Source: /devices/7", b"ce-id: a second  one"),
+        HEAD.replace(b"ce-id: 1\r\n", b""),
+        HEAD.replace(b"keep-alive", b"Keep-Alive"),
+    ]
+    fresh, posts = learned(), learned()
+    for each in (fresh, posts):
+        each.learn_name(b"Authorization")
+    expected = [fresh.read(head + BODY, 0, 1000) for head in heads]
+    assert all(expected)
+    for _ in range(3 * OFTEN):
+        assert [posts.read(head + BODY, 0, 1000) for head in heads] == expected
+    assert 1 < len(posts._recent) <= 4
+
+
+def test_a_flood_of_shapes_is_forgotten_and_those_in_use_are_learned_again():
     posts = learned()
+    for number in range(300):
+        posts.learn_name(b"x-%d" % number)
+        other = WHOLE.replace(b"Accept", b"x-%d" % number)
+        for _ in range(OFTEN if number % 7 == 0 else 1):
+            assert posts.read(other, 0, 1000)
+    assert len(posts._shapes) <= 64
+    assert len(posts._recent) <= 4
+    for _ in range(OFTEN):
+        assert posts.read(WHOLE, 0, 1000)
+    assert posts._recent[0].match(HEAD[:-4].decode())
+
+
+def test_target_that_is_new_to_a_known_shape_is_not_read():
+    posts = practised()
+    assert posts.read(WHOLE.replace(b"/events", b"/events/2"), 0, 1000) is None
+    assert posts.read(WHOLE.replace(b"gateway:8080", b"gateway"), 0, 1000) is None
+    # A dot of a pattern would stand for any character.
+    posts.learn_target(b"/a.b", b"g.h", "/a.b")
+    dotted = WHOLE.replace(b"/events", b"/a.b").replace(b"gateway:8080", b"g.h")
+    for _ in range(OFTEN):
+        assert posts.read(dotted, 0, 1000).path == "/a.b"
+    assert posts.read(dotted.replace(b"/a.b", b"/axb"), 0, 1000) is None
+    assert posts.read(dotted.replace(b"g.h", b"gxh"), 0, 1000) is None
+
+
+def test_mutated_requests_are_read_as_the_full_parser_reads_them_or_not_at_all(posts):
+    rng = random.Random(20261123)
     pieces = [b"\r\n", b"\r", b"\n", b": ", b":", b" ", b"\t", b"\x00", b"13", b"\xff", b"\r\n\r\n"]
     lines = HEAD[:-4].split(b"\r\n")[1:]
     taken = 0
