@@ -27,9 +27,13 @@ def helm(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def template(
-    *values: str | Path, namespace: str = "ce-gateway"
-) -> subprocess.CompletedProcess[str]:
-    """Render the chart with files of values, one over the other."""
-    files = [part for file in values for part in ("--values", file)]
-    return helm("template", "ce-gateway", CHART, "--namespace", namespace, *files)
+_rendered: dict[tuple[str, ...], subprocess.CompletedProcess[str]] = {}
+
+
+def template(*values: str | Path) -> subprocess.CompletedProcess[str]:
+    """Render the chart with files of values, one over the other; each once in a test run."""
+    key = tuple(Path(file).read_text() for file in values)
+    if key not in _rendered:
+        files = [part for file in values for part in ("--values", file)]
+        _rendered[key] = helm("template", "ce-gateway", CHART, "--namespace", "ce-gateway", *files)
+    return _rendered[key]

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from gateway.config.loader import load
 from gateway.metrics import Metrics
 from tests.deploy.helm import needs_helm, template
 from tests.deploy.validation import DEPLOY, SCHEMAS, documents, manifests, problems
@@ -219,3 +220,33 @@ def test_scalers_ask_for_metrics_that_the_gateway_exports():
     asked = {name for text in texts for name in re.findall(r"\bce_gateway_\w+", text)}
     assert asked == {"ce_gateway_inflight"}
     assert asked <= exported
+
+
+# --- configurations -------------------------------------------------------------------------------
+
+CONFIGURATIONS = [
+    (file, one["data"]["gateway.yaml"])
+    for file, one in ALL
+    if one["kind"] == "ConfigMap" and "gateway.yaml" in one.get("data", {})
+]
+
+
+@pytest.mark.parametrize(("file", "text"), CONFIGURATIONS, ids=[file for file, _ in CONFIGURATIONS])
+def test_the_gateway_takes_the_configuration_of_every_config_map(file, text):
+    text = re.sub(r"\$\{file:[^}]*\}", "secret", text)
+    environ = dict.fromkeys(re.findall(r"\$\{(\w+)\}", text), "secret")
+    config = load(text, {**environ, "K_SINK": "http://sink.example/"})
+    assert str(config.admin.listen) == "0.0.0.0:8081"
+    keeps_on_disk = config.delivery.spool == "auto"
+    kinds = {one["kind"] for at, one in ALL if at == file}
+    assert keeps_on_disk == ("StatefulSet" in kinds), "what an emptyDir keeps is lost with its pod"
+
+
+@needs_helm
+@pytest.mark.parametrize(
+    "file", sorted(DEPLOY.glob("examples/**/values.yaml")), ids=lambda f: f.parent.name
+)
+def test_values_of_the_examples_render_what_is_valid(file):
+    done = template(file)
+    assert done.returncode == 0, done.stderr
+    assert [what for one in documents(done.stdout) for what in problems(one)] == []
