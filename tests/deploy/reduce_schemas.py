@@ -15,18 +15,15 @@ import yaml
 SCHEMAS = Path(__file__).parents[2] / "deploy/schemas"
 KINDS = {
     "eventing.knative.dev": ["Broker", "EventPolicy", "EventType", "KafkaSink", "Trigger"],
-    "extensions.istio.io": ["WasmPlugin"],
     "gateway.envoyproxy.io": [
         "BackendTrafficPolicy",
         "ClientTrafficPolicy",
-        "EnvoyExtensionPolicy",
         "EnvoyPatchPolicy",
     ],
     "gateway.networking.k8s.io": [
         "Gateway",
         "GatewayClass",
         "HTTPRoute",
-        "ReferenceGrant",
         "TCPRoute",
         "TLSRoute",
         "UDPRoute",
@@ -34,9 +31,9 @@ KINDS = {
     "access.smi-spec.io": ["TrafficTarget"],
     "split.smi-spec.io": ["TrafficSplit"],
     "specs.smi-spec.io": ["HTTPRouteGroup", "TCPRoute", "UDPRoute"],
-    "keda.sh": ["ScaledObject", "TriggerAuthentication"],
-    "monitoring.coreos.com": ["PodMonitor", "PrometheusRule", "ServiceMonitor"],
-    "networking.istio.io": ["DestinationRule", "Gateway", "ServiceEntry", "VirtualService"],
+    "keda.sh": ["ScaledObject"],
+    "monitoring.coreos.com": ["ServiceMonitor"],
+    "networking.istio.io": ["DestinationRule", "Gateway", "VirtualService"],
     "networkservicemesh.io": ["NetworkService"],
     "security.istio.io": ["AuthorizationPolicy", "PeerAuthentication"],
     "sources.knative.dev": ["ContainerSource", "KafkaSource", "SinkBinding"],

@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -330,3 +331,14 @@ def test_what_can_not_work_is_refused(what, tmp_path):
     done = template(write(tmp_path, values))
     assert done.returncode != 0
     assert message in done.stderr
+
+
+def test_the_chart_is_for_the_image_that_the_dockerfile_makes():
+    dockerfile = (CHART.parents[1] / "Dockerfile").read_text()
+    release = documents((CHART.parents[1] / "release/ce-gateway.yaml").read_text())
+    (spec,) = [o["spec"]["template"]["spec"] for o in release if o["kind"] == "Deployment"]
+    security = spec["securityContext"]
+    assert f"\nUSER {security['runAsUser']}:{security['runAsGroup']}\n" in dockerfile
+    assert '\nENTRYPOINT ["ce-gateway"]\n' in dockerfile
+    project = tomllib.loads((CHART.parents[2] / "pyproject.toml").read_text())["project"]
+    assert yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"] == project["version"]

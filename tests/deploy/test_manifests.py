@@ -84,7 +84,7 @@ def test_an_unserved_version_and_an_unknown_kind_are_found():
 
 def test_every_schema_says_where_it_is_from():
     sources = json.loads((SCHEMAS / "SOURCES.json").read_text())
-    files = {file.relative_to(SCHEMAS).as_posix() for file in SCHEMAS.glob("*/*.json")}
+    files = {file.relative_to(SCHEMAS).as_posix() for file in SCHEMAS.glob("*.*/*.json")}
     assert {entry["file"] for entry in sources} == files
 
 
