@@ -1,0 +1,162 @@
+"""When the operator does what, with kmock for an API server."""
+
+import asyncio
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import kopf
+import pytest
+import yaml
+from kmock import resource
+
+from gateway.operator import handlers
+from tests.gateway.operator.cluster import (
+    AVAILABLE,
+    BOUND,
+    RESOURCES,
+    UNBOUND,
+    Cluster,
+    cluster,
+    example,
+)
+
+SECONDS = 60
+ROOT = Path(__file__).parents[3]
+CHILD = "greenhouse-gateway"
+WHOLE = {"name": "greenhouse", "namespace": "team-a"}
+LABELS = {"app.kubernetes.io/instance": "greenhouse"}
+
+
+@pytest.fixture
+async def server(tmp_path, monkeypatch):
+    async with cluster(tmp_path, monkeypatch) as emulator:
+        put(emulator, "ProtocolSource", "greenhouse", example())
+        yield emulator
+
+
+@pytest.fixture
+def memo():
+    return SimpleNamespace(turn=asyncio.Lock())
+
+
+def put(server: Cluster, kind: str, name: str, manifest) -> None:
+    server.objects[resource(RESOURCES[kind]), "team-a", name] = manifest
+
+
+def change(server: Cluster, kind: str, name: str, patch) -> None:
+    server.objects[resource(RESOURCES[kind]), "team-a", name].patch(patch)
+
+
+def status(server: Cluster):
+    return (server.find("ProtocolSource", "greenhouse") or {}).get("status") or {}
+
+
+def ready(server: Cluster) -> str:
+    found = {one["type"]: one for one in status(server).get("conditions", ())}
+    return found["Ready"]["status"] if found else ""
+
+
+async def child_changed(memo, kind: str = "MODIFIED") -> None:
+    event = {"type": kind, "object": {}}
+    await handlers.child_changed(event=event, namespace="team-a", labels=LABELS, memo=memo)
+
+
+async def test_all_of_it_is_made_and_the_status_says_what_is_missing(server, memo):
+    await handlers.changed(**WHOLE, memo=memo)
+    for kind in ("ConfigMap", "Deployment", "SinkBinding"):
+        assert server.find(kind, CHILD), kind
+    for suffix in ("tcp", "udp"):
+        assert server.find("Service", f"{CHILD}-{suffix}")
+    assert ready(server) == "Unknown"
+
+
+async def test_the_status_follows_the_children(server, memo):
+    await handlers.changed(**WHOLE, memo=memo)
+    change(server, "SinkBinding", CHILD, {"status": BOUND})
+    await child_changed(memo)
+    assert ready(server) == "Unknown"
+    change(server, "Deployment", CHILD, {"status": AVAILABLE})
+    await child_changed(memo)
+    assert ready(server) == "True"
+    assert (status(server)["sinkUri"], status(server)["replicas"]) == (BOUND["sinkUri"], 2)
+    change(server, "SinkBinding", CHILD, {"status": {**UNBOUND, "sinkUri": None}})
+    await child_changed(memo)
+    assert ready(server) == "False"
+    assert "sinkUri" not in status(server)
+
+
+async def test_a_status_that_stays_is_not_written_again(server, memo):
+    await handlers.changed(**WHOLE, memo=memo)
+    written = len([r for r in server["patch"] if r.url.path.endswith("/status")])
+    await child_changed(memo)
+    assert len([r for r in server["patch"] if r.url.path.endswith("/status")]) == written == 1
+
+
+async def test_the_service_of_listeners_that_are_gone_goes(server, memo):
+    await handlers.changed(**WHOLE, memo=memo)
+    change(server, "ProtocolSource", "greenhouse", {"spec": {"sources": {"coap": None}}})
+    await handlers.changed(**WHOLE, memo=memo)
+    assert server.find("Service", f"{CHILD}-udp") is None
+    assert server.find("Service", f"{CHILD}-tcp")
+
+
+async def test_what_somebody_deletes_is_made_again(server, memo):
+    await handlers.changed(**WHOLE, memo=memo)
+    server.objects[resource(RESOURCES["Deployment"]), "team-a", CHILD].delete()
+    await child_changed(memo, "DELETED")
+    assert server.find("Deployment", CHILD)
+
+
+async def test_what_belongs_to_nobody_any_more_is_left_to_the_garbage_collector(server, memo):
+    deleted = {"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}
+    change(server, "ProtocolSource", "greenhouse", deleted)
+    await child_changed(memo, "DELETED")
+    await handlers.changed(**WHOLE, memo=memo)
+    server.objects[resource(RESOURCES["ProtocolSource"]), "team-a", "greenhouse"].delete()
+    await child_changed(memo, "DELETED")
+    assert list(server["patch"]) == []
+
+
+async def test_a_wrong_configuration_is_told_and_what_ran_goes_on(server, memo):
+    await handlers.changed(**WHOLE, memo=memo)
+    before = server.find("ConfigMap", CHILD)
+    wrong = {"spec": {"sources": {"web": {"listen": "nowhere"}}}}
+    change(server, "ProtocolSource", "greenhouse", wrong)
+    await handlers.changed(**WHOLE, memo=memo)
+    found = {one["type"]: one for one in status(server)["conditions"]}
+    assert "sources.web.listen" in found["ConfigurationValid"]["message"]
+    assert ready(server) == "False"
+    assert server.find("ConfigMap", CHILD) == before
+
+
+async def test_what_the_server_refuses_is_tried_again_later(server, memo):
+    server["patch", resource(RESOURCES["ConfigMap"])] << 500
+    with pytest.raises(kopf.TemporaryError, match="500"):
+        await handlers.changed(**WHOLE, memo=memo)
+    assert server.find("Deployment", CHILD) is None
+
+
+async def test_kopf_runs_it_as_the_manifest_says(server):
+    documents = yaml.safe_load_all((ROOT / "deploy/operator/operator.yaml").read_text())
+    (deployment,) = (each for each in documents if each["kind"] == "Deployment")
+    program, *arguments = deployment["spec"]["template"]["spec"]["containers"][0]["command"]
+    arguments = [each for each in arguments if not each.startswith("--liveness")]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", program, *arguments, cwd=ROOT
+    )
+    try:
+        async with asyncio.timeout(SECONDS):
+            while ready(server) != "Unknown":
+                await asyncio.sleep(0.05)
+            # Knative and Kubernetes do their part, as the API server tells.
+            for kind, done in (("SinkBinding", BOUND), ("Deployment", AVAILABLE)):
+                group, _, plural = RESOURCES[kind].rpartition("/")
+                url = f"/apis/{group}/namespaces/team-a/{plural}/{CHILD}"
+                await server.patch(url, json={"status": done})
+            while ready(server) != "True":
+                await asyncio.sleep(0.05)
+    finally:
+        process.terminate()
+        await process.wait()
+    assert status(server)["sinkUri"] == BOUND["sinkUri"]
