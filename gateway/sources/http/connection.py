@@ -15,7 +15,7 @@ from bindings.errors import CloudEventError
 from gateway.delivery import BUSY, DRAINING, Delivery
 from gateway.sources.http import admission, answers
 from gateway.sources.http.admission import Head, Refusal
-from gateway.sources.http.exchange import AnswerQueue, Exchange
+from gateway.sources.http.exchange import AnswerQueue, Exchange, Submission, settle
 from gateway.sources.http.incoming import Incoming
 from gateway.sources.http.listener import Listener, Phase
 
@@ -29,6 +29,8 @@ _MAX_PIPELINED: Final = 256
 # After a refusal the rest of the request is read and dropped, so that the answer is not lost to a
 # reset (RFC 9112 9.6); no longer than this.
 _LINGER_SECONDS: Final = 2.0
+_IDLE: Final = Phase.IDLE  # asked for with every request, and the lookup in an enum takes its time
+_LINGER: Final = Phase.LINGER
 
 
 class Connection(Incoming, asyncio.Protocol):
@@ -126,39 +128,47 @@ class Connection(Incoming, asyncio.Protocol):
 
     @property
     def _lingers(self) -> bool:
-        return self._phase is Phase.LINGER
+        return self._phase is _LINGER
 
     # Reading.
 
     def data_received(self, data: bytes) -> None:
-        if self._lingers:
+        phase, queue = self._phase, self._answers
+        if phase is _LINGER:
             return
-        queue = self._answers
         queue.held = True
-        taken = self._take_plain(data) if self._phase is Phase.IDLE else 0
+        taken = self._take_plain(data) if phase is _IDLE else 0
         if taken < len(data):
             self._feed(data[taken:] if taken else data)
         if self._arrived:
             self._listener.take(self._arrived)
             self._arrived = []
         queue.held = False
-        if queue.pending and queue.pending[0].response is not None:
+        pending = queue.pending
+        if pending and pending[0].response is not None:
             queue.flush()
-        if self._deadline is None and not self._lingers:
-            self._deadline = self._loop.time() + self._listener.timeouts[self._phase]
-        if len(self._answers.pending) > _MAX_PIPELINED:
+        if self._deadline is None:
+            self._set_deadline()
+        if len(pending) > _MAX_PIPELINED:
             self._update_reading()
+
+    def _set_deadline(self) -> None:
+        """Set the deadline of what is being read; that of the next request comes with an answer."""
+        phase = self._phase
+        if phase is not _LINGER and not (phase is _IDLE and self._answers.pending):
+            self._deadline = self._loop.time() + self._listener.timeouts[phase]
 
     def _take_plain(self, data: bytes) -> int:
         """Take the requests that need no parser; returns where the first one that does begins."""
         listener, position, size = self._listener, 0, len(data)
+        read, deadline = listener.plain.read, self._loop.time() + listener.ack_timeout
         while position < size and not listener.draining:
-            found = listener.plain.read(data, position, self._limit)
+            found = read(data, position, self._limit)
             if found is None or not listener.accepts(found.authorization):
                 break
             position = found.end
             self._message = Message(found.body, found.content_type, found.headers, found.path)
-            exchange = self._answers.open(self._loop.time() + listener.ack_timeout)
+            exchange = self._answers.open(deadline)
             self._deadline = None
             self._take(exchange)
             if exchange.close:
@@ -323,7 +333,7 @@ class Connection(Incoming, asyncio.Protocol):
             exchange.answer(answers.answer_error(error))
         else:
             if events:
-                self._arrived.append(Delivery(events, exchange.settled))
+                self._arrived.append(Submission(events, settle, exchange=exchange))
             else:  # an empty batch is a success that holds nothing
                 exchange.answer(exchange.accepted)
 
@@ -359,9 +369,10 @@ class Connection(Incoming, asyncio.Protocol):
         transport = self._transport
         if transport is None:
             return
-        if self._phase is Phase.IDLE:
-            self._deadline = self._loop.time() + self._listener.timeouts[Phase.IDLE]
-        elif self._lingers:
+        phase = self._phase
+        if phase is _IDLE:
+            self._deadline = self._loop.time() + self._listener.timeouts[_IDLE]
+        elif phase is _LINGER:
             self._deadline = self._loop.time() + _LINGER_SECONDS
             if self._half_closed:
                 transport.close()

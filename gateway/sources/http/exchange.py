@@ -2,9 +2,12 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from typing import Protocol
 
-from gateway.delivery import Outcome, Settlement
+import msgspec
+
+from gateway.delivery import ListedDelivery, Outcome, Settlement
 from gateway.sources.http import answers
 from gateway.sources.http.answers import Answer, Clock
 
@@ -19,10 +22,14 @@ class Owner(Protocol):
         """Called when an answer says that the connection closes after it."""
 
 
-class Exchange:
+class Exchange(msgspec.Struct, eq=False, gc=False):
     """One request under way, and the bytes of its answer once they are known.
 
+    The garbage collector need not look at it: who is answered leaves the queue, and with that the
+    only cycle that it can be part of.
+
     Attributes:
+        queue: where its answer has its turn.
         deadline: the loop's time at which the sender is told 504.
         close: the connection closes after the answer.
         bodyless: the answer to HEAD.
@@ -31,35 +38,41 @@ class Exchange:
         response: the answer's bytes.
     """
 
-    __slots__ = ("_queue", "accepted", "bodyless", "close", "deadline", "fields", "response")
-
-    def __init__(self, queue: "AnswerQueue", deadline: float) -> None:
-        self._queue = queue
-        self.deadline = deadline
-        self.close = False
-        self.bodyless = False
-        self.fields: tuple[tuple[str, str], ...] = ()
-        self.accepted = answers.ACCEPTED
-        self.response: bytes | None = None
-
-    def settled(self, settlement: Settlement) -> None:
-        """Answer; called by the pipeline, perhaps after the sender has gone or was told 504."""
-        if self.response is None:
-            accepted = settlement.outcome is Outcome.ACCEPTED
-            self.answer(self.accepted if accepted else answers.answer_settlement(settlement))
+    queue: "AnswerQueue"
+    deadline: float
+    close: bool = False
+    bodyless: bool = False
+    fields: tuple[tuple[str, str], ...] = ()
+    accepted: Answer = answers.ACCEPTED
+    response: bytes | None = None
 
     def answer(self, answer: Answer) -> None:
         """Set the answer; it leaves after those before it."""
-        queue = self._queue
+        queue = self.queue
         if queue.draining:
             queue.end_with(self)
-        clock = queue.clock
         if answer is answers.ACCEPTED and not self.fields and not self.close:
-            self.response = clock.accepted()
+            self.response = queue.clock.accepted()
         else:
             fields = (answers.CLOSE,) if self.close else self.fields
-            self.response = answer.encode(clock, fields, bodyless=self.bodyless)
+            self.response = answer.encode(queue.clock, fields, bodyless=self.bodyless)
         queue.answered(self)
+
+
+class Submission(ListedDelivery, eq=False, gc=False, kw_only=True):
+    """What is submitted of an exchange."""
+
+    exchange: Exchange
+
+
+def settle(submissions: Sequence[Submission], settlement: Settlement) -> None:
+    """Answer; called by the pipeline, perhaps after a sender has gone or was told 504."""
+    accepted = settlement.outcome is Outcome.ACCEPTED
+    refusal = None if accepted else answers.answer_settlement(settlement)
+    for submission in submissions:
+        exchange = submission.exchange
+        if exchange.response is None:
+            exchange.answer(refusal or exchange.accepted)
 
 
 class AnswerQueue:
@@ -121,13 +134,17 @@ class AnswerQueue:
         """Send the answers that have their turn, in one write."""
         self._planned = False
         transport, pending = self.transport, self.pending
-        if transport is None or not pending or pending[0].response is None:
+        if transport is None or not pending or (response := pending[0].response) is None:
             return
-        ready: list[bytes] = []
-        while pending and (response := pending[0].response) is not None:
-            ready.append(response)
-            if pending.popleft().close:
-                pending.clear()
-        transport.write(ready[0] if len(ready) == 1 else b"".join(ready))
+        if len(pending) == 1:
+            pending.clear()
+            transport.write(response)
+        else:
+            ready: list[bytes] = []
+            while pending and (response := pending[0].response) is not None:
+                ready.append(response)
+                if pending.popleft().close:
+                    pending.clear()
+            transport.write(ready[0] if len(ready) == 1 else b"".join(ready))
         if not pending:
             self._owner.all_answered()
