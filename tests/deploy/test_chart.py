@@ -284,6 +284,21 @@ async def test_the_default_takes_an_event_and_shows_it(start):
     assert code == 0
 
 
+@needs_helm
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        (CHART / "values.yaml", "UDP 5683  coap-5683\n  TCP 8080  http-8080\n\nSend an event"),
+        (VALUES[1], "The gateway ce-gateway listens nowhere: it fetches from brokers.\n"),
+    ],
+    ids=["values", "brokers"],
+)
+def test_the_notes_say_where_it_listens(values, says):
+    done = helm("install", "ce-gateway", CHART, "--dry-run=client", "--values", values)
+    assert done.returncode == 0, done.stderr
+    assert says in done.stdout.split("NOTES:\n")[1]
+
+
 # --- what is refused ------------------------------------------------------------------------------
 
 REFUSED = {
