@@ -20,15 +20,21 @@ MAX_LINE_BYTES: Final = 65536
 """Longest line taken without its end in sight. Subjects and replies are bounded by the sender's
 server (4 KiB by default); INFO of a large cluster is the longest line there is."""
 
-_VERSION: Final = "NATS/1.0"
+_VERSION: Final = b"NATS/1.0"
 _BLANKS = re.compile(rb"[ \t]+")
 # ADR-4: names are printable ASCII without colon and blanks.
 _NAME = re.compile(r"[!-9;-~]+")
 # Lines of header blocks and what they say; at most 1 MiB. Each event has some of its own.
-_PAIRS: Final = Memory[str, tuple[str, str]]()
-_NOT_SEEN_AGAIN: Final = frozenset({"ce-id", "ce-time", "ce-traceparent", "Nats-Msg-Id"})
+_PAIRS: Final = Memory[bytes, tuple[str, str]]()
+# Names that are well-formed, and whether a line that begins with it is worth being remembered.
+_NAMES: Final = Memory[bytes, tuple[str, bool]]()
+_NOT_SEEN_AGAIN: Final = frozenset(
+    {"ce-id", "ce-time", "ce-traceparent", "nats-msg-id", "content-type"}
+)
+# Numbers of (H)MSG lines: few subscriptions, and sizes that come again.
+_NUMBERS: Final = Memory[bytes, int](characters=6)
 _STATUS = re.compile(r"[0-9]{3}")
-_CR, _LF = b"\r\n"
+_TAB, _LF, _CR, _COLON = b"\t\n\r:"  # a search for a number is cheaper than one for bytes
 _CONTROL_LINES: Final = (b"PING", b"PONG", b"INFO ", b"-ERR", b"+OK")
 
 
@@ -50,18 +56,20 @@ class NatsMessage(msgspec.Struct, gc=False):
     payload: bytes
 
 
-class Headers(msgspec.Struct, frozen=True):
+class Headers(msgspec.Struct, frozen=True, gc=False):
     """A header block, read.
 
     Attributes:
         status: the code of the first line, as 503; 0 when it has none.
         description: the text behind the code.
         pairs: names and values in the order of the wire, duplicates included, bytes as latin-1.
+        content_type: what `get("content-type")` returns.
     """
 
     status: int
     description: str
     pairs: list[tuple[str, str]]
+    content_type: str = ""
 
     def get(self, name: str) -> str:
         """Return the first value of `name`, compared without case; "" when there is none."""
@@ -119,7 +127,7 @@ class Parser:
             return messages, lines
         buffer = b"".join(self._parts) if len(self._parts) > 1 else data
         try:
-            used = self._cut(buffer, messages, lines)
+            used, self._needed = _cut(buffer, messages, lines)
         except NatsProtocolError as error:
             error.messages, error.lines = messages, lines
             raise
@@ -128,47 +136,46 @@ class Parser:
         self._size = len(rest)
         return messages, lines
 
-    def _cut(self, buffer: bytes, messages: list[NatsMessage], lines: list[bytes]) -> int:
-        """Append what is complete; return the bytes used."""
-        position = 0
-        size = len(buffer)
-        self._needed = 0
-        while True:
-            end = buffer.find(b"\r\n", position)
-            if end < 0:
-                if size - position > MAX_LINE_BYTES:
-                    raise NatsProtocolError("a line without end")
-                return position
-            line = buffer[position:end]
-            if line[:5] == b"HMSG " or line[:4] == b"MSG ":
-                sid, subject, reply, header_size, body_size = _arguments(line)
-                start = end + 2
-                split = start + header_size
-                stop = start + body_size
-                if stop + 2 > size:
-                    self._needed = stop + 2 - position
-                    return position
-                if buffer[stop] != _CR or buffer[stop + 1] != _LF:
-                    raise NatsProtocolError("a message longer than it said")
-                messages.append(
-                    NatsMessage(sid, subject, reply, buffer[start:split], buffer[split:stop])
-                )
-                position = stop + 2
-            elif line.startswith(_CONTROL_LINES):
-                lines.append(line)
-                position = end + 2
-            else:
-                raise NatsProtocolError(f"no NATS line: {excerpt(line[:40])}")
+
+def _cut(buffer: bytes, messages: list[NatsMessage], lines: list[bytes]) -> tuple[int, int]:
+    """Append what is complete; return the bytes used, and the bytes that the next message needs."""
+    position = 0
+    size = len(buffer)
+    while True:
+        end = buffer.find(b"\r\n", position)
+        if end < 0:
+            if size - position > MAX_LINE_BYTES:
+                raise NatsProtocolError("a line without end")
+            return position, 0
+        line = buffer[position:end]
+        if line.startswith((b"HMSG ", b"MSG ")):
+            sid, subject, reply, header_size, body_size = _arguments(line)
+            start = end + 2
+            split = start + header_size
+            stop = start + body_size
+            if stop + 2 > size:
+                return position, stop + 2 - position
+            if buffer[stop] != _CR or buffer[stop + 1] != _LF:
+                raise NatsProtocolError("a message longer than it said")
+            messages.append(
+                NatsMessage(sid, subject, reply, buffer[start:split], buffer[split:stop])
+            )
+            position = stop + 2
+        elif line.startswith(_CONTROL_LINES):
+            lines.append(line)
+            position = end + 2
+        else:
+            raise NatsProtocolError(f"no NATS line: {excerpt(line[:40])}")
 
 
 def _arguments(line: bytes) -> tuple[int, str, bytes, int, int]:
     """Return sid, subject, reply, size of the header block and size of all of (H)MSG's body."""
     # Not bytes.split(): it also cuts at vertical tabs, which a subject may hold.
     words = line.split(b" ")
-    if b"" in words or b"\t" in line:
+    if b"" in words or _TAB in line:
         words = _BLANKS.split(line.rstrip(b" \t"))
     header = b"0"
-    if words[0] == b"HMSG" and len(words) > 1:
+    if len(words) > 1 and words[0] == b"HMSG":
         header = words.pop(-2)
     if len(words) == 5:
         _, subject, sid, reply, total = words
@@ -177,15 +184,27 @@ def _arguments(line: bytes) -> tuple[int, str, bytes, int, int]:
         reply = b""
     else:
         raise _no_arguments(line)
-    # int() would take blanks, signs and underscores too.
-    if not (sid.isdigit() and header.isdigit() and total.isdigit()):
-        raise _no_arguments(line)
-    if len(sid) > 10 or len(header) > 10 or len(total) > 10:
-        raise _no_arguments(line)
-    header_size, body_size = int(header), int(total)
+    number = _NUMBERS.get(sid)
+    header_size = _NUMBERS.get(header)
+    body_size = _NUMBERS.get(total)
+    if number is None:
+        number = _number(sid, line)
+    if header_size is None:
+        header_size = _number(header, line)
+    if body_size is None:
+        body_size = _number(total, line)
     if header_size > body_size:
         raise NatsProtocolError("a header block longer than its message")
-    return int(sid), subject.decode("utf-8", "surrogateescape"), reply, header_size, body_size
+    return number, subject.decode("utf-8", "surrogateescape"), reply, header_size, body_size
+
+
+def _number(word: bytes, line: bytes) -> int:
+    # int() would take blanks, signs and underscores too.
+    if not word.isdigit() or len(word) > 10:
+        raise _no_arguments(line)
+    number = int(word)
+    _NUMBERS.remember(word, number, len(word))
+    return number
 
 
 def _no_arguments(line: bytes) -> NatsProtocolError:
@@ -208,36 +227,52 @@ def parse_headers(block: bytes) -> Headers:
     """
     if not block:
         return NO_HEADERS
-    lines = block.decode("latin-1").split("\r\n")
-    # The first line, headers, and two times nothing: the block ends with an empty line. What then
-    # still holds a line break has one that is none (ADR-4: values are anything but those).
-    if (
-        len(lines) < 3
-        or lines.pop()
-        or lines.pop()
-        or block.count(b"\n") != len(lines) + 1
-        or block.count(b"\r") != len(lines) + 1
-    ):
+    lines = block.split(b"\r\n")
+    # The first line, headers, and two times nothing: the block ends with an empty line.
+    if len(lines) < 3 or lines.pop() or lines.pop():
         raise _no_block(block)
-    first = lines[0]
+    first = lines.pop(0)
+    known = _PAIRS.get
     pairs: list[tuple[str, str]] = []
-    for line in lines[1:]:
-        pair = _PAIRS.get(line)
+    content_type = None
+    for line in lines:
+        pair = known(line)
         if pair is None:
-            name, colon, value = line.partition(":")
-            if not colon or not _NAME.fullmatch(name):
+            # A line break that is none (ADR-4: values are anything but those).
+            colon = line.find(_COLON)
+            if colon < 0 or _CR in line or _LF in line:
                 raise _no_block(block)
-            pair = name, value.strip(" \t")
-            if name not in _NOT_SEEN_AGAIN:
+            name, comes_again = _NAMES.get(line[:colon]) or _judge_name(line[:colon], block)
+            value = line[colon + 1 :].strip(b" \t").decode("latin-1")
+            pair = name, value
+            if comes_again:
                 _PAIRS.remember(line, pair, len(line))
+            elif content_type is None and len(name) == 12 and name.lower() == "content-type":
+                content_type = value
         pairs.append(pair)
     if first == _VERSION:
-        return Headers(0, "", pairs)
-    if not first.startswith("NATS/1.0 "):
+        return Headers(0, "", pairs, content_type or "")
+    status, description = _status(first, block)
+    return Headers(status, description, pairs, content_type or "")
+
+
+def _judge_name(word: bytes, block: bytes) -> tuple[str, bool]:
+    """Check the name of a header; return it, and whether its lines are worth being remembered."""
+    name = word.decode("latin-1")
+    if not _NAME.fullmatch(name):
+        raise _no_block(block)
+    judged = name, name.lower() not in _NOT_SEEN_AGAIN
+    _NAMES.remember(word, judged, len(word))
+    return judged
+
+
+def _status(line: bytes, block: bytes) -> tuple[int, str]:
+    """Return code and text of a block's first line."""
+    first = line.decode("latin-1")
+    if not first.startswith("NATS/1.0 ") or "\r" in first or "\n" in first:
         raise _no_block(block)
     code, _, description = first[9:].strip(" ").partition(" ")
-    status = int(code) if _STATUS.fullmatch(code) else 0
-    return Headers(status, description, pairs)
+    return (int(code) if _STATUS.fullmatch(code) else 0), description
 
 
 def _no_block(block: bytes) -> InvalidEventError:
@@ -258,7 +293,7 @@ def encode_headers(pairs: Sequence[tuple[str, str]]) -> bytes:
     if text.count("\n") != len(pairs) or text.count("\r") != len(pairs):
         raise _malformed("a line break in a header")
     try:
-        return f"{_VERSION}\r\n{text}\r\n".encode("ascii")
+        return b"%b\r\n%b\r\n" % (_VERSION, text.encode("ascii"))
     except UnicodeEncodeError as error:
         raise _malformed("a header that is no ASCII") from error
 

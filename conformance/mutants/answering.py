@@ -298,13 +298,16 @@ def mqtt_takes_more_than_its_limit(patch: Patch) -> None:
 @MUTANTS.patching("acknowledgement", "GW-ACK-001", **_NATS)
 def nats_ack_at_once(patch: Patch) -> None:
     """A message is acknowledged before the sink has its event."""
-    right = feed.Submission
+    right = feed.Feed._decode  # noqa: SLF001 - what it returns is submitted
 
-    def submission(events: Any, on_settled: Callable[..., None], *, item: Any) -> feed.Submission:
-        on_settled((right(events, None, item=item),), ACCEPTED)
-        return right(events, lambda _submissions, _settlement: None, item=item)
+    def decode(self: feed.Feed, items: list[feed.Item]) -> list[feed.Item]:
+        ready = right(self, items)
+        self.told(ready, ACCEPTED)
+        for item in ready:
+            item._on_settled = lambda _items, _settlement: None  # noqa: SLF001 - told already
+        return ready
 
-    patch(feed, "Submission", submission)
+    patch(feed.Feed, "_decode", decode)
 
 
 def _stream(patch: Patch, outcome: Outcome, answer: bytes) -> None:

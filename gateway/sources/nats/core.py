@@ -106,8 +106,16 @@ class CoreSubscriber:
     def _received(self, messages: list[NatsMessage]) -> None:
         self._count += len(messages)
         first = self._count - len(messages)
+        told = self._feed.told
         items = [
-            Item(message, message.reply, number, len(message.header) + len(message.payload))
+            Item(
+                (),
+                told,
+                message=message,
+                reply=message.reply,
+                number=number,
+                size=len(message.header) + len(message.payload),
+            )
             for number, message in enumerate(messages, first)
         ]
         if not self._feed.is_full:

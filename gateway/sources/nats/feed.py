@@ -12,8 +12,6 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Final, Protocol
 
-import msgspec
-
 from bindings.binding import Message
 from bindings.errors import CloudEventError, InvalidEventError, NotAnEventError, TooLargeError
 from bindings.event import Event
@@ -34,16 +32,15 @@ _ACCEPTED: Final = Outcome.ACCEPTED  # members of an Enum are slow to look up
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-class Item(msgspec.Struct, eq=False, gc=False):
-    """One message on its way.
+class Item(ListedDelivery, eq=False, gc=False, kw_only=True):
+    """One message on its way; when it has been decoded, the delivery of its events.
 
     Attributes:
         message: as it came; forgotten when it has been decoded.
         reply: where the answer goes; a redelivery brings a newer one.
         number: order of arrival, or the stream's sequence.
-        moment: when the stream stored it, in nanoseconds since 1970; 0 without a stream.
-        events: what it brought.
         size: bytes it takes.
+        place: sequence and time (nanoseconds since 1970) in the stream, in decimal; none without.
         touched: monotonic seconds of the last sign to the server.
     """
 
@@ -51,13 +48,12 @@ class Item(msgspec.Struct, eq=False, gc=False):
     reply: bytes
     number: int
     size: int
-    moment: int = 0
+    place: tuple[bytes, bytes] = (b"", b"")
     touched: float = 0.0
-    events: Sequence[Event] = ()
 
 
-class Submission(ListedDelivery, eq=False, gc=False, kw_only=True):
-    """What is submitted of an item; once more each time that it was released."""
+class Resubmission(ListedDelivery, eq=False, gc=False, kw_only=True):
+    """What is submitted of an item that was released: a delivery settles once."""
 
     item: Item
 
@@ -79,7 +75,11 @@ class Owner(Protocol):
 
 
 class Feed:
-    """Takes items in the order of arrival and submits their events."""
+    """Takes items in the order of arrival and submits their events.
+
+    Attributes:
+        told: what an item is settled by.
+    """
 
     def __init__(self, config: NatsSourceConfig, owner: Owner, tasks: Tasks) -> None:
         self._tasks = tasks
@@ -88,7 +88,9 @@ class Feed:
         self._max_event_bytes = config.limits.max_event_bytes
         self._max_bytes = config.max_pending_bytes
         self._wrapper = None if config.event is None else config.event.wrapper()
-        self._told = self._settled  # one object: what is settled together is told together
+        # One object each: what is settled together is told together.
+        self.told: Callable[[Sequence[Item], Settlement], None] = self._settled
+        self._told_again = self._settled_again
         self._queue: list[Item] = []
         self._bytes = 0
         self._changed = asyncio.Event()
@@ -159,14 +161,13 @@ class Feed:
                 if self._backlog.holds_any:
                     ready = [item for item in ready if not self._waits_behind(item)]
                 if ready:
-                    told = self._told
-                    await intake.submit(
-                        [Submission(item.events, told, item=item) for item in ready]
-                    )
+                    await intake.submit(ready)
                 self._released(items)
 
-    def _settled(self, submissions: Sequence[Submission], settlement: Settlement) -> None:
-        items = [submission.item for submission in submissions]
+    def _settled_again(self, submissions: Sequence[Resubmission], settlement: Settlement) -> None:
+        self._settled([submission.item for submission in submissions], settlement)
+
+    def _settled(self, items: Sequence[Item], settlement: Settlement) -> None:
         if settlement.outcome is _ACCEPTED:
             self._owner.accepted(items)
         else:
@@ -186,7 +187,7 @@ class Feed:
 
     def _again(self, item: Item) -> Delivery:
         self._released([item])
-        return Submission(item.events, self._told, item=item)
+        return Resubmission(item.events, self._told_again, item=item)
 
     def _released(self, items: list[Item]) -> None:
         was_full = self.is_full
@@ -215,7 +216,7 @@ class Feed:
         if len(payload) > limit:
             raise TooLargeError(f"{len(payload)} bytes, and {limit} is the limit", limit=limit)
         headers = parse_headers(message.header)
-        content_type = headers.get("content-type")
+        content_type = headers.content_type
         try:
             return NATS.decode(Message(payload, content_type, headers.pairs, message.subject))
         except NotAnEventError:
@@ -245,7 +246,7 @@ def _as_message(message: NatsMessage) -> Message:
     except CloudEventError:
         block = message.header.decode("latin-1")
         return Message(message.payload, "", [(RAW_HEADER, block)], message.subject)
-    return Message(message.payload, headers.get("content-type"), headers.pairs, message.subject)
+    return Message(message.payload, headers.content_type, headers.pairs, message.subject)
 
 
 def _key(item: Item) -> str:

@@ -334,4 +334,17 @@ def test_lines_of_headers_are_remembered_within_bounds():
     parse_headers(b"NATS/1.0\r\nlong: " + b"x" * 500 + b"\r\n\r\n")
     assert 0 < len(nats._PAIRS) <= 2048
     assert max(map(len, nats._PAIRS)) <= 128
-    assert not any(line.startswith("ce-id") for line in nats._PAIRS)
+    assert not any(line.startswith(b"ce-id") for line in nats._PAIRS)
+    assert 0 < len(nats._NAMES) <= 2048
+    assert 0 < len(nats._NUMBERS) <= 2048
+    assert max(map(len, nats._NUMBERS)) <= 6
+
+
+@pytest.mark.parametrize("name", ["content-type", "Content-Type", "CONTENT-TYPE"])
+def test_content_type_is_the_first_value_whatever_the_case_of_its_name(name):
+    block = f"NATS/1.0\r\nce-id: 1\r\n{name}:  text/plain \r\nContent-Type: b\r\n\r\n".encode()
+    for _ in range(2):  # nothing of the first time changes the second
+        headers = parse_headers(block)
+        assert headers.content_type == headers.get("content-type") == "text/plain"
+    assert parse_headers(b"NATS/1.0\r\nce-id: 1\r\n\r\n").content_type == ""
+    assert parse_headers(b"NATS/1.0\r\nContent-Type:\r\nContent-Type: b\r\n\r\n").content_type == ""

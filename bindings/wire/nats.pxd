@@ -1,0 +1,15 @@
+# C types for Cython, of what every message goes through (docs/adr/0012-compiled-modules.md).
+cimport cython
+
+
+@cython.locals(position=Py_ssize_t, size=Py_ssize_t, end=Py_ssize_t, start=Py_ssize_t, split=Py_ssize_t,
+    stop=Py_ssize_t, header_size=Py_ssize_t, body_size=Py_ssize_t, line=bytes, reply=bytes, subject=str)
+cpdef tuple _cut(bytes buffer, list messages, list lines)
+
+
+@cython.locals(words=list, header=bytes, subject=bytes, sid=bytes, reply=bytes, total=bytes)
+cpdef tuple _arguments(bytes line)
+
+
+@cython.locals(lines=list, pairs=list, line=bytes, first=bytes, name=str, value=str, colon=Py_ssize_t)
+cpdef parse_headers(bytes block)
