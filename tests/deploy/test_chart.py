@@ -11,6 +11,7 @@ import yaml
 
 from gateway.config.loader import load
 from tests.deploy.helm import CHART, helm, needs_helm, template
+from tests.deploy.pod_security import violations
 from tests.deploy.render import SCHEMA, releases, values_schema
 from tests.deploy.validation import KUBERNETES, OLDEST, documents, problems
 
@@ -105,20 +106,10 @@ def test_the_gateway_takes_the_configuration_as_it_is_in_the_pod(values, monkeyp
 @pytest.mark.parametrize("values", VALUES, ids=lambda file: file.stem)
 def test_pods_meet_the_restricted_pod_security_standard(values):
     spec = pod(objects(values))
+    assert list(violations(spec)) == []
     assert spec["automountServiceAccountToken"] is False
-    assert not spec.get("hostNetwork")
-    assert spec["securityContext"]["runAsNonRoot"] is True
-    assert spec["securityContext"]["runAsUser"] > 0
-    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    allowed = {"configMap", "csi", "emptyDir", "projected", "secret"}
-    assert {key for volume in spec["volumes"] for key in volume} - {"name"} <= allowed
     for container in spec["containers"]:
-        assert container["securityContext"] == {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        }
-        assert all("hostPort" not in port for port in container["ports"])
+        assert container["securityContext"]["readOnlyRootFilesystem"] is True
         assert all(port["containerPort"] >= 1024 for port in container["ports"])
 
 

@@ -9,6 +9,7 @@ import pytest
 from gateway.config.loader import load
 from gateway.metrics import Metrics
 from tests.deploy.helm import needs_helm, template
+from tests.deploy.pod_security import pod_of, violations
 from tests.deploy.validation import DEPLOY, SCHEMAS, documents, manifests, problems
 
 ALL = list(manifests())
@@ -220,6 +221,35 @@ def test_scalers_ask_for_metrics_that_the_gateway_exports():
     asked = {name for text in texts for name in re.findall(r"\bce_gateway_\w+", text)}
     assert asked == {"ce_gateway_inflight"}
     assert asked <= exported
+
+
+# --- pods -----------------------------------------------------------------------------------------
+
+PODS = {
+    f"{file}: {one['kind']} {one['metadata']['name']}": pod
+    for file, one in ALL
+    if one["kind"] != "CustomResourceDefinition" and (pod := pod_of(one))
+}
+
+
+@pytest.mark.parametrize("who", PODS)
+def test_every_pod_meets_the_restricted_standard_with_a_read_only_root(who):
+    assert list(violations(PODS[who])) == []
+    for container in PODS[who]["containers"]:
+        assert container["securityContext"]["readOnlyRootFilesystem"] is True
+
+
+def test_what_the_restricted_standard_forbids_is_found():
+    pod = copy.deepcopy(next(iter(PODS.values())))
+    container = pod["containers"][0]
+    container["securityContext"]["capabilities"]["add"] = ["NET_ADMIN"]
+    container["securityContext"]["allowPrivilegeEscalation"] = True
+    container["securityContext"]["runAsUser"] = 0
+    container["ports"][0]["hostPort"] = 80
+    pod["volumes"].append({"name": "host", "hostPath": {"path": "/"}})
+    pod["hostNetwork"] = True
+    del pod["securityContext"]
+    assert len(list(violations(pod))) == 8
 
 
 # --- configurations -------------------------------------------------------------------------------
