@@ -8,7 +8,7 @@ differences are its fields. A protocol without headers implements `Binding` itse
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
@@ -25,6 +25,7 @@ from bindings.header_layout import HeaderLayout, Latest, layout_of
 from bindings.json_format import decode_bare_event, decode_batch, decode_event, encode_event
 from bindings.memory import Memory
 from bindings.percent import is_plain, percent_decode, percent_encode
+from bindings.wire.header_fields import HeaderFields
 
 ContentMode = Literal["binary", "structured"]
 
@@ -192,13 +193,21 @@ class HeaderBinding(msgspec.Struct, frozen=True, kw_only=True):
         payload = message.payload
         if self.empty_is_absent and not payload:
             payload = None
-        headers = message.headers
-        if headers:
+        headers: Any = message.headers
+        latest = self._latest
+        layout = latest.layout
+        if type(headers) is HeaderFields:
+            shared = headers.names
+            if shared is not latest.names:
+                layout = self._layouts.get(shared) or self._layout(list(shared))
+                latest.layout, latest.names = layout, shared
+            if layout.core:
+                return (self._event(layout, headers.values, content_type, payload),)
+        elif headers:
             names = [name for name, _ in headers]
-            layout = self._latest.layout
             if layout.headers != names:
                 layout = self._layouts.get(tuple(names)) or self._layout(names)
-                self._latest.layout = layout
+                latest.layout, latest.names = layout, None
             if layout.core:
                 values = [value for _, value in headers]
                 return (self._event(layout, values, content_type, payload),)

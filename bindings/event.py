@@ -75,6 +75,8 @@ _MEDIA_TYPES: Final = Memory[str, bool]()
 _JSON_TYPES: Final = Memory[str, bool]()
 _NAMES: Final = Memory[str, bool]()
 
+_set: Final = msgspec.structs.force_setattr
+
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, eq=False, gc=False):
     """One checked CloudEvent (spec.md 1.0.2).
@@ -98,8 +100,10 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, eq=False, gc=False):
     data: bytes | None = None
     encoded: bytes | None = None
     """The JSON format bytes this event was decoded from, unchanged; `replace` drops them."""
+    key: str = ""
+    """What order is kept by: `partitionkey` if the event has one, else `source`; found out here."""
 
-    def __post_init__(self) -> None:  # noqa: C901 - one check for each attribute
+    def __post_init__(self) -> None:  # noqa: C901, PLR0912 - one check for each attribute
         if self.specversion != "1.0":
             raise InvalidEventError(
                 f"specversion must be '1.0', not {excerpt(self.specversion)}",
@@ -128,9 +132,13 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, eq=False, gc=False):
         text = self.dataschema
         if text is not None and text not in _DATASCHEMAS:
             _check_dataschema(text)
+        key = self.source
         for name, value in self.extensions.items():
             if not (type(value) is str and value.isprintable() and _NAMES.get(name)):
                 check_extension(name, value)
+            if name == "partitionkey" and isinstance(value, str):
+                key = value
+        _set(self, "key", key)
 
     def __eq__(self, other: object) -> bool:
         """Compare what the event says; how it was written (`encoded`) is no part of it."""
@@ -173,12 +181,6 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, eq=False, gc=False):
         if self.extensions:
             result.update(self.extensions)
         return result
-
-    @property
-    def key(self) -> str:
-        """What order is kept by: `partitionkey` if the event has one, else `source`."""
-        value = self.extensions.get("partitionkey")
-        return value if isinstance(value, str) else self.source
 
     @property
     def has_json_data(self) -> bool:

@@ -52,6 +52,12 @@ def layout_of(headers: Sequence[str], names: Sequence[str]) -> HeaderLayout:
 
 
 class Latest(msgspec.Struct):
-    """The layout of the message before, which most often is that of the next as well."""
+    """The layout of the message before, which most often is that of the next as well.
+
+    Attributes:
+        layout: the layout.
+        names: the object that these names came in, if they came as `HeaderFields`.
+    """
 
     layout: HeaderLayout = HeaderLayout()
+    names: tuple[str, ...] | None = None

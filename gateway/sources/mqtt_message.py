@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Final
 
 from bindings.binding import Binding, Message
 from bindings.errors import CloudEventError, InvalidEventError, NotAnEventError, TooLargeError
@@ -10,6 +11,9 @@ from bindings.event import Event
 from bindings.mqtt import MQTT, MQTT311, MQTT_BARE_JSON
 from bindings.wire.mqtt import V5, Property, Publish, ReasonCode, Version, Will
 from gateway.config.records import EventTemplate
+
+# Members of an Enum are slow to look up.
+_FORMAT_INDICATOR: Final = Property.PAYLOAD_FORMAT_INDICATOR
 
 
 class MessageDecoder:
@@ -51,7 +55,7 @@ class MessageDecoder:
             raise TooLargeError(
                 f"a payload of {len(payload)} bytes; the limit is {self._limit}", limit=self._limit
             )
-        if message.properties.get(Property.PAYLOAD_FORMAT_INDICATOR):
+        if message.properties and message.properties.get(_FORMAT_INDICATOR):
             _check_text(payload)
         content_type = message.content_type
         try:

@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
-from typing import Final, Literal
+from typing import Final, Literal, cast
 
+from bindings.memory import Memory
+from bindings.wire.header_fields import HeaderFields
 from bindings.wire.mqtt.reason import malformed, protocol_error
 
 PropertyValue = int | str | bytes
@@ -106,6 +108,12 @@ _NOT_ZERO: Final = frozenset(
 _RESPONSE_TOPIC: Final = Property.RESPONSE_TOPIC
 _WIDTHS: Final = {"flag": 1, "two": 2, "four": 4}
 
+# The names of user properties, and the bytes that stand before the value of each. Most messages
+# have those of the message before, which one comparison for each tells: no name is read again.
+_Names = tuple[tuple[str, ...], list[bytes]]
+_SEEN: Final = Memory[tuple[str, ...], _Names](entries=256, characters=4096)
+_latest: Final[list[_Names]] = [((), [])]
+
 
 def read_varint(buffer: bytes, pos: int) -> tuple[int, int]:
     """Return a Variable Byte Integer and where it ends (section 1.5.5).
@@ -159,7 +167,7 @@ def read_binary(buffer: bytes, pos: int) -> tuple[bytes, int]:
     return buffer[start:end], end
 
 
-def read_properties(
+def read_properties(  # noqa: C901, PLR0912, PLR0915 - calls cost more than the work
     buffer: bytes, pos: int, end: int, place: Place
 ) -> tuple[Properties, UserProperties, int]:
     """Return the properties at `pos`, the user properties in their order, and where they end.
@@ -186,27 +194,52 @@ def read_properties(
     # Of ASCII, lengths included, a piece of the text is cheaper than a piece of the bytes decoded.
     text = block.decode() if block.isascii() else ""
     found: dict[Property, PropertyValue] = {}
-    user: list[tuple[str, str]] = []
+    values: list[str] = []
+    names, marks = _latest[0]
+    known = len(marks)
+    others: list[str] | None = None  # the names, once one is not that of the message before
     pos = 0
     while pos < length:
-        # The hot path of binary-mode events: written out, as calls cost more than the work.
+        # The hot path of binary-mode events.
         if block[pos] == USER_PROPERTY:
-            start = pos + 3
-            middle = start + (block[pos + 1] << 8 | block[pos + 2])
+            count = len(values)
+            if others is None and count < known and block.startswith(marks[count], pos):
+                middle = pos + len(marks[count])
+            else:
+                start = pos + 3
+                middle = start + (block[pos + 1] << 8 | block[pos + 2])
+                name = text[start:middle] if text else block[start:middle].decode()
+                if "\0" in name:
+                    raise malformed("a user property holds U+0000")
+                if others is None:
+                    others = list(names[:count])
+                others.append(name)
             begin = middle + 2
             pos = begin + (block[middle] << 8 | block[middle + 1])
-            if text:
-                name, value = text[start:middle], text[begin:pos]
-            else:
-                name, value = block[start:middle].decode(), block[begin:pos].decode()
-            if "\0" in name or "\0" in value:
+            value = text[begin:pos] if text else block[begin:pos].decode()
+            if "\0" in value:
                 raise malformed("a user property holds U+0000")
-            user.append((name, value))
+            values.append(value)
         else:
             pos = _read_property(block, pos, place, found)
     if pos != length:
         raise malformed("a property is longer than the properties")
-    return found, user or (), stop
+    if not values:
+        return found, (), stop
+    if others is not None or len(values) < known:
+        names = _see_names(names[: len(values)] if others is None else tuple(others))
+    return found, cast("UserProperties", HeaderFields(names, values)), stop
+
+
+def _see_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Expect user properties of these names next; return the tuple that stands for them."""
+    seen = _SEEN.get(names)
+    if seen is None:
+        marks = [b"\x26" + write_text(name) for name in names]
+        seen = names, marks
+        _SEEN.remember(names, seen, 50 * len(names) + len("".join(names)))
+    _latest[0] = seen
+    return seen[0]
 
 
 def _read_property(

@@ -1,6 +1,8 @@
 # C types for Cython, of what every packet goes through (docs/adr/0012-compiled-modules.md).
 cimport cython
 
+from bindings.wire.mqtt.decode cimport decode_publish
+
 
 @cython.locals(
     packets=list, size=Py_ssize_t, pos=Py_ssize_t, first=Py_ssize_t, length=Py_ssize_t,

@@ -11,6 +11,7 @@ from bindings.wire.mqtt.decode import (
     CLIENT_DECODERS,
     RECEIVER_DECODERS,
     SERVER_DECODERS,
+    decode_publish,
 )
 from bindings.wire.mqtt.packet import V5, V311, Packet, PacketType, Version
 from bindings.wire.mqtt.property import read_varint
@@ -40,7 +41,7 @@ _CONNECT: Final = PacketType.CONNECT << 4
 _AUTH: Final = PacketType.AUTH << 4
 
 
-def parse(
+def parse(  # noqa: C901, PLR0912 - the loop that every packet goes through
     buffer: bytes, peer: Peer, version: Version = V5, limit: int = PROTOCOL_LIMIT
 ) -> tuple[list[Packet], int, int]:
     """Return the whole packets in `buffer`, how many bytes they took, and how many are needed next.
@@ -77,10 +78,13 @@ def parse(
                 raise _too_large(end - pos, limit)
             if end > size:
                 return packets, pos, end - pos
-            decode = decoders.get(first >> 4)
-            if decode is None:
-                raise _unexpected(first, version)
-            packets.append(decode(first, buffer, start, end, version))
+            if first >> 4 == 3:  # PUBLISH: both sides may send it, and nearly all packets are
+                packets.append(decode_publish(first, buffer, start, end, version))
+            else:
+                decode = decoders.get(first >> 4)
+                if decode is None:
+                    raise _unexpected(first, version)
+                packets.append(decode(first, buffer, start, end, version))
             pos = end
             if first == _CONNECT:
                 return packets, pos, 2

@@ -408,6 +408,19 @@ def test_user_properties_of_all_lengths_are_read_beside_others(size, other):
     assert [packet.payload for packet in packets] == [b"data", b"data"]
 
 
+few_names = st.sampled_from(["id", "ids", "", "type", "\u00e9"])
+
+
+@given(st.lists(st.lists(st.tuples(few_names, few_names), max_size=5), max_size=8))
+def test_names_are_told_from_those_of_the_message_before(messages):
+    data = b"".join(
+        publish_with([(name.encode(), value.encode()) for name, value in pairs])
+        for pairs in messages
+    )
+    packets, _, _ = parse(data, Peer.CLIENT, V5)
+    assert [list(packet.user_properties) for packet in packets] == messages
+
+
 @pytest.mark.parametrize("other", [b"a", "\u00e9".encode(), b"c" * 300])
 @pytest.mark.parametrize("wrong", [(b"\0", b"v"), (b"n", b"v\0"), (b"n", b"\0" * 300)])
 def test_a_null_character_in_a_user_property_is_malformed(wrong, other):
