@@ -1,6 +1,5 @@
 """Mistakes of a sender: what it makes of answers, when it tries again, what it sends."""
 
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -58,19 +57,20 @@ def _as_status(fits: Callable[[int], bool], status: int) -> Callable[[Answer], A
 @MUTANTS.patching(88, "WH-RSP-003 KN-006", only="knative-status-30")
 def redirects_are_followed(patch: Patch) -> None:
     """The event is sent again to where a redirect points."""
-    right = HttpSink._answered  # noqa: SLF001 - the mistake is in there
+    right = HttpSink.answered
 
     def answered(self: HttpSink, job: Job, chain: Chain, answer: Answer) -> None:
         target = self._target
         if answer.status in range(300, 400) and target is not None:
             method, _, rest = target._head.split(b" ", 2)  # noqa: SLF001 - the same
             target._head = method + b" /elsewhere " + rest  # noqa: SLF001 - the same
+            target._is_plain = False  # noqa: SLF001 - the same
             chain.put_back()
             self._go_on(job, chain)
         else:
             right(self, job, chain, answer)
 
-    patch(HttpSink, "_answered", answered)
+    patch(HttpSink, "answered", answered)
 
 
 @MUTANTS.patching(88, "WH-RSP-003 KN-006", only="knative-status-30")
@@ -244,7 +244,7 @@ def repetitions_without_an_end(patch: Patch) -> None:
 def later_events_overtake(patch: Patch) -> None:
     """While an event waits, later ones of its key are sent."""
     patch(HttpSink, "_hold", staticmethod(lambda _job, _chain: None))
-    patch(Event, "key", property(lambda self: self.id))
+    patch(Event, "key", property(lambda self: self.id, lambda *_: None))
 
 
 @MUTANTS.patching(93, "KN-010")
@@ -261,27 +261,25 @@ def a_reply_is_asked_for(patch: Patch) -> None:
 @MUTANTS.patching(93, "KN-010")
 def a_body_is_taken_for_a_reply(patch: Patch) -> None:
     """An event in the body of a success is sent on."""
-    right = HttpSink._answered  # noqa: SLF001 - the mistake is in there
+    right = HttpSink.answered
 
     def answered(self: HttpSink, job: Job, chain: Chain, answer: Answer) -> None:
         right(self, job, chain, answer)
-        target, pool = self._target, self._pool
         try:
             reply = decode_event(answer.body)
         except CloudEventError:
             return
-        if target is not None and pool is not None:
-            replies = Job([reply], 5.0, deque([Chain(deque([0]))]))
-            self._jobs.append(replies)
-            self._ready += 1
-            pool.wake()
+        if self._pool is not None:
+            self.start_sending([reply], 5.0, lambda _: None, lambda _: None)
 
-    patch(HttpSink, "_answered", answered)
+    patch(HttpSink, "answered", answered)
 
 
 def _delivering(patch: Patch, change: Callable[[Event], Event]) -> None:
     right = Target.prepare
     patch(Target, "prepare", lambda self, event: change(right(self, event)))
+    # Else an event that needs no preparation would go past it.
+    patch(Target, "_sends_plain_events", lambda _: False)
 
 
 @MUTANTS.patching(94, "HTTP-MET-003 KN-009")
