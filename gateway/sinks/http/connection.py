@@ -23,6 +23,7 @@ MAX_HEAD: Final = 65_536
 _KEPT_FIELDS: Final = {
     len(name): name for name in (b"retry-after", b"webhook-allowed-rate", b"webhook-allowed-origin")
 }
+INFINITY: Final = float("inf")
 _NO_FIELDS: Final[Mapping[bytes, str]] = MappingProxyType({})
 
 
@@ -51,6 +52,8 @@ class Answer(msgspec.Struct, frozen=True):
 
 KNOWN_ANSWERS: Final = KnownAnswers[Answer]()
 """Successes, which are nearly all answers; the same for every receiver and connection."""
+_known: Final = KNOWN_ANSWERS.get
+_LOST: Final = Answer(None, error="connection lost: closed by the sink")
 
 
 class Request:
@@ -59,23 +62,31 @@ class Request:
     Attributes:
         data: the bytes to send.
         timeout: seconds from its beginning to the end of the answer.
-        on_answer: called once.
         deadline: the loop's time when `timeout` is over; infinite until it begins.
         repeated: it was sent before, on a connection that turned out to be dead.
     """
 
-    __slots__ = ("data", "deadline", "on_answer", "repeated", "timeout")
+    __slots__ = ("_on_answer", "data", "deadline", "repeated", "timeout")
 
-    def __init__(self, data: bytes, timeout: float, on_answer: Callable[[Answer], None]) -> None:
+    def __init__(
+        self, data: bytes, timeout: float, on_answer: Callable[[Answer], None] | None
+    ) -> None:
         self.data = data
         self.timeout = timeout
-        self.on_answer = on_answer
-        self.deadline = float("inf")
+        self.deadline = INFINITY
         self.repeated = False
+        self._on_answer = on_answer
+
+    def on_answer(self, answer: Answer) -> None:
+        """Take the answer; called once."""
+        if self._on_answer is not None:
+            self._on_answer(answer)
 
     def begin(self, now: float) -> None:
         """Let its time run, unless it does already: connecting and a repetition are part of it."""
-        self.deadline = min(self.deadline, now + self.timeout)
+        due = now + self.timeout
+        if due < self.deadline:
+            self.deadline = due
 
 
 class Owner(Protocol):
@@ -86,6 +97,12 @@ class Owner(Protocol):
 
     def lost(self, connection: "Connection") -> None:
         """Forget a connection."""
+
+    def answered(self, connection: "Connection", request: Request, answer: Answer) -> None:
+        """Hand over an answer, and give its connection, which is free, the next request."""
+
+    def tell(self, request: Request, answer: Answer) -> None:
+        """Hand over an answer, whatever becomes of its connection."""
 
     def release(self, connection: "Connection") -> None:
         """Give a free connection its next request."""
@@ -111,7 +128,7 @@ class Connection(asyncio.Protocol):
         self._request: Request | None = None
         self._was_idle = False
         self._timeout = 0.0
-        self.deadline = float("inf")
+        self.deadline = INFINITY
         self._begin()
 
     def _begin(self) -> None:
@@ -137,7 +154,7 @@ class Connection(asyncio.Protocol):
         if transport is None or transport.is_closing():
             # It was lost between becoming free and now; nothing has been sent.
             if request.repeated:
-                request.on_answer(Answer(None, error="connection lost: closed by the sink"))
+                self._pool.tell(request, _LOST)
             else:
                 self._pool.repeat(request)
             return
@@ -188,14 +205,16 @@ class Connection(asyncio.Protocol):
         self._pool.wake()
 
     def data_received(self, data: bytes) -> None:
-        if self._request is None:  # an answer to nothing, such as 408 on an idle connection
+        request = self._request
+        if request is None:  # an answer to nothing, such as 408 on an idle connection
             self.close()
             return
         is_first = not self._received
         if is_first:
-            known = KNOWN_ANSWERS.get(data)
+            known = _known(data)
             if known is not None and self._is_reusable():
-                self._hand_over(known)
+                self._request = None
+                self._pool.answered(self, request, known)
                 return
         if not self._head_done:
             self._received += data
@@ -265,13 +284,15 @@ class Connection(asyncio.Protocol):
         if keep and is_whole and 200 <= self._status_code < 300 and not answer.fields:
             KNOWN_ANSWERS.learn(self._received, self._body_bytes, answer)
         self._begin()
-        if keep:
-            self._hand_over(answer)
-            return
         request, self._request = self._request, None
-        self.close()
-        if request is not None:
-            request.on_answer(answer)
+        if not keep:
+            self.close()
+            if request is not None:
+                self._pool.tell(request, answer)
+        elif request is not None:
+            self._pool.answered(self, request, answer)
+        else:
+            self._pool.release(self)
 
     def _is_reusable(self) -> bool:
         transport = self._transport
@@ -282,20 +303,13 @@ class Connection(asyncio.Protocol):
             and transport.get_write_buffer_size() == 0
         )
 
-    def _hand_over(self, answer: Answer) -> None:
-        """Hand over an answer, and take the next request."""
-        request, self._request = self._request, None
-        if request is not None:
-            request.on_answer(answer)
-        self._pool.release(self)
-
     def _finish_early(self, answer: Answer) -> None:
         """Hand over what is known of an answer that will not be complete: a status line stands."""
         request = self._request
         if request is not None:
             self._request = None
             status = self._status()
-            request.on_answer(answer if status is None else self._answer(status))
+            self._pool.tell(request, answer if status is None else self._answer(status))
 
     def _break_off(self, why: str) -> None:
         self._finish_early(Answer(None, error=why[:200]))

@@ -50,6 +50,9 @@ class Owner(Protocol):
     def take(self) -> Request | None:
         """Return the next request."""
 
+    def tell(self, request: Request, answer: Answer) -> None:
+        """Hand over an answer."""
+
     def again(self, requests: Sequence[Request]) -> None:
         """Send requests again that nobody has read."""
 
@@ -169,7 +172,7 @@ class Http2Connection(asyncio.Protocol):
         if late and pinged > self._heard and now - pinged >= self._patience / 2:
             for stream in late:
                 del client.streams[stream.id]
-                stream.context.on_answer(_answer(stream, _TIMED_OUT))
+                self._pool.tell(stream.context, _answer(stream, _TIMED_OUT))
             self._give_up(tuple(client.streams.values()), "no answer to PING")
             self.abort()
             return
@@ -177,7 +180,7 @@ class Http2Connection(asyncio.Protocol):
             self._retire()  # nothing could be sent any more
         for stream in late:
             client.cancel(stream)
-            stream.context.on_answer(_answer(stream, _TIMED_OUT))
+            self._pool.tell(stream.context, _answer(stream, _TIMED_OUT))
         if client.streams and pinged <= self._heard <= now - self._patience:
             client.ping()
             self._pinged = now
@@ -229,11 +232,11 @@ class Http2Connection(asyncio.Protocol):
         for stream in ended:
             request, status = stream.context, stream.status
             if status is not None:
-                request.on_answer(Answer(status, stream.fields, stream.body))
+                self._pool.tell(request, Answer(status, stream.fields, stream.body))
             elif stream.is_unprocessed and not request.repeated:
                 again.append(request)
             else:
-                request.on_answer(Answer(None, error=stream.error[:200]))
+                self._pool.tell(request, Answer(None, error=stream.error[:200]))
         if again:
             self._pool.again(again)
 
@@ -251,7 +254,7 @@ class Http2Connection(asyncio.Protocol):
                 # them twice, which at-least-once allows. That is no attempt.
                 again.append(request)
             else:
-                request.on_answer(_answer(stream, lost))
+                self._pool.tell(request, _answer(stream, lost))
         if again:
             self._pool.again(again)
 

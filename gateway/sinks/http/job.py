@@ -2,86 +2,155 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterable, Sequence
+from typing import Final, Protocol
 
 from bindings.event import Event
 from gateway.delivery import Failure
-from gateway.interfaces import OnAccepted
+from gateway.interfaces import OnAccepted, OnEnded
+from gateway.sinks.http.connection import INFINITY, Answer, Request
 
 REPORT_SECONDS: Final = 0.05
 """Between two reports of a list that takes so long; most are through before the first."""
 
 
-class Chain:
-    """Events that go one after the other.
+class Owner(Protocol):
+    """The sink, as a job sees it."""
+
+    def cancel(self, job: "Job") -> None:
+        """Send nothing more of a job."""
+
+    def answered(self, job: "Job", chain: "Chain", answer: Answer) -> None:
+        """Judge the answer to what a chain has under way, and let it go on."""
+
+
+class Chain(Request):
+    """Events that go one after the other; the request is that of those under way.
+
+    Args:
+        job: whose it is.
+        positions: of its events in the list of the job.
 
     Attributes:
-        positions: of events that wait, in the list of their job.
-        under_way: positions of the events in the request that was taken last.
+        first: where those under way begin in `positions`.
+        last: where they end, and what waits begins.
         alone: so many of the next events go one by one, as the batch they were in was refused.
         retried_token: the request under way is a repetition with a new token.
         consent: the number of the webhook's consent that the request under way relies on.
     """
 
-    __slots__ = ("alone", "consent", "positions", "retried_token", "under_way")
+    __slots__ = ("alone", "consent", "first", "job", "last", "positions", "retried_token")
 
-    def __init__(self, positions: "deque[int]") -> None:
+    def __init__(self, job: "Job", positions: Sequence[int]) -> None:
+        super().__init__(b"", job.timeout, None)
+        self.job = job
         self.positions = positions
-        self.under_way: Sequence[int] = ()
+        self.first = self.last = 0
         self.alone = 0
         self.retried_token = False
         self.consent = 0
 
+    @property
+    def under_way(self) -> Sequence[int]:
+        """Positions of the events in the request that was taken last."""
+        return self.positions[self.first : self.last]
+
+    @property
+    def waiting(self) -> Sequence[int]:
+        """Positions of the events behind those."""
+        return self.positions[self.last :]
+
     def put_back(self) -> None:
         """Let what is under way wait again, in its place."""
-        self.positions.extendleft(reversed(self.under_way))
+        self.last = self.first
+
+    def renew(self, data: bytes) -> None:
+        """Become the next request."""
+        self.data = data
+        self.deadline = INFINITY
+        self.repeated = False
+
+    def on_answer(self, answer: Answer) -> None:
+        job = self.job
+        job.owner.answered(job, self, answer)
 
 
 class Job:
-    """One call of `send`.
+    """One list of events.
+
+    Args:
+        owner: the sink.
+        events: the list.
+        timeout: seconds for one attempt of one event.
+        on_ended: called when every event has its outcome.
+        on_accepted: told now and then what the receiver has; None is nobody.
 
     Attributes:
         ready: chains whose next request can be sent.
         deadline: the loop's time after which it no longer waits for the pace of a webhook.
-        done: set to None when every event has its outcome.
+        is_ended: whether every event has its outcome, or nobody wants to know any more.
+        failures: of the events that have ended.
         accepted: positions that the receiver has, and of which nobody knows yet.
     """
 
     def __init__(
         self,
+        owner: Owner,
         events: Sequence[Event],
         timeout: float,
-        chains: "deque[Chain]",
+        on_ended: OnEnded,
         on_accepted: OnAccepted | None = None,
     ) -> None:
+        self.owner = owner
         self.events = events
         self.timeout = timeout
-        self.ready = chains
-        self.open = len(chains)
+        self.ready: deque[Chain] = deque()
         self.failures: list[Failure] = []
+        self.accepted: list[int] = []
+        self.is_ended = False
         loop = asyncio.get_running_loop()
         self.deadline = loop.time() + timeout
-        self.done: asyncio.Future[None] = loop.create_future()
-        self.accepted: list[int] = []
+        self._open = 0
+        self._on_ended = on_ended
         self._on_accepted = on_accepted
         self._timer: asyncio.TimerHandle | None = None
         if on_accepted is not None and len(events) > 1:
             self._timer = loop.call_later(REPORT_SECONDS, self._report)
 
-    def end_chain(self) -> None:
-        """Count a chain that has come to its end."""
-        self.open -= 1
-        if self.open == 0 and not self.done.done():
-            self.done.set_result(None)
+    def divide(self, chains: Iterable[Sequence[int]]) -> None:
+        """Make chains of positions; to be called once."""
+        self.ready.extend([Chain(self, positions) for positions in chains])
+        self._open = len(self.ready)
 
-    def stop_reporting(self) -> None:
-        """Report nothing more: the caller is told of all at once now, or has gone."""
+    def end_chain(self) -> None:
+        """Count a chain that has come to its end; with the last one the job has ended, too."""
+        self._open -= 1
+        if self._open == 0 and not self.is_ended:
+            self.stop()
+            failures = self.failures
+            if len(failures) > 1:
+                failures.sort(key=_position)
+            self._on_ended(failures)
+
+    def stop(self) -> None:
+        """Tell nothing more: the caller is told of all at once now, or has gone."""
+        self.is_ended = True
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
+
+    def cancel(self) -> None:
+        """Send nothing more, and tell nobody what becomes of what is under way."""
+        if not self.is_ended:
+            self.stop()
+            self.owner.cancel(self)
 
     def _report(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(REPORT_SECONDS, self._report)
         if self.accepted and self._on_accepted is not None:
             accepted, self.accepted = self.accepted, []
             self._on_accepted(accepted)
+
+
+def _position(failure: Failure) -> int:
+    return failure.position

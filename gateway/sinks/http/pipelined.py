@@ -135,7 +135,7 @@ class PipelinedConnection(Connection):
             if answer is None:
                 break
             position = end
-            under_way.popleft().on_answer(answer)
+            self._owner.tell(under_way.popleft(), answer)
         return position
 
     def _parse(self, data: bytes) -> None:
@@ -150,7 +150,7 @@ class PipelinedConnection(Connection):
             why = f"no HTTP answer: {error}"
         answers, self._answers = self._answers, []
         for answer in answers:
-            self._under_way.popleft().on_answer(answer)
+            self._owner.tell(self._under_way.popleft(), answer)
         if not (self._is_partial and not self._head_done):
             self._unfinished = 0
         elif self._unfinished > MAX_HEAD:
@@ -216,13 +216,13 @@ class PipelinedConnection(Connection):
         self._under_way.clear()
         for position, request in enumerate(requests):
             if position == 0 and self._is_partial and self._head_done:  # a status stands
-                request.on_answer(self._answer(self._status_code))
+                self._owner.tell(request, self._answer(self._status_code))
             elif timed_out_by is not None and request.deadline <= timed_out_by:
-                request.on_answer(Answer(None, error=why, timed_out=True))
+                self._owner.tell(request, Answer(None, error=why, timed_out=True))
             elif not request.repeated:
                 again.append(request)
             else:
-                request.on_answer(Answer(None, error=why[:200]))
+                self._owner.tell(request, Answer(None, error=why[:200]))
         if again:
             self._owner.again(again)
 

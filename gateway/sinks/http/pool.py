@@ -82,6 +82,8 @@ class Pool:
         # One connection may do: as long as that is so they are opened one by one.
         self._multiplexes = endpoint.may_multiplex
         self._connecting = 0
+        self._is_telling = False
+        self._is_woken = False  # while it was telling
         self._timer: asyncio.TimerHandle | None = None
         self._closing = False
         self._empty = asyncio.Event()
@@ -91,17 +93,46 @@ class Pool:
         """Send what is ready, on connections that have room and on new ones."""
         if self._closing:
             return
+        if self._is_telling:  # a connection is about to ask for more, and may do for it
+            self._is_woken = True
+            return
         self._feed()
         wanted = len(self._again) + self.work.ready()
+        if not wanted:
+            return
         if self._multiplexes:
             wanted = min(wanted, 1) if all(one.needs_another for one in self._shared) else 0
         room = self._size - self._standing() - self._connecting
         for _ in range(min(wanted - self._connecting, room)):
             self._connect(None)
 
+    def answered(self, connection: Connection, request: Request, answer: Answer) -> None:
+        """Hand over an answer, and give its connection the next request."""
+        self._is_telling = True
+        try:
+            request.on_answer(answer)
+        finally:
+            self._is_telling = False
+        self.release(connection)
+        if self._is_woken:
+            self._is_woken = False
+            self.wake()
+
+    def tell(self, request: Request, answer: Answer) -> None:
+        """Hand over an answer; what is sent because of it goes later, when all is as it should."""
+        self._is_telling = True
+        try:
+            request.on_answer(answer)
+        finally:
+            self._is_telling = False
+        if self._is_woken:
+            self._is_woken = False
+            self._loop.call_soon(self.wake)
+
     def _feed(self) -> None:
-        for shared in tuple(self._shared):
-            shared.fill()
+        if self._shared:
+            for shared in tuple(self._shared):
+                shared.fill()
         while self._idle:
             request = self.take()
             if request is None:
@@ -122,7 +153,7 @@ class Pool:
             request = self._again.popleft()
             if request.deadline > self._loop.time():
                 return request
-            request.on_answer(_TOO_LATE)
+            self.tell(request, _TOO_LATE)
         return self.work.next()
 
     def repeat(self, request: Request) -> None:
@@ -130,7 +161,7 @@ class Pool:
         request.repeated = True
         request.begin(self._loop.time())
         if self._closing:
-            request.on_answer(_CLOSED)
+            self.tell(request, _CLOSED)
             return
         # What closed this connection (a restart, an idle timeout) has likely closed the others.
         for connection in self._idle:
@@ -163,7 +194,7 @@ class Pool:
 
     def _fail_again(self, answer: Answer) -> None:
         while self._again:
-            self._again.popleft().on_answer(answer)
+            self.tell(self._again.popleft(), answer)
 
     def _standing(self) -> int:
         """Return how many connections there are that may take requests."""
@@ -218,7 +249,7 @@ class Pool:
 
     def _not_opened(self, answer: Answer, request: Request | None) -> None:
         if request is not None:
-            request.on_answer(answer)
+            self.tell(request, answer)
         # While another connection lives or is on its way, what is ready waits for that one.
         if not self._standing() and not self._connecting:
             self._fail_again(answer)
@@ -258,7 +289,7 @@ class Pool:
             connection: a free one.
             began: the loop's time when connecting began, if it has just been made for this.
         """
-        request = self.take()
+        request = self.take() if self._again or self._closing else self.work.next()
         if request is None:
             connection.deadline = self._loop.time() + self.idle_timeout
             self._idle.append(connection)

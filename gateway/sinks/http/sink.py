@@ -12,8 +12,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar
 
 import msgspec
@@ -22,7 +21,7 @@ from bindings.event import Event
 from bindings.http import join_batch
 from bindings.json_format import encode_event
 from gateway.delivery import Failure, Outcome, Reason
-from gateway.interfaces import OnAccepted
+from gateway.interfaces import OnAccepted, OnEnded, Sending
 from gateway.sinks.http.config import HttpSinkConfig
 from gateway.sinks.http.connection import Answer, Request
 from gateway.sinks.http.job import Chain, Job
@@ -42,6 +41,7 @@ class HttpSink:
 
     def __init__(self, config: HttpSinkConfig) -> None:
         self._config = config
+        self._batch = config.batch  # asked for each event; a record of pydantic takes its time
         self._target: Target | None = None
         self._pool: Pool | None = None
         self._webhook: Webhook | None = None
@@ -77,21 +77,53 @@ class HttpSink:
     async def send_reporting(
         self, events: Sequence[Event], timeout: float | None, on_accepted: OnAccepted | None
     ) -> Sequence[Failure]:
-        assert self._pool is not None  # noqa: S101 - for the type checker
-        seconds = self._timeout if timeout is None else timeout
-        job = Job(events, seconds, self._chains(events), on_accepted)
-        self._jobs.append(job)
-        self._ready += len(job.ready)
-        # Routes may differ: who waits least long may not wait longer for a connection.
-        self._pool.timeout = min(job.timeout for job in self._jobs)
-        self._pool.wake()
+        ended: asyncio.Future[Sequence[Failure]] = asyncio.get_running_loop().create_future()
+
+        def on_ended(failures: Sequence[Failure]) -> None:
+            if not ended.done():  # else the caller has been cancelled, and does not know it yet
+                ended.set_result(failures)
+
+        sending = self._start(events, timeout, on_ended, on_accepted)
         try:
-            await job.done
-        finally:
-            job.stop_reporting()
-            if not job.done.done() or job.done.cancelled():
-                self._give_up(job)
-        return sorted(job.failures, key=lambda failure: failure.position)
+            return await ended
+        except asyncio.CancelledError:
+            sending.cancel()
+            raise
+
+    def start_sending(
+        self,
+        events: Sequence[Event],
+        timeout: float | None,
+        on_ended: OnEnded,
+        on_accepted: OnAccepted,
+    ) -> Sending:
+        return self._start(events, timeout, on_ended, on_accepted)
+
+    def _start(
+        self,
+        events: Sequence[Event],
+        timeout: float | None,
+        on_ended: OnEnded,
+        on_accepted: OnAccepted | None,
+    ) -> Job:
+        pool, jobs = self._pool, self._jobs
+        assert pool is not None  # noqa: S101 - for the type checker
+        seconds = self._timeout if timeout is None else timeout
+        job = Job(self, events, seconds, on_ended, on_accepted)
+        job.divide(self._chains(events))
+        # Routes may differ: who waits least long may not wait longer for a connection.
+        pool.timeout = min(seconds, *[other.timeout for other in jobs]) if jobs else seconds
+        jobs.append(job)
+        self._ready += len(job.ready)
+        pool.wake()
+        return job
+
+    def cancel(self, job: Job) -> None:
+        """Send nothing more of a job."""
+        self._ready -= len(job.ready)
+        job.ready.clear()
+        if job in self._jobs:
+            self._jobs.remove(job)
 
     def on_resumed(self, callback: Callable[[], None]) -> None:
         self._on_resumed.append(callback)
@@ -103,25 +135,22 @@ class HttpSink:
         if self._webhook is not None:
             await self._webhook.close()
 
-    def _chains(self, events: Sequence[Event]) -> "deque[Chain]":
-        if self._config.batch:  # batches go one after the other, so order needs no more
-            return deque([Chain(deque(range(len(events))))])
-        if len(events) == 1 or not self._config.ordered:
-            return deque(Chain(deque([position])) for position in range(len(events)))
-        by_key: dict[str, deque[int]] = {}
+    def _chains(self, events: Sequence[Event]) -> Iterable[Sequence[int]]:
+        """Return the positions of each chain."""
+        count = len(events)
+        if count == 1 or self._config.batch:
+            # Batches go one after the other, so order needs no more.
+            return (range(count),)
+        if not self._config.ordered:
+            return [(position,) for position in range(count)]
+        by_key: dict[str, list[int]] = {}
         for position, event in enumerate(events):
-            positions = by_key.get(event.key)
-            if positions is None:
-                by_key[event.key] = deque((position,))
+            key = event.key
+            if key in by_key:
+                by_key[key].append(position)
             else:
-                positions.append(position)
-        return deque(Chain(positions) for positions in by_key.values())
-
-    def _give_up(self, job: Job) -> None:
-        self._ready -= len(job.ready)
-        job.ready.clear()
-        if job in self._jobs:
-            self._jobs.remove(job)
+                by_key[key] = [position]
+        return by_key.values()
 
     # What the pool asks for.
 
@@ -145,9 +174,8 @@ class HttpSink:
                 chain = job.ready.popleft()
                 if webhook is not None:
                     chain.consent = webhook.consent
-                return Request(
-                    self._encode(job, chain), job.timeout, partial(self._answered, job, chain)
-                )
+                chain.renew(self._encode(job, chain))
+                return chain
             jobs.popleft()  # it comes back when one of its chains goes on
         return None
 
@@ -202,72 +230,78 @@ class HttpSink:
         chains = list(job.ready)
         job.ready.clear()
         for chain in chains:
-            chain.under_way, chain.positions = tuple(chain.positions), deque()
-            self._fail_in_order(job, chain.under_way, first)
+            self._fail_in_order(job, chain.waiting, first)
             job.end_chain()
 
     # Requests and answers.
 
     def _encode(self, job: Job, chain: Chain) -> bytes:
-        target, config = self._target, self._config
+        target = self._target
         assert target is not None  # noqa: S101 - for the type checker
-        if config.batch:
+        if self._batch:
             return self._encode_batch(target, job, chain)
-        position = chain.positions.popleft()
-        chain.under_way = (position,)
-        return target.deliver(job.events[position])
+        first = chain.first = chain.last
+        chain.last = first + 1
+        return target.deliver(job.events[chain.positions[first]])
 
     def _encode_batch(self, target: Target, job: Job, chain: Chain) -> bytes:
         """Take as many events as one batch holds."""
         config = self._config
-        taken: list[int] = []
         payloads: list[bytes] = []
         size = 2
         most = 1 if chain.alone else config.batch_events
-        while chain.positions and len(taken) < most:
-            payload = encode_event(target.prepare(job.events[chain.positions[0]]))
+        for position in chain.waiting[:most]:
+            payload = encode_event(target.prepare(job.events[position]))
             size += len(payload) + 1
-            if taken and size > config.batch_bytes:
+            if payloads and size > config.batch_bytes:
                 break
-            taken.append(chain.positions.popleft())
             payloads.append(payload)
-        chain.under_way = taken
+        chain.first = chain.last
+        chain.last += len(payloads)
         if chain.alone:
             chain.alone -= 1
         return target.request(join_batch(payloads))
 
-    def _answered(self, job: Job, chain: Chain, answer: Answer) -> None:
-        target = self._target
-        assert target is not None  # noqa: S101 - for the type checker
-        positions = chain.under_way
-        if answer.status == 401 and not chain.retried_token and target.renew_token():
-            chain.retried_token = True
+    def answered(self, job: Job, chain: Chain, answer: Answer) -> None:
+        """Judge the answer to what a chain has under way, and let it go on."""
+        status = answer.status
+        if status is not None and 200 <= status < 300:
+            if self._down:
+                self._note(answer)
+            chain.retried_token = False
+            job.accepted += chain.under_way
+        elif self._is_to_be_repeated(chain, status):
             chain.put_back()
-            self._go_on(job, chain)
-            return
-        chain.retried_token = False
-        if self._webhook is not None:
-            if answer.status == 403 and self._webhook.doubt(chain.consent):
-                chain.put_back()
-                self._go_on(job, chain)
-                return
-            self._webhook.observe(answer)
-        first = failure(
-            positions[0], answer, token_may_change=target.token_may_change, now=time.time()
-        )
-        self._note(answer)
-        if first is None:
-            job.accepted += positions
         else:
-            self._failed(job, chain, first)
-        if chain.positions:
+            self._judge(job, chain, answer)
+        if chain.last < len(chain.positions):
             self._go_on(job, chain)
         else:
             job.end_chain()
 
-    def _failed(self, job: Job, chain: Chain, first: Failure) -> None:
-        """Note the failure of what is under way; `first` is that of its first event."""
-        positions = chain.under_way
+    def _is_to_be_repeated(self, chain: Chain, status: int | None) -> bool:
+        """Whether a refusal is only of the token, or the webhook's consent, of that time."""
+        target, webhook = self._target, self._webhook
+        assert target is not None  # noqa: S101 - for the type checker
+        if status == 401 and not chain.retried_token and target.renew_token():
+            chain.retried_token = True
+            return True
+        chain.retried_token = False
+        return status == 403 and webhook is not None and webhook.doubt(chain.consent)
+
+    def _judge(self, job: Job, chain: Chain, answer: Answer) -> None:
+        """Note the failure of what is under way."""
+        target, positions = self._target, chain.under_way
+        assert target is not None  # noqa: S101 - for the type checker
+        if self._webhook is not None:
+            self._webhook.observe(answer)
+        self._note(answer)
+        first = failure(
+            positions[0], answer, token_may_change=target.token_may_change, now=time.time()
+        )
+        if first is None:
+            job.accepted += positions
+            return
         if first.outcome is Outcome.REJECTED and len(positions) > 1:
             # One bad event spoils a batch: each on its own shows which it was.
             chain.alone = len(positions)
@@ -295,16 +329,16 @@ class HttpSink:
     def _hold(job: Job, chain: Chain) -> None:
         """Report the later events of the keys that failed as not attempted."""
         failed = {job.events[position].key for position in chain.under_way}
-        later = deque[int]()
-        for position in chain.positions:
+        later: list[int] = []
+        for position in chain.waiting:
             if job.events[position].key in failed:
                 job.failures.append(_held(position))
             else:
                 later.append(position)
-        chain.positions = later
+        chain.positions, chain.first, chain.last = later, 0, 0
 
     def _go_on(self, job: Job, chain: Chain) -> None:
-        if job.done.done():  # the caller has been cancelled
+        if job.is_ended:  # the caller has been cancelled
             return
         if not job.ready and job not in self._jobs:
             self._jobs.append(job)

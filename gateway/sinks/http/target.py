@@ -6,17 +6,21 @@ import ssl
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import Final
 from urllib.parse import SplitResult, quote, unquote
 
-from bindings.binding import Message
+from bindings.binding import EVENT_MEDIA_TYPE, Message
 from bindings.event import Event
 from bindings.http import HTTP
+from bindings.json_format import encode_event
 from gateway.errors import GatewayError
 from gateway.sinks.http import knative
 from gateway.sinks.http.config import HttpSinkConfig, parse_url
 from gateway.sinks.http.connect import Endpoint, offer_versions
 from gateway.sinks.http.knative import TokenFile, TrustedCertificates
 from gateway.tls import client_context
+
+_EVENT_TYPE: Final = f"Content-Type: {EVENT_MEDIA_TYPE}\r\nContent-Length: ".encode()
 
 
 class Target:
@@ -76,7 +80,8 @@ class Target:
         self._resource = (url.path or "/") + (f"?{url.query}" if url.query else "")
         self._fields = self._common_fields(url, environ)
         self._basic = _basic(config, url)
-        self._head = self._head_of("POST")
+        self._is_plain = self._sends_plain_events()
+        self._set_head()
 
     def _common_fields(self, url: SplitResult, environ: Mapping[str, str]) -> bytes:
         lines = [
@@ -93,6 +98,15 @@ class Target:
             if webhook.query_token:  # http-webhook.md 3.2
                 lines.append("Cache-Control: no-store")
         return ("\r\n".join(lines) + "\r\n").encode("latin-1")
+
+    def _sends_plain_events(self) -> bool:
+        """Whether requests are an event in the JSON format, and nothing else depends on it."""
+        return self._mode == "structured" and not self._needs_payload and not self._overrides
+
+    def _set_head(self) -> None:
+        """Prepare what requests have in common."""
+        self._head = self._head_of("POST")
+        self._event_head = self._head + _EVENT_TYPE
 
     def _head_of(self, method: str) -> bytes:
         """Return a request up to the fields that differ from one to the next."""
@@ -112,6 +126,11 @@ class Target:
 
     def deliver(self, event: Event) -> bytes:
         """Return the bytes of the request that carries one event."""
+        if self._is_plain:
+            if self._token_file is not None:
+                self._refresh_token()
+            payload = encode_event(event)
+            return b"%b%d\r\n\r\n%b" % (self._event_head, len(payload), payload)
         event = self.prepare(event)
         message = HTTP.encode(event, self._mode)
         if self._needs_payload and not (message.payload and message.content_type):
@@ -160,7 +179,7 @@ class Target:
         token = in_file or self._configured_token
         if token != self._token:
             self._token = token
-            self._head = self._head_of("POST")
+            self._set_head()
         return in_file
 
     # TLS.
