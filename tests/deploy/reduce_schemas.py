@@ -32,7 +32,7 @@ KINDS = {
     "split.smi-spec.io": ["TrafficSplit"],
     "specs.smi-spec.io": ["HTTPRouteGroup", "TCPRoute", "UDPRoute"],
     "keda.sh": ["ScaledObject"],
-    "monitoring.coreos.com": ["ServiceMonitor"],
+    "monitoring.coreos.com": ["PrometheusRule", "ServiceMonitor"],
     "networking.istio.io": ["DestinationRule", "Gateway", "VirtualService"],
     "networkservicemesh.io": ["NetworkService"],
     "security.istio.io": ["AuthorizationPolicy", "PeerAuthentication"],

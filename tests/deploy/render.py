@@ -1,4 +1,4 @@
-"""Write what is made of the chart: its values.schema.json, and each file of deploy/release.
+"""Write what is made for and of the chart: its values.schema.json, its alerts, deploy/release.
 
 `make release-manifests`, after a change of the chart or of the gateway's configuration.
 """
@@ -13,6 +13,7 @@ from tests.deploy.helm import CHART, HELM, template
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 SCHEMA = CHART / "values.schema.json"
+RULES = CHART / "files/rules.yml"
 
 
 def values_schema() -> str:
@@ -23,6 +24,12 @@ def values_schema() -> str:
     config.pop("$schema")
     own["$defs"]["GatewayConfig"] = config
     return json.dumps(own, indent=1) + "\n"
+
+
+def rules() -> str:
+    """Return the alerts, which the chart can read only from a folder of its own."""
+    head = "# A copy of deploy/examples/prometheus/rules.yml, made by `make release-manifests`.\n"
+    return head + (DEPLOY / "examples/prometheus/rules.yml").read_text()
 
 
 def releases() -> Iterator[tuple[Path, str]]:
@@ -42,8 +49,9 @@ def releases() -> Iterator[tuple[Path, str]]:
 def main() -> None:
     """Write everything."""
     SCHEMA.write_text(values_schema())
+    RULES.write_text(rules())
     if not HELM.exists():
-        sys.exit("no helm: only values.schema.json is new")
+        sys.exit("no helm: only what the chart needs is new")
     for file, text in releases():
         file.write_text(text)
 

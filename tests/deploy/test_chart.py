@@ -12,7 +12,7 @@ import yaml
 from gateway.config.loader import load
 from tests.deploy.helm import CHART, helm, needs_helm, template
 from tests.deploy.pod_security import violations
-from tests.deploy.render import SCHEMA, releases, values_schema
+from tests.deploy.render import RULES, SCHEMA, releases, rules, values_schema
 from tests.deploy.validation import KUBERNETES, OLDEST, documents, problems
 
 VALUES = [CHART / "values.yaml", *sorted((Path(__file__).parent / "values").glob("*.yaml"))]
@@ -57,6 +57,10 @@ def config(found):
 
 def test_the_schema_of_the_values_holds_the_gateways_own_configuration():
     assert SCHEMA.read_text() == values_schema(), "run make release-manifests"
+
+
+def test_the_alerts_are_those_of_the_examples():
+    assert RULES.read_text() == rules(), "run make release-manifests"
 
 
 @needs_helm
@@ -245,6 +249,15 @@ def test_with_a_sink_binding_events_go_to_k_sink_and_the_manifest_does_not_set_i
     subject = binding["subject"]
     assert (subject["kind"], subject["name"]) == ("Deployment", "ce-gateway")
     assert {one["name"] for one in pod(found)["containers"][0]["env"]} == {"POD_NAME", "NAMESPACE"}
+
+
+@needs_helm
+def test_the_prometheus_operator_gets_the_alerts_and_the_job_that_they_ask_for():
+    found = objects(VALUES[2])
+    assert found["PrometheusRule", "ce-gateway"]["spec"] == yaml.safe_load(rules())
+    label = found["ServiceMonitor", "ce-gateway"]["spec"]["jobLabel"]
+    assert found["Service", "ce-gateway-admin"]["metadata"]["labels"][label] == "ce-gateway"
+    assert set(re.findall(r'job="([^"]*)"', rules())) <= {"ce-gateway"}
 
 
 @needs_helm
