@@ -280,3 +280,33 @@ def test_values_of_the_examples_render_what_is_valid(file):
     done = template(file)
     assert done.returncode == 0, done.stderr
     assert [what for one in documents(done.stdout) for what in problems(one)] == []
+
+
+# --- pages ----------------------------------------------------------------------------------------
+
+EXAMPLES = DEPLOY / "examples"
+
+
+def test_the_index_names_every_example():
+    text = (EXAMPLES / "README.md").read_text()
+    named = set(re.findall(r"^\| \[?([a-z-]+)|\), \[([a-z-]+)\]", text, re.MULTILINE))
+    named = {name for found in named for name in found}
+    assert {folder.name for folder in EXAMPLES.iterdir() if folder.is_dir()} <= named
+
+
+@pytest.mark.parametrize("page", sorted(EXAMPLES.glob("**/README.md")), ids=lambda p: p.parent.name)
+def test_links_of_a_page_lead_somewhere(page):
+    text = page.read_text("utf-8")
+    for link in re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", text):
+        assert (page.parent / link).exists(), link
+
+
+@pytest.mark.parametrize("folder", ["gateway-api", "envoy-gateway", "istio", "smi", "nsm", "keda"])
+def test_a_page_says_what_it_gives_and_what_it_can_not(folder):
+    text = (EXAMPLES / folder / "README.md").read_text()
+    assert "What it can't do:" in text
+    if folder != "keda":
+        for subject in ("load balancing", "routing", "security", "observability"):
+            assert f"\n| {subject} |" in text
+    for file in re.findall(r"`([a-z-]+\.yaml)`", text):
+        assert (EXAMPLES / folder / file).exists(), file
