@@ -409,6 +409,11 @@ def test_the_filter_waits_for_a_connect_that_comes_byte_by_byte(front):
         for one in CONNECT:
             peer.sendall(bytes([one]))
         assert peer.recv(100) == bytes.fromhex("20020000")
+        name = "{}:{}".format(*peer.getsockname())
+    (logged,) = poll_until(
+        lambda: [one for one in front.envoy.access_log if one["peer"] == name], 20, "the log"
+    )
+    assert (logged["protocol"], logged["bytes_out"]) == ("mqtt", 4)
 
 
 def test_the_filter_is_built_from_its_source():
@@ -462,6 +467,13 @@ def test_endpoints_change_without_a_restart(front, devices):
     }
     assert {post(front, {**CE, "ce-id": str(n)})[0] for n in range(10)} == {202}
     assert front.whereabouts()["/s"] == {"b"}
+    left = f"{HOST}:{front.port_of('coap', 'a')}"
+    ended = poll_until(
+        lambda: [one for one in front.envoy.access_log if one.get("gateway") == left], 20, "the log"
+    )
+    assert ended[0]["protocol"] == "coap"
+    assert str(ended[0]["peer"]).startswith("127.0.1.")
+    assert int(ended[0]["datagrams_in"]) >= 1
     assert front.envoy.pid == pid
 
 
