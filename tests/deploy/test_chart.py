@@ -246,6 +246,7 @@ def test_with_a_sink_binding_events_go_to_k_sink_and_the_manifest_does_not_set_i
     assert str(read.sinks["out"].url) == "http://events.default.svc/"
     binding = found["SinkBinding", "ce-gateway"]["spec"]
     assert binding["sink"] == sink
+    assert workload(found)["metadata"]["labels"]["bindings.knative.dev/include"] == "true"
     subject = binding["subject"]
     assert (subject["kind"], subject["name"]) == ("Deployment", "ce-gateway")
     assert {one["name"] for one in pod(found)["containers"][0]["env"]} == {"POD_NAME", "NAMESPACE"}

@@ -54,6 +54,23 @@ def test_files_and_links_of_the_page_exist():
         assert (ROOT / "docs" / link).resolve().exists(), link
 
 
+def test_the_way_into_a_broker_names_what_the_manifests_make():
+    made = documents((ROOT / "deploy/release/knative.yaml").read_text())
+    made += documents((ROOT / "deploy/examples/knative/broker.yaml").read_text())
+    names = {f"{one['kind'].lower()}/{one['metadata']['name']}" for one in made}
+    commands = PAGE.split("Into a Broker")[1].split("\n## ")[0]
+    named = re.findall(r"\b(?:deployment|broker|sinkbinding)/[\w-]+", commands)
+    assert len(named) == 5
+    assert set(named) <= names
+    (binding,) = [one["spec"] for one in made if one["kind"] == "SinkBinding"]
+    assert f"broker/{binding['sink']['ref']['name']}" in names
+    (trigger,) = [one["spec"] for one in made if one["kind"] == "Trigger"]
+    wanted = {
+        key: value for one in trigger["filters"] for key, value in one.get("exact", {}).items()
+    }
+    assert wanted == binding["ceOverrides"]["extensions"]
+
+
 def test_values_of_the_table_are_those_of_the_chart():
     rows = PAGE.split("## Values")[1].split("\n## ")[0]
     named = {
@@ -79,7 +96,7 @@ def test_the_three_commands_name_what_the_manifest_makes():
     lines = [line[4:] for line in FIRST.splitlines() if line.startswith("    ")]
     assert len(lines) == 3
     namespace, kind, name, *ports = re.fullmatch(
-        r"kubectl -n (\S+) port-forward (\w+)/(\S+) (\d+) (\d+) &", lines[1]
+        r"kubectl -n (\S+) port-forward (\w+)/(\S+) (\d+) (\d+) & sleep 1", lines[1]
     ).groups()
     assert (namespace, name) == (pod["metadata"]["namespace"], pod["metadata"]["name"])
     assert kind == pod["kind"].lower()
