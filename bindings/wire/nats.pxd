@@ -11,5 +11,9 @@ cpdef tuple _cut(bytes buffer, list messages, list lines)
 cpdef tuple _arguments(bytes line)
 
 
+@cython.locals(words=list, sequence=bytes, moment=bytes)
+cpdef parse_ack_place(bytes reply)
+
+
 @cython.locals(lines=list, pairs=list, line=bytes, first=bytes, name=str, value=str, colon=Py_ssize_t)
 cpdef parse_headers(bytes block)

@@ -21,6 +21,7 @@ MAX_LINE_BYTES: Final = 65536
 server (4 KiB by default); INFO of a large cluster is the longest line there is."""
 
 _VERSION: Final = b"NATS/1.0"
+_ACK: Final = b"$JS.ACK."
 _BLANKS = re.compile(rb"[ \t]+")
 # ADR-4: names are printable ASCII without colon and blanks.
 _NAME = re.compile(r"[!-9;-~]+")
@@ -217,6 +218,29 @@ def parse_number(word: str) -> int | None:
     Others may write such words too: `int` takes blanks and signs, and fails on 5000 digits.
     """
     return int(word) if word.isascii() and word.isdigit() and len(word) < 20 else None
+
+
+def parse_ack_place(reply: bytes) -> tuple[bytes, bytes] | None:
+    """Return sequence and time of an acknowledgement subject (ADR-15), None if it is none.
+
+    They stay as they are written: they are compared far more often than they are read.
+
+    `$JS.ACK.stream.consumer.delivered.sequence.consumer-sequence.time.pending`, or with domain and
+    account behind `$JS.ACK`, and perhaps with a random word at the end.
+    """
+    if reply[:8] != _ACK:
+        return None
+    words = reply.split(b".")
+    if len(words) == 9:
+        sequence, moment = words[5], words[7]
+    elif len(words) >= 11:
+        sequence, moment = words[7], words[9]
+    else:
+        return None
+    # As `parse_number`, whose calls would cost more than all else of this.
+    if sequence.isdigit() and moment.isdigit() and len(sequence) < 20 and len(moment) < 20:
+        return sequence, moment
+    return None
 
 
 def parse_headers(block: bytes) -> Headers:

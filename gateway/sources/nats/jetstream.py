@@ -23,7 +23,13 @@ from functools import partial
 from typing import Final
 
 from bindings.errors import CloudEventError
-from bindings.wire.nats import NatsMessage, encode_publish, parse_headers, parse_number
+from bindings.wire.nats import (
+    NatsMessage,
+    encode_publish,
+    parse_ack_place,
+    parse_headers,
+    parse_number,
+)
 from gateway.delivery import Outcome, Settlement
 from gateway.errors import GatewayError
 from gateway.interfaces import Intake
@@ -38,7 +44,6 @@ from gateway.tasks import Tasks
 EXPIRES_SECONDS: Final = 30
 HEARTBEAT_SECONDS: Final = 5
 _CONFIRM_SECONDS = 1.0  # a source has two for all of its `close`
-_ACK_PREFIX = b"$JS.ACK."
 
 _log = logging.getLogger(__name__)
 
@@ -198,7 +203,7 @@ class JetStreamConsumer:
         told, pending = self._feed.told, self._pending
         for message in messages:
             reply = message.reply
-            place = _stream_place(reply)
+            place = parse_ack_place(reply)
             if place is None:
                 self._take_status(message)
                 continue
@@ -300,26 +305,3 @@ class JetStreamConsumer:
     async def _settle_writes(self) -> None:
         with contextlib.suppress(*CLIENT_ERRORS):  # what can't be acknowledged comes again
             await self._connection.flush(2)
-
-
-def _stream_place(reply: bytes) -> tuple[bytes, bytes] | None:
-    """Return sequence and time of an acknowledgement subject (ADR-15), None if it is none.
-
-    They stay as they are written: they are compared far more often than they are read.
-
-    `$JS.ACK.stream.consumer.delivered.sequence.consumer-sequence.time.pending`, or with domain and
-    account behind `$JS.ACK`, and perhaps with a random word at the end.
-    """
-    if reply[:8] != _ACK_PREFIX:
-        return None
-    words = reply.split(b".")
-    if len(words) == 9:
-        sequence, moment = words[5], words[7]
-    elif len(words) >= 11:
-        sequence, moment = words[7], words[9]
-    else:
-        return None
-    # As `parse_number`, whose calls would cost more than all else of this.
-    if sequence.isdigit() and moment.isdigit() and len(sequence) < 20 and len(moment) < 20:
-        return sequence, moment
-    return None
