@@ -10,9 +10,12 @@ seen often; then one regular expression reads it.
 """
 
 import re
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 import msgspec
+
+from bindings.wire.header_fields import HeaderFields
 
 MAX_HEAD: Final = 16_384
 """Bytes of a head that is read here."""
@@ -56,7 +59,7 @@ class PlainPost(msgspec.Struct):
     path: str
     content_type: str
     authorization: str
-    headers: list[tuple[str, str]]
+    headers: Sequence[tuple[str, str]]
     body: bytes
     end: int
 
@@ -96,16 +99,19 @@ class _HeadShape:
             for name in ("content-type", "authorization")
         )
         self._attributes = [at for at, name in enumerate(groups) if name[:3] == "ce-"]
-        self._names = [groups[at] for at in self._attributes]
+        self._names = tuple(groups[at] for at in self._attributes)
 
     def post(self, found: re.Match[str], body: bytes, end: int) -> PlainPost:
         """Return the request that `match` has found."""
         names, content_type, authorization = self._names, self._content_type, self._authorization
+        headers: Any = ()  # `HeaderFields` is a sequence by registration, which types can't say
+        if names:
+            headers = HeaderFields(names, list(found.group(*self._attributes)))
         return PlainPost(
             self._path,
             found[content_type] if content_type else "",
             found[authorization] if authorization else "",
-            list(zip(names, found.group(*self._attributes), strict=True)) if names else [],
+            headers,
             body,
             end,
         )

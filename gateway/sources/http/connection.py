@@ -164,7 +164,9 @@ class Connection(Incoming, asyncio.Protocol):
         read, deadline = listener.plain.read, self._loop.time() + listener.ack_timeout
         while position < size and not listener.draining:
             found = read(data, position, self._limit)
-            if found is None or not listener.accepts(found.authorization):
+            if found is None or not (
+                listener.credentials is None or listener.accepts(found.authorization)
+            ):
                 break
             position = found.end
             self._message = Message(found.body, found.content_type, found.headers, found.path)

@@ -67,12 +67,24 @@ class Submission(ListedDelivery, eq=False, gc=False, kw_only=True):
 
 def settle(submissions: Sequence[Submission], settlement: Settlement) -> None:
     """Answer; called by the pipeline, perhaps after a sender has gone or was told 504."""
-    accepted = settlement.outcome is Outcome.ACCEPTED
-    refusal = None if accepted else answers.answer_settlement(settlement)
+    refusal = None
+    if settlement.outcome is not Outcome.ACCEPTED:
+        refusal = answers.answer_settlement(settlement)
+    clock, usual = None, b""
     for submission in submissions:
         exchange = submission.exchange
-        if exchange.response is None:
-            exchange.answer(refusal or exchange.accepted)
+        queue = exchange.queue
+        if exchange.response is not None:
+            continue  # it was told 504 before
+        answer = refusal or exchange.accepted
+        if answer is not answers.ACCEPTED or exchange.close or exchange.fields or queue.draining:
+            exchange.answer(answer)
+            continue
+        if queue.clock is not clock:
+            clock = queue.clock
+            usual = clock.accepted()
+        exchange.response = usual
+        queue.answered(exchange)
 
 
 class AnswerQueue:
