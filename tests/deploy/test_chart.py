@@ -262,6 +262,15 @@ def test_the_prometheus_operator_gets_the_alerts_and_the_job_that_they_ask_for()
 
 
 @needs_helm
+def test_two_releases_in_one_namespace_share_nothing(tmp_path):
+    one, other = objects(), objects(write(tmp_path, {"nameOverride": "edge"}))
+    assert {name.replace("ce-gateway", "edge") for _, name in one} == {name for _, name in other}
+    chosen = [workload(found)["spec"]["selector"]["matchLabels"] for found in (one, other)]
+    assert chosen[0] != chosen[1]
+    assert chosen[0].keys() == chosen[1].keys()
+
+
+@needs_helm
 def test_a_scaler_alone_sets_the_number_of_pods(tmp_path):
     assert workload(objects())["spec"]["replicas"] == 2
     for scaler in ("autoscaling", "keda"):
