@@ -173,7 +173,9 @@ class Dispatcher:
 
     def _begin(self) -> None:
         """Give the sink a list, if there is one and it may have another."""
-        if self._closed or not self._has_room:
+        if self._closed or not (self._queue.has_ready or self._circuit.is_open):
+            return
+        if not self._has_room:
             return
         batch = self._take()
         if batch is None:

@@ -73,7 +73,7 @@ class SourceIntake:
         if only is not None and _end_of_plain(deliveries, 0, count) == count:
             if not only.fits(count):
                 return False
-            self._stamp(deliveries)
+            self._stamp(deliveries, count)
             only.put(deliveries)
             return True
         plan = [self._plan(delivery) for delivery in deliveries]
@@ -119,24 +119,27 @@ class SourceIntake:
         )
         self._letters.put([letter], on_kept)
 
-    def _stamp(self, deliveries: Sequence[Delivery]) -> None:
+    def _stamp(self, deliveries: Sequence[Delivery], events: int | None = None) -> None:
         now, observer, source = time.monotonic(), self._observer, self._source
         for delivery in deliveries:
             delivery.received_at = now
             delivery.observer = observer
             delivery.source = source
-        self._metrics.received += sum([len(delivery.events) for delivery in deliveries])
+        self._metrics.received += _count_of(deliveries) if events is None else events
 
     def _settled(self, deliveries: Sequence[Delivery], settlement: Settlement) -> None:
         now, observe = time.monotonic(), self._metrics.ack_seconds.observe
-        received_at, first = deliveries[0].received_at, 0
-        for position, delivery in enumerate(deliveries):
-            # Those of one list have the same object there.
-            if delivery.received_at is not received_at:
-                observe(now - received_at, position - first)
-                received_at, first = delivery.received_at, position
-        observe(now - received_at, len(deliveries) - first)
-        events = sum([len(delivery.events) for delivery in deliveries])
+        if len(deliveries) == 1:
+            observe(now - deliveries[0].received_at)
+            events = len(deliveries[0].events)
+        else:
+            times = [delivery.received_at for delivery in deliveries]
+            if times.count(times[0]) == len(times):  # those of one list were received at once
+                observe(now - times[0], len(times))
+            else:
+                for received_at in times:
+                    observe(now - received_at)
+            events = _count_of(deliveries)
         self._metrics.settled[settlement.outcome] += events
         if settlement.reason is Reason.FILTERED:
             self._metrics.filtered += events
@@ -180,6 +183,11 @@ class SourceIntake:
             for route in self._routes
             if route.matches is None or route.matches(event)
         ]
+
+
+def _count_of(deliveries: Sequence[Delivery]) -> int:
+    """Return how many events there are."""
+    return sum([len(delivery.events) for delivery in deliveries])
 
 
 def _end_of_plain(deliveries: Sequence[Delivery], start: int, stop: int) -> int:

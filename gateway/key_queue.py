@@ -3,14 +3,9 @@
 import heapq
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from itertools import islice
-from typing import Final
+from collections.abc import Callable, Collection, Sequence
 
 from gateway.delivery import Delivery
-
-_NOTHING: Final = ()
-"""What waits behind most keys: one object, as making an empty list for each costs more."""
 
 
 class KeyQueue:
@@ -22,8 +17,9 @@ class KeyQueue:
 
     def __init__(self) -> None:
         self._ready: deque[Delivery] = deque()
-        # By key, for every key under way or parked: what waits for its turn.
-        self._behind: dict[str, Sequence[Delivery]] = {}
+        self._busy: set[str] = set()  # the keys under way or parked
+        # By key, of those behind which something waits for its turn.
+        self._behind: dict[str, list[Delivery]] = {}
         # A heap of (due, serial, key, not before).
         self._parked: list[tuple[float, int, str, float]] = []
         self._serial = 0
@@ -53,44 +49,48 @@ class KeyQueue:
 
     def take(self, limit: int) -> tuple[list[Delivery], set[str]]:
         """Return what may go now and its keys, which are under way from here on."""
-        ready, behind = self._ready, self._behind
+        ready, busy = self._ready, self._busy
         if not ready:
             return [], set()
-        taken = list(islice(ready, limit))
-        keys = {delivery.events[0].key for delivery in taken}
-        if behind.keys().isdisjoint(keys):
-            if len(taken) == len(ready):
-                ready.clear()
-            else:
-                for _ in taken:
-                    ready.popleft()
-            behind.update(dict.fromkeys(keys, _NOTHING))
-            return taken, keys
-        return self._take_free(limit)
-
-    def _take_free(self, limit: int) -> tuple[list[Delivery], set[str]]:
-        """Do as `take` does, where some have to wait behind their keys."""
-        ready, behind = self._ready, self._behind
-        taken: list[Delivery] = []
-        keys: set[str] = set()
-        while ready and len(taken) < limit:
-            delivery = ready.popleft()
-            key = delivery.events[0].key
-            if key not in keys:
-                if key in behind:
+        if len(ready) <= limit:
+            taken = list(ready)
+            ready.clear()
+        else:
+            taken = [ready.popleft() for _ in range(limit)]
+        order = [delivery.events[0].key for delivery in taken]
+        keys = set(order)
+        if not busy.isdisjoint(keys):
+            keys -= busy
+            taken = self._free(taken, order, keys)
+            while ready and len(taken) < limit:  # others may go in the place of those
+                delivery = ready.popleft()
+                key = delivery.events[0].key
+                if key in keys or key not in busy:
+                    keys.add(key)
+                    taken.append(delivery)
+                else:
                     self._wait_behind(key, delivery)
-                    continue
-                behind[key] = _NOTHING
-                keys.add(key)
-            taken.append(delivery)
+        busy |= keys
         return taken, keys
 
+    def _free(
+        self, deliveries: Sequence[Delivery], order: Sequence[str], keys: set[str]
+    ) -> list[Delivery]:
+        """Return those of `keys`; the others wait behind theirs."""
+        free: list[Delivery] = []
+        for delivery, key in zip(deliveries, order, strict=True):
+            if key in keys:
+                free.append(delivery)
+            else:
+                self._wait_behind(key, delivery)
+        return free
+
     def _wait_behind(self, key: str, delivery: Delivery) -> None:
-        waiting = self._behind[key]
-        if isinstance(waiting, list):
-            waiting.append(delivery)
-        else:
+        waiting = self._behind.get(key)
+        if waiting is None:
             self._behind[key] = [delivery]
+        else:
+            waiting.append(delivery)
 
     def take_one(self, now: float) -> tuple[list[Delivery], set[str]]:
         """Return one delivery: one that has not failed before, else of a key that is not parked.
@@ -100,9 +100,9 @@ class KeyQueue:
         passed: set[str] = set()
         for position, delivery in enumerate(self._ready):
             key = delivery.events[0].key
-            if not (delivery.attempts or key in passed or key in self._behind):
+            if not (delivery.attempts or key in passed or key in self._busy):
                 del self._ready[position]
-                self._behind[key] = _NOTHING
+                self._busy.add(key)
                 return [delivery], {key}
             passed.add(key)
         while self._ready:
@@ -115,27 +115,28 @@ class KeyQueue:
             self._parked.remove(entry)
             heapq.heapify(self._parked)
             key = entry[2]
-            waiting = self._behind[key]
+            waiting = self._behind.get(key)
             if waiting:
-                self._behind[key] = list(waiting[1:])
-                return [waiting[0]], {key}
-            del self._behind[key]
+                return [waiting.pop(0)], {key}
+            self._busy.discard(key)
         return [], set()
 
     def again(self, key: str, deliveries: Sequence[Delivery]) -> None:
         """Put deliveries of a key under way before those that wait behind it."""
-        self._behind[key] = [*deliveries, *self._behind[key]]
+        self._behind[key] = [*deliveries, *self._behind.get(key, ())]
 
     def waiting_behind(self, key: str) -> int:
         """Return how many deliveries wait behind a key that is under way or parked."""
         return len(self._behind.get(key, ()))
 
-    def end_turn(self, keys: Iterable[str]) -> None:
+    def end_turn(self, keys: Collection[str]) -> None:
         """Let what waits behind keys under way go next."""
-        for key in keys:
-            waiting = self._behind.pop(key)
-            if waiting:
-                self.put_back(waiting)
+        self._busy.difference_update(keys)
+        if self._behind:
+            for key in keys:
+                waiting = self._behind.pop(key, None)
+                if waiting:
+                    self.put_back(waiting)
 
     @property
     def next_allowed(self) -> float:
@@ -169,14 +170,15 @@ class KeyQueue:
 
     def remove_key(self, key: str) -> Sequence[Delivery]:
         """Return what waits behind a key under way; it ends its turn."""
-        return self._behind.pop(key)
+        self._busy.discard(key)
+        return self._behind.pop(key, ())
 
     def remove_late(self, deadline: float) -> list[Delivery]:
         """Return what waits for a moment after `deadline`; it is here no more."""
         late = [entry for entry in self._parked if entry[0] > deadline]
         self._parked = [entry for entry in self._parked if entry[0] <= deadline]
         heapq.heapify(self._parked)
-        return [delivery for entry in late for delivery in self._behind.pop(entry[2])]
+        return [delivery for entry in late for delivery in self.remove_key(entry[2])]
 
     def remove(self, wanted: Callable[[Delivery], bool]) -> list[Delivery]:
         """Return every delivery here that is wanted; it is here no more."""
