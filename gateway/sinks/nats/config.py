@@ -39,3 +39,10 @@ class NatsSinkConfig(NatsServerConfig, SinkConfig):
     def _check_subject(cls, value: str) -> str:
         SubjectTemplate(value)
         return value
+
+    @field_validator("stream")
+    @classmethod
+    def _check_stream(cls, value: str) -> str:
+        if not (value.isascii() and (not value or value.isprintable())):
+            raise ValueError("the stream's name goes into a header, which takes printable ASCII")
+        return value

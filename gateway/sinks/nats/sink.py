@@ -22,8 +22,10 @@ from typing import Final
 import msgspec
 from nats.aio.client import Client
 
+from bindings.binding import EVENT_MEDIA_TYPE
 from bindings.errors import CloudEventError
 from bindings.event import Event
+from bindings.json_format import encode_event
 from bindings.nats import NATS
 from bindings.percent import percent_encode
 from bindings.wire.nats import NatsMessage, encode_headers, encode_publish, parse_number
@@ -81,6 +83,9 @@ class NatsSink:
         self._call_number = 0
         self._inbox = ""
         self._subject = SubjectTemplate(config.subject)
+        constant = [("Nats-Expected-Stream", config.stream)] if config.stream else []
+        constant.append(("Content-Type", EVENT_MEDIA_TYPE))
+        self._structured_headers = encode_headers(constant).partition(b"\r\n")[2]
         self._batches = config.batch == "atomic"
         self._next_look = float("inf")  # while no stream is known, by the loop's clock
         self._looked = asyncio.Event()
@@ -123,10 +128,11 @@ class NatsSink:
         messages = []
         failures = []
         limit = self._connection.max_payload
+        subject_of, message_of = self._subject.of, self._message
         for position, event in enumerate(events):
-            subject = self._subject.of(event)
+            subject = subject_of(event)
             try:
-                header, payload = self._message(event)
+                header, payload = message_of(event)
             except CloudEventError as error:
                 failures.append(failure(position, REFUSED, str(error)))
                 continue
@@ -141,6 +147,12 @@ class NatsSink:
         return messages, failures
 
     def _message(self, event: Event) -> tuple[bytes, bytes]:
+        if self._config.mode == "structured":  # as NATS.encode does it; only the id differs
+            header = b"NATS/1.0\r\nNats-Msg-Id: %b\r\n%b" % (
+                message_id(event).encode("ascii"),
+                self._structured_headers,
+            )
+            return header, encode_event(event)
         message = NATS.encode(event, self._config.mode)
         pairs = [("Nats-Msg-Id", message_id(event))]
         if self._config.stream:
@@ -202,22 +214,16 @@ class NatsSink:
     def _batch(self, messages: Sequence[_Publish], number: int) -> bytes:
         data = []
         token = self._inbox.rpartition(".")[2]
+        batch = f"Nats-Batch-Id: {token}-{number}\r\nNats-Batch-Sequence: ".encode()
         last = len(messages) - 1
         for index, message in enumerate(messages):
-            extra = f"Nats-Batch-Id: {token}-{number}\r\nNats-Batch-Sequence: {index + 1}\r\n"
-            reply = ""
-            if index == last:
-                extra += "Nats-Batch-Commit: 1\r\n"
+            end = b"Nats-Batch-Commit: 1\r\n\r\n" if index == last else b"\r\n"
+            header = b"%b%b%d\r\n%b" % (message.header[:-2], batch, index + 1, end)
+            reply = b""
             if index in {0, last}:
-                reply = f"{self._inbox}.{number}.{index}"
-            data.append(
-                encode_publish(
-                    message.subject.encode(),
-                    message.payload,
-                    reply=reply.encode(),
-                    header=message.header[:-2] + extra.encode() + b"\r\n",
-                )
-            )
+                reply = f"{self._inbox}.{number}.{index}".encode()
+            subject = message.subject.encode()
+            data.append(encode_publish(subject, message.payload, reply=reply, header=header))
         return b"".join(data)
 
     # Calls.

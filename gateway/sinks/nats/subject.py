@@ -4,7 +4,7 @@ import re
 from functools import lru_cache
 from typing import Final
 
-from bindings.event import CORE_ATTRIBUTES, Event, canonical_text, is_valid_name
+from bindings.event import CORE_ATTRIBUTES, AttributeValue, Event, canonical_text, is_valid_name
 
 MAX_SUBJECT_BYTES: Final = 1024
 """The server takes lines of 4096 bytes by default, and closes the connection of who sends more."""
@@ -60,6 +60,8 @@ class SubjectTemplate:
 
 
 def _attribute(event: Event, name: str) -> str:
-    core = name in CORE_ATTRIBUTES
-    value = getattr(event, name) if core else event.extensions.get(name)
+    value: AttributeValue | None
+    value = getattr(event, name) if name in CORE_ATTRIBUTES else event.extensions.get(name)
+    if type(value) is str:
+        return value
     return "_" if value is None else canonical_text(value)

@@ -73,6 +73,12 @@ async def respond(server, count, answer, *, header=False):
         server.say(b"%b %b %b %b\r\n%b\r\n" % (kind, line.split()[2], sid, sizes, answer))
 
 
+@pytest.mark.parametrize("stream", ["Töpfe", "a\r\nX: 1", "a\n"])
+def test_a_stream_whose_name_fits_no_header_is_refused(stream):
+    with pytest.raises(ValidationError, match="header"):
+        NatsSinkConfig(protocol="nats", name="out", stream=stream)
+
+
 @pytest.mark.parametrize(
     "subject",
     ["", "a b", "a..b", "a.*", "events.{Type}", "{data}", "{type", "a.{type}}", ".a", "a.>"],
