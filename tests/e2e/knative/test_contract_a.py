@@ -227,6 +227,29 @@ def test_point_10_after_401_the_token_is_read_again_and_the_event_sent_again(gat
     assert attempts(sink)["rollout"] >= 3
 
 
+def test_point_10_a_token_that_is_there_already_is_taken_at_once_even_without_retries(
+    gateway, sink
+):
+    write_token(gateway, "old")
+    poll_until(
+        lambda: (
+            post(gateway, "x") == 202 and sink.requests[-1].header("Authorization") == "Bearer old"
+        ),
+        10,
+        "the old token to be sent",
+    )
+
+    def answer(request: RecordedRequest) -> Answer:
+        if request.header("Authorization") == "Bearer new":
+            return CLOSE
+        write_token(gateway, "new")
+        return replace(CLOSE, status=401)
+
+    sink.answer = answer
+    assert post(gateway, "at once") == 202  # on a route with `retry: 0`
+    assert attempts(sink)["at once"] == 2
+
+
 def test_point_11_k_sink_timeout_limits_an_attempt(tmp_path, sink):
     config = configuration({**QUICK, "retry": 3, "backoffDelay": "PT0.01S"})
     with started(Gateway(tmp_path, config, {"K_SINK": sink.url, "K_SINK_TIMEOUT": "2"})) as process:
