@@ -186,7 +186,13 @@ def read_properties(  # noqa: C901, PLR0912, PLR0915 - calls cost more than the 
     length = buffer[pos]
     if not length:
         return {}, (), pos + 1
-    length, pos = read_varint(buffer, pos)
+    if length < 0x80:
+        pos += 1
+    elif 0 < buffer[pos + 1] < 0x80:  # two bytes, as those of most events take
+        length = length & 0x7F | buffer[pos + 1] << 7
+        pos += 2
+    else:
+        length, pos = read_varint(buffer, pos)
     stop = pos + length
     if stop > end:
         raise malformed("the properties are longer than the packet")
@@ -196,12 +202,12 @@ def read_properties(  # noqa: C901, PLR0912, PLR0915 - calls cost more than the 
     found: dict[Property, PropertyValue] = {}
     values: list[str] = []
     names, marks = _latest[0]
-    known = len(marks)
+    known, user = len(marks), USER_PROPERTY
     others: list[str] | None = None  # the names, once one is not that of the message before
     pos = 0
     while pos < length:
         # The hot path of binary-mode events.
-        if block[pos] == USER_PROPERTY:
+        if block[pos] == user:
             count = len(values)
             if others is None and count < known and block.startswith(marks[count], pos):
                 middle = pos + len(marks[count])

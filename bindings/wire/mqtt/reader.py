@@ -69,10 +69,14 @@ def parse(  # noqa: C901, PLR0912 - the loop that every packet goes through
             first, length = buffer[pos], buffer[pos + 1]
             start = pos + 2
             if length > 0x7F:
-                try:
-                    length, start = _read_length(buffer, pos + 1, version)
-                except IndexError:
-                    break
+                if size - pos >= 3 and 0 < buffer[pos + 2] < 0x80:  # two bytes, as most events
+                    length = length & 0x7F | buffer[pos + 2] << 7
+                    start = pos + 3
+                else:
+                    try:
+                        length, start = _read_length(buffer, pos + 1, version)
+                    except IndexError:
+                        break
             end = start + length
             if end - pos > limit:
                 raise _too_large(end - pos, limit)
