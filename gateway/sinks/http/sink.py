@@ -212,9 +212,11 @@ class HttpSink:
     def _wait_for_turn(self, webhook: Webhook) -> None:
         """Release what has waited for its turn as long as an attempt may take."""
         now = asyncio.get_running_loop().time()
-        for job in [job for job in self._jobs if job.deadline <= now]:
+        late = [job for job in self._jobs if job.deadline <= now]
+        for job in late:  # all are out before one is told, who may start another list and come here
             self._jobs.remove(job)
             self._ready -= len(job.ready)
+        for job in late:
             self._fail_job(job, webhook.too_early())
         if self._jobs:
             webhook.wake_by(min(job.deadline for job in self._jobs))

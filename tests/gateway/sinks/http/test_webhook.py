@@ -536,6 +536,32 @@ class TestRate:
         assert [f.reason for f in hasty.result()] == [Reason.HELD] * 2
         assert len(receiver.deliveries) == 3
 
+    async def test_a_list_that_is_started_while_others_give_up_ends_nothing_twice(
+        self, receiver, start
+    ):
+        receiver.validation = answer(200, ORIGIN, b"WebHook-Allowed-Rate: 1")
+        sink = await start(receiver)
+        await sink.send([event(0)])  # the only turn in a minute
+        ended, errors = [], []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: errors.append(context))
+        all_ended = loop.create_future()
+
+        def on_ended(failures):
+            ended.append(failures)
+            if len(ended) == 1:  # as a dispatcher does, with what has gathered
+                sink.start_sending([event(3, "/3")], 0.1, on_ended, lambda _: None)
+            if len(ended) == 3:
+                all_ended.set_result(None)
+
+        for number in (1, 2):
+            sink.start_sending([event(number, f"/{number}")], 0.1, on_ended, lambda _: None)
+        async with asyncio.timeout(10):
+            await all_ended
+        assert [failures[0].reason for failures in ended] == [Reason.HELD] * 3
+        assert errors == []
+        assert len(receiver.deliveries) == 1
+
     async def test_closing_releases_what_waits_for_its_turn(self, receiver, start):
         receiver.validation = answer(200, ORIGIN, b"WebHook-Allowed-Rate: 1")
         sink = await start(receiver)
