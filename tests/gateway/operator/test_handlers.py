@@ -137,9 +137,25 @@ async def test_what_the_server_refuses_is_tried_again_later(server, memo):
     assert server.find("Deployment", CHILD) is None
 
 
-async def test_kopf_runs_it_as_the_manifest_says(server):
-    documents = yaml.safe_load_all((ROOT / "deploy/operator/operator.yaml").read_text())
+def asked(request) -> tuple[str, str, str]:
+    """Return group, resource and verb of a request, as RBAC calls them; empty for discovery."""
+    parts = request.url.path.strip("/").split("/")
+    group = parts[1] if parts[0] == "apis" and len(parts) > 1 else ""
+    rest = parts[3:] if parts[0] == "apis" else parts[2:]
+    if rest[:1] == ["namespaces"] and len(rest) > 2:
+        rest = rest[2:]
+    if not rest:
+        return "", "", ""
+    verb = {"PATCH": "patch", "DELETE": "delete"}.get(request.method.value, "get")
+    if verb == "get" and len(rest) == 1:
+        verb = "watch" if "watch" in request.url.query else "list"
+    return group, "/".join([rest[0], *rest[2:]]), verb
+
+
+async def test_kopf_runs_it_as_the_manifest_says_and_the_role_allows_all_of_it(server):
+    documents = list(yaml.safe_load_all((ROOT / "deploy/operator/operator.yaml").read_text()))
     (deployment,) = (each for each in documents if each["kind"] == "Deployment")
+    (role,) = (each for each in documents if each["kind"] == "ClusterRole")
     program, *arguments = deployment["spec"]["template"]["spec"]["containers"][0]["command"]
     arguments = [each for each in arguments if not each.startswith("--liveness")]
     process = await asyncio.create_subprocess_exec(
@@ -160,3 +176,15 @@ async def test_kopf_runs_it_as_the_manifest_says(server):
         process.terminate()
         await process.wait()
     assert status(server)["sinkUri"] == BOUND["sinkUri"]
+    allowed = {
+        (group, kind, verb)
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for kind in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    ours = [r for r in server if "kmock" not in r.headers["User-Agent"]]
+    requests = {asked(request) for request in ours} - {("", "", "")}
+    assert ("sources.ce-gateway.dev", "protocolsources", "watch") in requests
+    assert ("sources.ce-gateway.dev", "protocolsources/status", "patch") in requests
+    assert requests - allowed == set()
