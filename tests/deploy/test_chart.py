@@ -239,6 +239,25 @@ def test_sizes_and_nulls_reach_the_gateway_as_they_were_written(tmp_path):
 
 
 @needs_helm
+@pytest.mark.parametrize(
+    ("webhook", "ports"),
+    [
+        (None, {"http-8080", "admin"}),
+        ({"origin": "a.example", "callback": None}, {"http-8080", "admin"}),
+        (
+            {"origin": "a.example", "callback": {"url": "https://a/", "listen": "0.0.0.0:8090"}},
+            {"http-8080", "admin", "webhook-8090"},
+        ),
+    ],
+    ids=["none", "no callback", "callback"],
+)
+def test_a_sink_that_waits_for_consent_has_a_port_too(tmp_path, webhook, ports):
+    sinks = {"log": {"protocol": "http", "url": "http://a/", "webhook": webhook}}
+    found = objects(write(tmp_path, {"config": HTTP | {"sinks": sinks}}))
+    assert {port["name"] for port in pod(found)["containers"][0]["ports"]} == ports
+
+
+@needs_helm
 def test_with_a_sink_binding_events_go_to_k_sink_and_the_manifest_does_not_set_it(tmp_path):
     sink = {"ref": {"apiVersion": "v1", "kind": "Service", "name": "events"}}
     found = objects(write(tmp_path, {"sinkBinding": {"enabled": True, "sink": sink}}))

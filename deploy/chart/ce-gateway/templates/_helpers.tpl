@@ -90,7 +90,8 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
   {{- end -}}
 {{- end -}}
 {{- range $name, $sink := $config.sinks -}}
-  {{- with dig "webhook" "callback" "listen" "" (mustDeepCopy $sink | mustToJson | fromJson) -}}
+  {{- $callback := ($sink.webhook | default dict).callback | default dict -}}
+  {{- with $callback.listen -}}
     {{- $listeners = append $listeners (dict "kind" "webhook" "protocol" "TCP" "listen" . "key" (printf "sinks.%s.webhook.callback" $name)) -}}
   {{- end -}}
 {{- end -}}
@@ -131,7 +132,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if .Values.terminationGracePeriodSeconds -}}
 {{- .Values.terminationGracePeriodSeconds -}}
 {{- else -}}
-{{- $drain := include "ce-gateway.seconds" (dig "drain" "grace" "PT20S" (.Values.config | mustToJson | fromJson)) | int -}}
+{{- $drain := include "ce-gateway.seconds" ((.Values.config.drain | default dict).grace | default "PT20S") | int -}}
 {{- add .Values.preStopSeconds $drain 15 -}}
 {{- end -}}
 {{- end -}}
