@@ -239,6 +239,16 @@ def test_sizes_and_nulls_reach_the_gateway_as_they_were_written(tmp_path):
 
 
 @needs_helm
+def test_every_key_of_the_configuration_reaches_the_gateway_unchanged(tmp_path):
+    every = yaml.safe_load((CHART.parents[1] / "gateway.yaml").read_text())
+    every["sources"]["devices"]["listen"] = "0.0.0.0:1883"
+    found = objects(write(tmp_path, {"kind": "StatefulSet", "config": every}))
+    every["admin"]["listen"] = "0.0.0.0:8081"
+    every["state"]["path"] = "/var/lib/ce-gateway"
+    assert yaml.safe_load(config(found)) == every
+
+
+@needs_helm
 @pytest.mark.parametrize(
     ("webhook", "ports"),
     [
