@@ -102,7 +102,7 @@ class Lane:
         return self._spooling is not None and self._spooling.is_diverting
 
     def start(self) -> None:
-        """Start the workers; what an earlier life left in the spool comes first."""
+        """Listen to the sink; what an earlier life left in the spool comes first."""
         self._dispatcher.start()
         if self._spooling is not None:
             self._spooling.start()

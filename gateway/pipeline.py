@@ -47,7 +47,7 @@ class Pipeline:
         self._replays: dict[str, SourceIntake] = {}
 
     def start(self) -> None:
-        """Start the lanes' workers."""
+        """Start the lanes."""
         for route in self._routes:
             route.start()
 
