@@ -13,6 +13,7 @@ from gateway.operator.manifests import (
     problem,
     service_ports,
 )
+from tests.deploy.pod_security import pod_of, violations
 from tests.deploy.validation import problems
 from tests.gateway.operator.cluster import example
 
@@ -37,6 +38,9 @@ def test_every_manifest_is_one_that_an_api_server_takes():
     kinds = [manifest["kind"] for manifest in made]
     assert kinds == ["ConfigMap", "SinkBinding", "Deployment", "Service", "Service"]
     assert [found for manifest in made for found in problems(manifest)] == []
+    pod = pod_of(child(source, "Deployment"))
+    assert list(violations(pod)) == []
+    assert pod["automountServiceAccountToken"] is False
     owner = {"kind": "ProtocolSource", "name": "greenhouse", "uid": "u-1", "controller": True}
     for manifest in made:
         (reference,) = manifest["metadata"]["ownerReferences"]
