@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from gateway.sinks.http import HttpSink, HttpSinkConfig
+from gateway.sinks.http.connection import Answer
 from tests.gateway.scripted_http import OK, Script, answer
 from tests.helpers import make_event
 
@@ -90,3 +91,90 @@ async def test_who_was_cancelled_is_told_nothing_more(server, sink):
     with pytest.raises(asyncio.CancelledError):
         await sending
     assert reports == []
+
+
+async def test_a_list_that_follows_from_an_answer_goes_on_the_connection_that_brought_it(
+    server, sink
+):
+    told, done = [], asyncio.Event()
+
+    def begin(number):
+        event = make_event(number, source="/same")
+        sink.start_sending([event], None, lambda failures: end(number, failures), told.append)
+
+    def end(number, failures):
+        told.append((number, failures))
+        if number < 5:
+            begin(number + 1)
+        else:
+            done.set()
+
+    begin(0)
+    async with asyncio.timeout(10):
+        await done.wait()
+    assert told == [(number, []) for number in range(6)]
+    assert [request.id for request in server.requests] == list("012345")
+    assert server.connections == 1
+
+
+async def test_lists_that_follow_from_an_answer_use_all_connections(server, sink):
+    failures, done = [], asyncio.Event()
+    all_there = asyncio.Barrier(4)
+
+    async def reply(request):
+        if request.id != "0":
+            await all_there.wait()
+        return OK
+
+    server.reply = reply
+
+    def begin_more(_):
+        for number in range(1, 5):
+            event = make_event(number, source=f"/{number}")
+            sink.start_sending([event], None, end, lambda _: None)
+
+    def end(those):
+        failures.append(those)
+        if len(failures) == 4:
+            done.set()
+
+    sink.start_sending([make_event(0)], None, begin_more, lambda _: None)
+    async with asyncio.timeout(10):
+        await done.wait()
+    assert failures == [[], [], [], []]
+    assert server.connections == 4
+
+
+async def test_of_a_list_that_was_cut_off_nobody_is_told_and_nothing_more_is_sent(server, sink):
+    go_on = asyncio.Event()
+
+    async def reply(_):
+        await go_on.wait()
+        return OK
+
+    server.reply = reply
+    told = []
+    same_key = [make_event(number, source="/same") for number in range(3)]
+    sending = sink.start_sending(same_key, None, told.append, told.append)
+    await server.wait_for(1)
+    sending.cancel()
+    go_on.set()
+    assert await sink.send([make_event(9)]) == []
+    assert told == []
+    assert sorted(request.id for request in server.requests) == ["0", "9"]
+
+
+async def test_who_is_cancelled_in_the_turn_of_the_end_is_not_told(server):
+    server.reply = lambda _: (b"", "stall")
+    sink = HttpSink(HttpSinkConfig(name="out", url=server.url, connections=1))
+    await sink.open()
+    stalled = asyncio.ensure_future(sink.send([make_event(0)]))
+    await server.wait_for(1)
+    waiting = asyncio.ensure_future(sink.send([make_event(1)]))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    sink.fail(Answer(None, error="nobody there"))
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    await sink.close()
+    assert [failure.position for failure in await stalled] == [0]
