@@ -207,27 +207,28 @@ def read_properties(  # noqa: C901, PLR0912, PLR0915 - calls cost more than the 
     pos = 0
     while pos < length:
         # The hot path of binary-mode events.
-        if block[pos] == user:
-            count = len(values)
-            if others is None and count < known and block.startswith(marks[count], pos):
-                middle = pos + len(marks[count])
-            else:
-                start = pos + 3
-                middle = start + (block[pos + 1] << 8 | block[pos + 2])
-                name = text[start:middle] if text else block[start:middle].decode()
-                if "\0" in name:
-                    raise malformed("a user property holds U+0000")
-                if others is None:
-                    others = list(names[:count])
-                others.append(name)
-            begin = middle + 2
-            pos = begin + (block[middle] << 8 | block[middle + 1])
-            value = text[begin:pos] if text else block[begin:pos].decode()
-            if "\0" in value:
+        count = len(values)
+        if count < known and block.startswith(marks[count], pos):
+            middle = pos + len(marks[count])
+        elif block[pos] == user:
+            start = pos + 3
+            middle = start + (block[pos + 1] << 8 | block[pos + 2])
+            name = text[start:middle] if text else block[start:middle].decode()
+            if "\0" in name:
                 raise malformed("a user property holds U+0000")
-            values.append(value)
+            if others is None:
+                others = list(names[:count])
+                known = 0
+            others.append(name)
         else:
             pos = _read_property(block, pos, place, found)
+            continue
+        begin = middle + 2
+        pos = begin + (block[middle] << 8 | block[middle + 1])
+        value = text[begin:pos] if text else block[begin:pos].decode()
+        if "\0" in value:
+            raise malformed("a user property holds U+0000")
+        values.append(value)
     if pos != length:
         raise malformed("a property is longer than the properties")
     if not values:
