@@ -196,6 +196,14 @@ def settle_all(deliveries: Sequence[Delivery], settlement: Settlement) -> None:
     Raises:
         RuntimeError: one was settled before, which is a bug in the pipeline.
     """
+    if len(deliveries) == 1:
+        deliveries[0].settle(settlement)
+    else:
+        _settle_runs(deliveries, settlement)
+
+
+def _settle_runs(deliveries: Sequence[Delivery], settlement: Settlement) -> None:
+    """Answer messages alike, in runs of those that one call tells of."""
     runs: list[tuple[int, Callable[..., None]]] = []
     told: Callable[..., None] | None = None  # who takes lists, and is told of the latest
     observer, first = None, 0

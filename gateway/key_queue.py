@@ -52,6 +52,14 @@ class KeyQueue:
         ready, busy = self._ready, self._busy
         if not ready:
             return [], set()
+        if len(ready) == 1:  # a lone event, for which the ways of lists cost more than they save
+            delivery = ready.popleft()
+            key = delivery.events[0].key
+            if key in busy:
+                self._wait_behind(key, delivery)
+                return [], set()
+            busy.add(key)
+            return [delivery], {key}
         if len(ready) <= limit:
             taken = list(ready)
             ready.clear()
