@@ -12,8 +12,7 @@ There are no message types here, so each request counts as confirmable (binding 
 import asyncio
 import logging
 import secrets
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
@@ -26,9 +25,9 @@ from bindings.coap import Identity, Moment
 from bindings.errors import CloudEventError
 from bindings.wire.coap import Code, Message, Type, parse_options
 from bindings.wire.coap_stream import head, read_head
-from gateway.delivery import Delivery, Settlement
-from gateway.sources.coap.exchange import Exchange
-from gateway.sources.coap.handover import Batch, hand_in, moment
+from gateway.delivery import Settlement
+from gateway.sources.coap.exchange import Exchange, exchange_of
+from gateway.sources.coap.handover import Batch, Submission, hand_in, moment
 from gateway.sources.coap.listener import SocketAddress
 from gateway.sources.coap.peers import Endpoint
 from gateway.sources.coap.requests import refusal
@@ -62,6 +61,7 @@ class Connection(TcpConnection):  # type: ignore[misc]  # aiocoap has no types
         # counter are the endpoint of each request.
         self._nonce = secrets.token_bytes(16)
         self._count = 0
+        self._told = self._settled  # one object: what is settled together is told together
         self._deadline: asyncio.TimerHandle | None = None
         self._processing = False
         self._writable = True
@@ -222,7 +222,7 @@ class Connection(TcpConnection):  # type: ignore[misc]  # aiocoap has no types
         self._count += 1
         name = self._nonce + self._count.to_bytes(8, "big")
         endpoint.peer = msgspec.structs.replace(endpoint.peer, endpoint=name)
-        exchange = Exchange(endpoint, message, b"", 0)
+        exchange = exchange_of(endpoint, message, b"", 0)
         assert self._remote_settings is not None  # noqa: S101 - for the type checker
         exchange.max_answer_bytes = self._remote_settings.get(
             "max-message-size", _PEER_MAX_MESSAGE_BYTES
@@ -242,7 +242,7 @@ class Connection(TcpConnection):  # type: ignore[misc]  # aiocoap has no types
         else:
             endpoint.in_flight += 1
             exchange.is_in_flight = True
-            batch.append((Delivery(found, partial(self._settled, exchange)), exchange))
+            batch.append(Submission(found, self._told, exchange=exchange))
 
     # --- out ----------------------------------------------------------------------------------
 
@@ -250,9 +250,11 @@ class Connection(TcpConnection):  # type: ignore[misc]  # aiocoap has no types
         self._streams.intake.rejected("busy", "no room for more events")
         self.finish(exchange, exchange.unavailable())
 
-    def _settled(self, exchange: Exchange, settlement: Settlement) -> None:
-        if exchange.pending:  # else it was answered 5.04 before
-            self.finish(exchange, exchange.settled(settlement))
+    def _settled(self, submissions: Sequence[Submission], settlement: Settlement) -> None:
+        for submission in submissions:
+            exchange = submission.exchange
+            if exchange.pending:  # else it was answered 5.04 before
+                self.finish(exchange, exchange.settled(settlement))
 
     def finish(self, exchange: Exchange, answer: bytes) -> None:
         """Send the answer, unless it is not wanted or nobody is there any more."""

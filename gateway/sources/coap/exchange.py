@@ -5,6 +5,8 @@ import secrets
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from bindings.coap import content_formats
 from bindings.wire.coap import (
     Code,
@@ -37,52 +39,40 @@ _OUR_OWN: Final = frozenset({Reason.BUSY, Reason.DRAINING, Reason.NOT_STORED})
 """Their `retry_after` is the gateway's, for a single sender; no sink has asked for it."""
 
 
-class Exchange:
+class Exchange(msgspec.Struct, eq=False):
     """A request without its content, until it is answered.
 
     Attributes:
         endpoint: who asked.
+        speaker: whose words these are: the endpoint, or who is behind it with OSCORE.
         key: what a repetition of the request is known by.
         confirmable: whether it was a CON.
+        mid: its message id.
+        token: its token.
+        max_answer_bytes: how large the answer may be.
         acknowledged: whether the empty ACK is out, so that the answer goes separately.
         pending: whether it has no answer yet.
         is_in_flight: whether it counts for its endpoint's limit.
-        speaker: whose words these are: the endpoint, or who is behind it with OSCORE.
+        no_response: which classes of answers are not wanted (RFC 7967), as a bit field.
+        accept: the Content-Format asked for.
+        block1: the value of the Block1 option that the answer has.
         protection: how to protect the answer; None for one that is not.
     """
 
-    __slots__ = (
-        "accept",
-        "acknowledged",
-        "block1",
-        "confirmable",
-        "endpoint",
-        "is_in_flight",
-        "key",
-        "max_answer_bytes",
-        "mid",
-        "no_response",
-        "pending",
-        "protection",
-        "speaker",
-        "token",
-    )
-
-    def __init__(self, endpoint: Endpoint, message: Message, key: bytes, size: int) -> None:
-        self.endpoint = endpoint
-        self.key = key
-        self.confirmable = message.type == Type.CON
-        self.mid = message.mid
-        self.token = message.token
-        self.max_answer_bytes = size * AMPLIFICATION
-        self.acknowledged = False
-        self.pending = True
-        self.is_in_flight = False
-        self.no_response = 0
-        self.accept: int | None = None
-        self.block1: bytes | None = None
-        self.speaker = endpoint
-        self.protection: Protection | None = None
+    endpoint: Endpoint
+    speaker: Endpoint
+    key: bytes
+    confirmable: bool
+    mid: int
+    token: bytes
+    max_answer_bytes: int
+    acknowledged: bool = False
+    pending: bool = True
+    is_in_flight: bool = False
+    no_response: int = 0
+    accept: int | None = None
+    block1: bytes | None = None
+    protection: "Protection | None" = None
 
     def suppresses(self, code: int) -> bool:
         """Whether answers of this class are not wanted (RFC 7967); 2.31 is always sent."""
@@ -115,7 +105,7 @@ class Exchange:
 
     def settled(self, settlement: Settlement) -> bytes:
         """Return the answer for what became of the events (binding section 4.3)."""
-        if settlement.outcome == Outcome.ACCEPTED and self.block1 is None:
+        if settlement.outcome is Outcome.ACCEPTED and self.block1 is None:
             return CHANGED
         code = _code_of(settlement)
         options: tuple[Option, ...] = ()
@@ -131,6 +121,20 @@ class Exchange:
     def timed_out(self) -> bytes:
         """Return the answer when nothing was settled in time."""
         return self.answer(Code.GATEWAY_TIMEOUT, (), "outcome unknown")
+
+
+def exchange_of(endpoint: Endpoint, message: Message, key: bytes, size: int) -> Exchange:
+    """Return the exchange that a request begins.
+
+    Args:
+        endpoint: who asks.
+        message: the request.
+        key: what a repetition of it is known by.
+        size: the bytes of its datagram.
+    """
+    confirmable = message.type == 0  # CON
+    limit = size * AMPLIFICATION
+    return Exchange(endpoint, endpoint, key, confirmable, message.mid, message.token, limit)
 
 
 def piggybacked(mid: int, token: bytes, answer: bytes) -> bytes:

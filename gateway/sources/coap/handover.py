@@ -6,11 +6,18 @@ from datetime import UTC, datetime
 from functools import lru_cache
 
 from bindings.coap import Moment
-from gateway.delivery import Delivery
+from gateway.delivery import ListedDelivery
 from gateway.interfaces import Intake
 from gateway.sources.coap.exchange import Exchange
 
-Batch = list[tuple[Delivery, Exchange]]
+
+class Submission(ListedDelivery, eq=False, gc=False, kw_only=True):
+    """What a request brought, with the request that it answers."""
+
+    exchange: Exchange
+
+
+Batch = list[Submission]
 """What one read brought."""
 
 
@@ -19,13 +26,13 @@ def hand_in(intake: Intake, batch: Batch, refuse: Callable[[Exchange], None]) ->
 
     Args:
         intake: the gateway.
-        batch: at least one delivery, with the request it answers.
+        batch: at least one delivery.
         refuse: called for each request that finds no room.
     """
-    if intake.try_submit([delivery for delivery, _ in batch]):
+    if intake.try_submit(batch):
         return
     if len(batch) == 1:
-        refuse(batch[0][1])
+        refuse(batch[0].exchange)
         return
     middle = len(batch) // 2
     hand_in(intake, batch[:middle], refuse)

@@ -7,9 +7,8 @@ everything: empty ACKs, sink timeouts, repetitions of separate answers and what 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from bindings.coap import Moment
@@ -23,7 +22,7 @@ from bindings.wire.coap import (
     reset,
 )
 from gateway.config.records import Address
-from gateway.delivery import Delivery, Settlement
+from gateway.delivery import Settlement
 from gateway.errors import GatewayError
 from gateway.interfaces import Intake
 from gateway.sources.coap.config import CoapSourceConfig
@@ -33,10 +32,11 @@ from gateway.sources.coap.exchange import (
     BARE_ACK,
     NO_ANSWER,
     Exchange,
+    exchange_of,
     piggybacked,
     separate,
 )
-from gateway.sources.coap.handover import Batch, hand_in, moment
+from gateway.sources.coap.handover import Batch, Submission, hand_in, moment
 from gateway.sources.coap.peers import Endpoint, Peers
 from gateway.sources.coap.requests import Requests, refusal
 from gateway.sources.coap.separate import SeparateAnswers
@@ -72,6 +72,7 @@ class CoapSource:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0  # uvloop's handles may have no `when`
         self._in_flight = 0
+        self._told = self._settled  # one object: what is settled together is told together
         self._endpoint_limit = config.inflight_per_endpoint  # a record takes its time to say it
         self._changed = asyncio.Event()
         self._draining = False
@@ -202,7 +203,7 @@ class CoapSource:
         if known is not None:
             self._repeat(known, message, endpoint)
             return
-        exchange = Exchange(endpoint, message, key, len(datagram))
+        exchange = exchange_of(endpoint, message, key, len(datagram))
         lifetime = CON_SECONDS if exchange.confirmable else NON_SECONDS
         if not self._duplicates.add(key, exchange, lifetime, now):
             self._refuse_for_now(exchange)
@@ -223,7 +224,7 @@ class CoapSource:
             endpoint.in_flight += 1
             self._in_flight += 1
             exchange.is_in_flight = True
-            batch.append((Delivery(found, partial(self._settled, exchange)), exchange))
+            batch.append(Submission(found, self._told, exchange=exchange))
 
     def _take_control(self, message: Message, endpoint: Endpoint) -> None:
         """Take what is no request: ping, acknowledgement, reset, stray response (RFC 7252 4.2)."""
@@ -253,10 +254,11 @@ class CoapSource:
 
     # --- out ----------------------------------------------------------------------------------
 
-    def _settled(self, exchange: Exchange, settlement: Settlement) -> None:
-        if not exchange.pending:
-            return  # it was answered 5.04 before
-        self._finish(exchange, exchange.settled(settlement))
+    def _settled(self, submissions: Sequence[Submission], settlement: Settlement) -> None:
+        for submission in submissions:
+            exchange = submission.exchange
+            if exchange.pending:  # else it was answered 5.04 before
+                self._finish(exchange, exchange.settled(settlement))
 
     def _finish(self, exchange: Exchange, answer: bytes) -> None:
         """Send the answer in the way that is still open, and keep it for a repetition."""
@@ -293,7 +295,7 @@ class CoapSource:
 
     def _wait_for(self, batch: Batch, now: float) -> None:
         deadline = now + self._config.ack_after
-        waiting = [(deadline, exchange) for _, exchange in batch if exchange.pending]
+        waiting = [(deadline, each.exchange) for each in batch if each.exchange.pending]
         if waiting:
             self._unacknowledged.extend(waiting)
             self._arm(now)

@@ -157,7 +157,9 @@ class Streams:
         while queue and not queue[0][1].pending:
             queue.popleft()
         deadline = now + self.config.sink_timeout
-        queue.extend((deadline, exchange, connection) for _, exchange in batch if exchange.pending)
+        queue.extend(
+            (deadline, each.exchange, connection) for each in batch if each.exchange.pending
+        )
         if queue and self._timer is None:
             self._timer = self.loop.call_at(queue[0][0], self._time_out)
 

@@ -8,7 +8,7 @@ import asyncio
 import pytest
 
 from gateway.config.records import LimitsConfig
-from gateway.delivery import ACCEPTED
+from gateway.delivery import ACCEPTED, BUSY, settle_all
 from gateway.sources.http import connection
 from tests.gateway.raw_http import open_clients, post, running_sources, structured
 from tests.helpers import RecordingIntake
@@ -223,3 +223,28 @@ async def test_every_refusal_fits_into_768_bytes(start, connect, request_bytes):
     answer.body.decode()
     assert b"yyy" not in answer.body
     assert intake.events == []
+
+
+class TestSettledTogether:
+    async def test_each_connection_has_its_own_answer(self, start, connect):
+        source, intake = await start(pending())
+        stays, closes = await connect(source), await connect(source)
+        stays.write(structured() * 2)
+        closes.write(structured(b"Connection: close"))
+        await intake.wait_for(lambda i: len(i.deliveries) == 3)
+        settle_all(intake.deliveries, ACCEPTED)
+        assert [answer.status for answer in await stays.read(2)] == [202, 202]
+        (last,) = await closes.read()
+        assert (last.status, last.fields["connection"]) == (202, "close")
+        assert await closes.closed() == b""
+
+    async def test_a_refusal_is_told_to_all_of_them(self, start, connect):
+        source, intake = await start(pending())
+        clients = [await connect(source) for _ in range(3)]
+        for client in clients:
+            client.write(structured())
+        await intake.wait_for(lambda i: len(i.deliveries) == 3)
+        settle_all(intake.deliveries, BUSY)
+        for client in clients:
+            (answer,) = await client.read()
+            assert (answer.status, answer.fields["retry-after"]) == (503, "1")
