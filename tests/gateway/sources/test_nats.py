@@ -157,7 +157,7 @@ async def test_an_acknowledgement_made_while_offline_goes_out_afterwards(server)
 
 
 async def test_a_long_outage_does_not_pile_up_signs_of_life(server, monkeypatch):
-    monkeypatch.setattr("gateway.sources.nats.jetstream.HEARTBEAT_SECONDS", 0.01)
+    monkeypatch.setattr("gateway.sources.nats.jetstream.HEARTBEAT_SECONDS", 0.1)
     intake = RecordingIntake(lambda _: None)
     async with JetStreamScript(server, intake) as script:
         script.source._way._ack_wait = 0.01

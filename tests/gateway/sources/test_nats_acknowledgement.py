@@ -217,7 +217,7 @@ async def test_what_brings_no_event_is_ended_once_it_is_kept(server, quick):
 
 
 async def test_what_is_not_kept_yet_is_kept_ours(server, monkeypatch):
-    monkeypatch.setattr("gateway.sources.nats.jetstream.HEARTBEAT_SECONDS", 0.01)
+    monkeypatch.setattr("gateway.sources.nats.jetstream.HEARTBEAT_SECONDS", 0.3)  # lost after three
     intake = RecordingIntake()
     intake.keep_error = NO_ROOM
     async with JetStreamScript(server, intake) as script:
