@@ -186,11 +186,8 @@ def read_properties(  # noqa: C901, PLR0912, PLR0915 - calls cost more than the 
     length = buffer[pos]
     if not length:
         return {}, (), pos + 1
-    if length < 0x80:
-        pos += 1
-    elif 0 < buffer[pos + 1] < 0x80:  # two bytes, as those of most events take
-        length = length & 0x7F | buffer[pos + 1] << 7
-        pos += 2
+    if length >= 0x80 and 0 < buffer[pos + 1] < 0x80:  # two bytes, as those of most events take
+        length, pos = length & 0x7F | buffer[pos + 1] << 7, pos + 2
     else:
         length, pos = read_varint(buffer, pos)
     stop = pos + length
@@ -206,7 +203,6 @@ def read_properties(  # noqa: C901, PLR0912, PLR0915 - calls cost more than the 
     others: list[str] | None = None  # the names, once one is not that of the message before
     pos = 0
     while pos < length:
-        # The hot path of binary-mode events.
         count = len(values)
         if count < known and block.startswith(marks[count], pos):
             middle = pos + len(marks[count])
@@ -217,8 +213,7 @@ def read_properties(  # noqa: C901, PLR0912, PLR0915 - calls cost more than the 
             if "\0" in name:
                 raise malformed("a user property holds U+0000")
             if others is None:
-                others = list(names[:count])
-                known = 0
+                others, known = list(names[:count]), 0
             others.append(name)
         else:
             pos = _read_property(block, pos, place, found)
@@ -231,11 +226,9 @@ def read_properties(  # noqa: C901, PLR0912, PLR0915 - calls cost more than the 
         values.append(value)
     if pos != length:
         raise malformed("a property is longer than the properties")
-    if not values:
-        return found, (), stop
-    if others is not None or len(values) < known:
+    if others is not None or 0 < len(values) < known:
         names = _see_names(names[: len(values)] if others is None else tuple(others))
-    return found, cast("UserProperties", HeaderFields(names, values)), stop
+    return found, cast("UserProperties", HeaderFields(names, values) if values else ()), stop
 
 
 def _see_names(names: tuple[str, ...]) -> tuple[str, ...]:
