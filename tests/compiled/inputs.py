@@ -72,7 +72,16 @@ CBOR: Final[Sequence[bytes]] = (
     _hex("1b 7fffffffffffffff 1bffffffffffffffff 3b8000000000000000"),
     b"\x81" * 40,
 )
+ANSWERS: Final[Sequence[bytes]] = (
+    b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Length: 2\r\n\r\nOK",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nOK\r\n0\r\n\r\n",
+    b"HTTP/1.1 503 Busy\r\nRetry-After: 7\r\nContent-Length: 1\r\n\r\nx",
+    b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n",
+    b"HTTP/1.0 400 Bad\r\n\r\nno",
+)
 CORPUS: Final = {
+    "http_answers": ANSWERS,
     "mqtt": MQTT,
     "nats": NATS,
     "nats_headers": HEADERS,

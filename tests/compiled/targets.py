@@ -3,11 +3,14 @@
 Everything that can be seen is said: values with their types, texts of errors and what they carry.
 """
 
+import asyncio
+import logging
 import zlib
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from bindings.binding import Message
+from bindings.event import Event
 from bindings.http import HTTP
 from bindings.kafka import KAFKA
 from bindings.mqtt import MQTT
@@ -15,8 +18,12 @@ from bindings.nats import NATS
 from bindings.wire import cbor, coap, nats
 from bindings.wire.mqtt import PacketReader, Peer, decode, encode, parse
 from bindings.wire.mqtt import property as properties
+from gateway.sinks.http import HttpSink, HttpSinkConfig
+from gateway.sinks.http.connection import Connection
 
 Target = Callable[[bytes], object]
+
+logging.getLogger("gateway.sinks.http").setLevel(logging.CRITICAL)  # its losses are meant
 
 
 def said(call: Callable[..., object], *arguments: object) -> object:
@@ -146,6 +153,65 @@ def cbor_rows(data: bytes) -> object:
     return [said(lambda: list(cbor.iter_sequence(data))), said(lambda: list(cbor.iter_array(data)))]
 
 
+class _Transport:
+    """Takes what is written; says what was done to it."""
+
+    def __init__(self) -> None:
+        self.did: list[object] = []
+        self.closing = False
+
+    def write(self, data: bytes) -> None:
+        self.did.append(data)
+
+    def close(self) -> None:
+        self.did.append("close")
+        self.closing = True
+
+    abort = close
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+
+async def _post(sink: HttpSink, answers: list[bytes]) -> object:
+    """Send events to a receiver that answers so, on a connection that one transport is."""
+    pool = sink._pool
+    assert pool is not None
+    transport, ended = _Transport(), list[object]()
+    connection = Connection(pool)
+    connection.connection_made(cast("asyncio.Transport", transport))
+    pool._idle.append(connection)
+    events = [Event(id=str(number), source=f"/{number % 2}", type="t") for number in range(3)]
+    sending = sink.start_sending(events, 5.0, ended.extend, ended.append)
+    for answer in answers:
+        if not transport.closing:
+            connection.data_received(answer)
+    found = [connection._request is None, [repr(failure) for failure in ended]]
+    sending.cancel()
+    transport.closing = True
+    connection.connection_lost(None)
+    return found, transport.did
+
+
+async def _post_each(lists: list[list[bytes]]) -> object:
+    sink = HttpSink(HttpSinkConfig(name="out", url="http://127.0.0.1:9/", connections=1))
+    await sink.open()
+    try:
+        return [await _post(sink, answers) for answers in lists]
+    finally:
+        await sink.close()
+
+
+def http_answers(data: bytes) -> object:
+    """Ask what the sink makes of answers, whole and cut, and of those that it knows by heart."""
+    known = b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n"
+    answers = [[data], cut(data), [known, data], [known, *cut(data)], [known, known, known]]
+    return asyncio.run(_post_each(answers))
+
+
 TARGETS: Final[dict[str, Target]] = {
     f"mqtt {peer.name} {version}": lambda data, peer=peer, version=version: mqtt(
         data, peer, version
@@ -158,6 +224,7 @@ TARGETS: Final[dict[str, Target]] = {
         mqtt_stream, mqtt_parts, mqtt_write, nats_stream, nats_headers, nats_write,
         header_bindings,
         coap_datagram, coap_options, cbor_item, cbor_rows,
+        http_answers,
     )
 }  # fmt: skip
 MODULES: Final = frozenset(
@@ -170,6 +237,10 @@ MODULES: Final = frozenset(
         "bindings.wire.mqtt.property",
         "bindings.wire.mqtt.reader",
         "bindings.wire.nats",
+        "gateway.sinks.http.connection",
+        "gateway.sinks.http.job",
+        "gateway.sinks.http.pool",
+        "gateway.sinks.http.sink",
     }
 )
 """What the targets go through."""

@@ -89,7 +89,7 @@ class _Negotiation(asyncio.Protocol):
             self.chosen = PipelinedConnection(self._pool, self._endpoint.pipelining)
         else:
             self.chosen = Connection(self._pool)
-        cast("asyncio.Transport", transport).set_protocol(self.chosen)
+        cast("asyncio.Transport", transport).set_protocol(cast("asyncio.Protocol", self.chosen))
         self.chosen.connection_made(transport)
 
 

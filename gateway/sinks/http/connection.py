@@ -117,8 +117,11 @@ class Owner(Protocol):
         """Look at deadlines often enough for a timeout of so many seconds."""
 
 
-class Connection(asyncio.Protocol):
-    """One connection; at most one request is under way."""
+class Connection:
+    """One connection; at most one request is under way.
+
+    An `asyncio.Protocol`, though by its methods alone: an extension type can't inherit from it.
+    """
 
     def __init__(self, pool: Owner) -> None:
         self._pool = pool
@@ -203,6 +206,15 @@ class Connection(asyncio.Protocol):
                 Answer(None, error=f"connection lost: {exc or 'closed by the sink'}"[:200])
             )
         self._pool.wake()
+
+    def eof_received(self) -> None:
+        """Let the transport close."""
+
+    def pause_writing(self) -> None:
+        """Go on: a connection has one request at a time, which is in the buffer already."""
+
+    def resume_writing(self) -> None:
+        """Go on as before."""
 
     def data_received(self, data: bytes) -> None:
         request = self._request

@@ -1,0 +1,22 @@
+cdef class Pool:
+    cdef public object endpoint
+    cdef public object work
+    cdef public double idle_timeout
+    cdef public Py_ssize_t _size
+    cdef public double timeout
+    cdef public double _interval
+    cdef public object _loop
+    cdef public object _tasks
+    cdef public object _encoder
+    cdef public set _connections
+    cdef public list _idle
+    cdef public list _shared
+    cdef public set _retired
+    cdef public object _again
+    cdef public bint _multiplexes
+    cdef public Py_ssize_t _connecting
+    cdef public bint _is_telling
+    cdef public bint _is_woken
+    cdef public object _timer
+    cdef public bint _closing
+    cdef public object _empty
