@@ -123,7 +123,7 @@ class Bench:
         return sum(
             value
             for name, value in metrics.items()
-            if name.startswith(("ce_gateway_inflight", "ce_gateway_spool_events"))
+            if name.startswith(("ce_gateway_inflight{", "ce_gateway_spool_events{"))
         )
 
     async def finish(self, figures: Figures, *, seconds: float = 60) -> None:
