@@ -242,7 +242,7 @@ def test_sizes_and_nulls_reach_the_gateway_as_they_were_written(tmp_path):
 def test_every_key_of_the_configuration_reaches_the_gateway_unchanged(tmp_path):
     every = yaml.safe_load((CHART.parents[1] / "gateway.yaml").read_text())
     every["sources"]["devices"]["listen"] = "0.0.0.0:1883"
-    found = objects(write(tmp_path, {"kind": "StatefulSet", "config": every}))
+    found = objects(write(tmp_path, {"kind": "StatefulSet", "replicas": 1, "config": every}))
     every["admin"]["listen"] = "0.0.0.0:8081"
     every["state"]["path"] = "/var/lib/ce-gateway"
     assert yaml.safe_load(config(found)) == every
@@ -307,6 +307,25 @@ def test_a_scaler_alone_sets_the_number_of_pods(tmp_path):
         assert "replicas" not in workload(found)["spec"]
 
 
+@needs_helm
+@pytest.mark.parametrize("scaler", ["autoscaling", "keda"])
+def test_no_scaler_takes_a_pod_from_its_volume(tmp_path, scaler):
+    def scale_down(kind):
+        found = objects(write(tmp_path, {"kind": kind, scaler: {"enabled": True}}))
+        (spec,) = [
+            one["spec"].get("advanced", {}).get("horizontalPodAutoscalerConfig", one["spec"])
+            for (kind, _), one in found.items()
+            if kind in {"HorizontalPodAutoscaler", "ScaledObject"}
+        ]
+        assert [what for one in found.values() for what in problems(one)] == []
+        return spec["behavior"]["scaleDown"]
+
+    assert scale_down("Deployment")["policies"] == [
+        {"type": "Pods", "value": 1, "periodSeconds": 60}
+    ]
+    assert scale_down("StatefulSet") == {"selectPolicy": "Disabled"}
+
+
 async def test_the_default_takes_an_event_and_shows_it(start):
     (made,) = [
         one
@@ -343,6 +362,20 @@ def test_the_notes_say_where_it_listens(values, says):
 
 
 # --- what is refused ------------------------------------------------------------------------------
+
+PLANT = {"protocol": "mqtt", "url": "mqtt://broker", "subscribe": [{"topic": "plant/#"}]}
+OSCORE = {"label": "a", "sender_id": "01", "recipient_id": "02", "master_secret": "00" * 16}
+SHARED = {
+    "MQTT with one client id": (PLANT | {"client_id": "a", "share": "g"}, "client_id: each pod"),
+    "MQTT without a group": (PLANT | {"client_id": "${POD_NAME}"}, "share: without it"),
+    "core NATS without a queue": ({"protocol": "nats", "subjects": ["a"]}, "queue: without it"),
+    "JetStream that is not shared": (
+        {"protocol": "nats", "stream": "A", "durable": "d"},
+        "shared: without it",
+    ),
+    "OSCORE": ({"protocol": "coap", "oscore": [OSCORE]}, "oscore: its contexts"),
+}
+"""Sources that more than one pod can't have."""
 
 REFUSED = {
     "an unknown value": ({"replica": 2}, "replica"),
@@ -389,6 +422,24 @@ def test_what_can_not_work_is_refused(what, tmp_path):
     done = template(write(tmp_path, values))
     assert done.returncode != 0
     assert message in done.stderr
+
+
+@needs_helm
+@pytest.mark.parametrize("what", SHARED)
+def test_what_several_pods_would_take_from_each_other_is_refused(what, tmp_path):
+    source, message = SHARED[what]
+    config = HTTP | {"sources": {"one": source}}
+    for several in ({}, {"replicas": 1, "keda": {"enabled": True}}):
+        done = template(write(tmp_path, several | {"config": config}))
+        assert done.returncode != 0
+        assert f"sources.one.{message}" in done.stderr
+    assert template(write(tmp_path, {"replicas": 1, "config": config})).returncode == 0
+
+
+@needs_helm
+def test_several_pods_may_share_a_group_that_stands_in_the_topic(tmp_path):
+    plant = PLANT | {"client_id": "${POD_NAME}", "subscribe": [{"topic": "$share/g/plant/#"}]}
+    objects(write(tmp_path, {"config": HTTP | {"sources": {"plant": plant}}}))
 
 
 def test_the_chart_is_for_the_image_that_the_dockerfile_makes():

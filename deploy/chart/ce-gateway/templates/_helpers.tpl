@@ -115,6 +115,33 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- toJson (dict "ports" $ports) -}}
 {{- end -}}
 
+{{/* Refuse what several pods would take from each other, or would each take whole. */}}
+{{- define "ce-gateway.checkSharing" -}}
+{{- if or (gt (int .Values.replicas) 1) .Values.autoscaling.enabled .Values.keda.enabled -}}
+  {{- range $name, $source := .Values.config.sources -}}
+    {{- $wrong := "" -}}
+    {{- if eq $source.protocol "mqtt" -}}
+      {{- $topics := list -}}
+      {{- range $source.subscribe }}{{ $topics = append $topics .topic }}{{ end -}}
+      {{- if and $source.client_id (not (contains "${" $source.client_id)) -}}
+        {{- $wrong = "client_id: each pod needs its own, such as ${POD_NAME}" -}}
+      {{- else if and (not $source.share) (not (hasPrefix "$share/" (first $topics))) -}}
+        {{- $wrong = "share: without it each pod takes every message" -}}
+      {{- end -}}
+    {{- else if and (eq $source.protocol "nats") $source.stream (not $source.shared) -}}
+      {{- $wrong = "shared: without it a pod that starts takes what others have under way" -}}
+    {{- else if and (eq $source.protocol "nats") (not $source.stream) (not $source.queue) -}}
+      {{- $wrong = "queue: without it each pod takes every message" -}}
+    {{- else if and (eq $source.protocol "coap") $source.oscore -}}
+      {{- $wrong = "oscore: its contexts belong to one pod" -}}
+    {{- end -}}
+    {{- if $wrong -}}
+      {{- fail (printf "sources.%s.%s; or set replicas to 1" $name $wrong) -}}
+    {{- end -}}
+  {{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{/* A duration of the configuration in whole seconds. */}}
 {{- define "ce-gateway.seconds" -}}
 {{- if kindIs "string" . -}}
