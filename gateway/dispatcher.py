@@ -201,6 +201,7 @@ class Dispatcher:
         if batch not in self._under_way:
             return
         self._under_way.remove(batch)
+        batch.sending = None  # which refers to the batch: both would wait for the collector
         self._straggling.discard(batch)
         self._metrics.seconds.observe(time.monotonic() - batch.started, len(batch.deliveries))
         self._is_busy = True

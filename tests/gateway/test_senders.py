@@ -1,6 +1,8 @@
 """A sink is given lists at once where it can be, and from few tasks where it can't."""
 
 import asyncio
+import gc
+import weakref
 
 import pytest
 
@@ -169,3 +171,32 @@ async def test_no_more_tasks_are_kept_than_lists_are_under_way_as_a_rule():
         while len(ends) < 2 * KEPT or len(senders._tasks._tasks) > KEPT:
             await asyncio.sleep(0)
     await senders.close()
+
+
+class Sending:
+    """Knows whom it tells, as a sink's own record of a list does."""
+
+    def __init__(self, on_ended):
+        self.on_ended = on_ended
+
+    def cancel(self):
+        pass
+
+
+async def test_a_list_that_has_ended_does_not_wait_for_the_collector(rig):
+    class Sink(PromptSink):
+        def start_sending(self, events, timeout, on_ended, on_accepted):
+            self.sending = Sending(on_ended)
+            return self.sending
+
+    sink, answers = Sink(), Answers()
+    rig(sink).put([answers.delivery(make_event(1))])
+    sending, sink.sending = sink.sending, None
+    there = weakref.ref(sending)
+    gc.disable()
+    try:
+        sending.on_ended(())
+        del sending
+        assert there() is None
+    finally:
+        gc.enable()
