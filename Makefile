@@ -24,11 +24,11 @@ lint: .venv/dev               ## format, lint, import contracts
 types: .venv/dev              ## strict types
 	$(BIN)/mypy
 
-unit: .venv/dev               ## tests that need no other program but helm
-	.ci/helm
+unit: .venv/dev               ## tests that need no other program
 	$(BIN)/pytest -q -n 4 --ignore=tests/e2e --ignore=tests/instructions --ignore=tests/compiled $(MORE:%=--ignore=%)
 
-more: .venv/dev               ## slower tests without other programs, and that the suite finds every deliberate mistake
+more: .venv/dev               ## slower tests without other programs but helm, and that the suite finds every deliberate mistake
+	.ci/helm
 	$(BIN)/pytest -q -n 4 $(MORE)
 	$(BIN)/python -m conformance.mutants
 

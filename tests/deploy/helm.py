@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-VERSION = "4.3.1"
+ROOT = Path(__file__).parents[2]
+VERSION = (ROOT / ".ci/helm").read_text().partition("\nversion=")[2].split()[0]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "cloudevents-gateway"
 HELM = CACHE / f"helm-{VERSION}/helm"
-CHART = Path(__file__).parents[2] / "deploy/chart/ce-gateway"
+CHART = ROOT / "deploy/chart/ce-gateway"
 
 needs_helm = pytest.mark.skipif(not HELM.exists(), reason="no helm; .ci/helm fetches it")
 
