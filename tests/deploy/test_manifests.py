@@ -5,6 +5,7 @@ import json
 import re
 
 import pytest
+import yaml
 
 from gateway.config.loader import load
 from gateway.metrics import Metrics
@@ -207,6 +208,35 @@ def test_nsm_asks_for_the_network_service_by_the_pods_annotation():
     (offered,) = of("nsm", "NetworkService")
     assert service == offered["spec"]["name"] == offered["metadata"]["name"]
     assert interface
+
+
+def test_proxies_wait_longer_for_an_answer_than_the_gateway_for_its_sinks():
+    (events,) = of("gateway-api", "HTTPRoute")
+    waits = [rule["timeouts"]["request"] for rule in events["spec"]["rules"]]
+    for service in of("istio", "VirtualService"):
+        waits += [rule["timeout"] for rule in service["spec"].get("http", [])]
+    listeners = yaml.safe_load((DEPLOY / "examples/envoy/xds/lds.yaml").read_text())["resources"]
+    (http,) = [one for one in listeners if one["name"] == "http"]
+    hosts = http["filter_chains"][0]["filters"][0]["typed_config"]["route_config"]["virtual_hosts"]
+    waits += [route["route"]["timeout"] for host in hosts for route in host["routes"]]
+    assert len(waits) == 3
+    default = load(
+        "{sources: {web: {protocol: http}}, sinks: {l: {protocol: log}}, routes: [{to: [l]}]}", {}
+    )
+    assert min(float(wait.removesuffix("s")) for wait in waits) > default.sources["web"].ack_timeout
+
+
+def test_the_scaler_asks_the_stream_and_consumer_that_the_gateway_fetches_from():
+    values = yaml.safe_load((DEPLOY / "examples/values.yaml").read_text())
+    source = values["config"]["sources"]["nats"]
+    (scaler,) = of("keda", "ScaledObject")
+    (asked,) = [
+        one["metadata"] for one in scaler["spec"]["triggers"] if "consumer" in one["metadata"]
+    ]
+    assert (asked["stream"], asked["consumer"]) == (source["stream"], source["durable"])
+    server = source["url"].removeprefix("nats://").partition(":")[0]
+    namespace = scaler["metadata"]["namespace"]
+    assert asked["natsServerMonitoringEndpoint"] == f"{server}.{namespace}:8222"
 
 
 # --- metrics --------------------------------------------------------------------------------------
