@@ -112,11 +112,11 @@ class FaultySink:
     def url(self) -> str:
         return f"http://{HOST}:{self.port}/"
 
-    async def open(self) -> None:
-        """Listen; always on the same port."""
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: _Connection(self), HOST, self.port, backlog=1000
+    async def open(self, listener: socket.socket | None = None) -> None:
+        """Listen; always on the same port, if not on a socket that is given."""
+        address = {"sock": listener} if listener else {"host": HOST, "port": self.port}
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: _Connection(self), **address, backlog=1000
         )
 
     async def close(self) -> None:

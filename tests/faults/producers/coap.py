@@ -23,10 +23,15 @@ _JSON: Final = b"\x32"
 class CoapProducer(OneAtATime):
     """Posts events; 2.04 is the acknowledgement.
 
+    Attributes:
+        answer_seconds: how long it waits for an answer that was promised.
+
     Args:
         port: of the gateway's CoAP source.
         chance: from the seed, for message IDs and waits.
     """
+
+    answer_seconds = _ANSWER_SECONDS
 
     def __init__(
         self, port: int, sample: Sample, ledger: Ledger, *, chance: random.Random, **load: Any
@@ -43,7 +48,9 @@ class CoapProducer(OneAtATime):
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
-        await loop.create_datagram_endpoint(lambda: self._client, remote_addr=(HOST, self._port))
+        await loop.create_datagram_endpoint(
+            lambda: self._client, self.local_addr, (self.host, self._port)
+        )
         try:
             await super()._run()
         finally:
@@ -57,7 +64,7 @@ class CoapProducer(OneAtATime):
         datagram += self._options(key, number) + b"\xff" + self.sample.data(key, number)
         wait = _ACK_TIMEOUT * self._chance.uniform(1, 1.5)
         try:
-            code = await self._client.post(mid, token, datagram, wait)
+            code = await self._client.post(mid, token, datagram, wait, self.answer_seconds)
         except TimeoutError:
             return 0.0
         if code == "2.04":
@@ -113,7 +120,14 @@ class _Client(asyncio.DatagramProtocol):
         self._by_mid: dict[int, bytes] = {}
         self._acknowledged: set[bytes] = set()
 
-    async def post(self, mid: int, token: bytes, datagram: bytes, wait: float) -> str:
+    async def post(
+        self,
+        mid: int,
+        token: bytes,
+        datagram: bytes,
+        wait: float,
+        answer_seconds: float = _ANSWER_SECONDS,
+    ) -> str:
         """Send a CON until there is an answer and return its code.
 
         Raises:
@@ -128,7 +142,7 @@ class _Client(asyncio.DatagramProtocol):
                 if done:
                     return answer.result()
                 if token in self._acknowledged:  # the answer comes on its own
-                    async with asyncio.timeout(_ANSWER_SECONDS):
+                    async with asyncio.timeout(answer_seconds):
                         return await answer
                 wait *= 2
             raise TimeoutError

@@ -18,9 +18,14 @@ _ANSWER_SECONDS: Final = 90.0
 class HttpProducer(OneAtATime):
     """Posts events; 2xx is the acknowledgement.
 
+    Attributes:
+        answer_seconds: how long it waits for an answer.
+
     Args:
         port: of the gateway's HTTP source.
     """
+
+    answer_seconds = _ANSWER_SECONDS
 
     def __init__(self, port: int, sample: Sample, ledger: Ledger, **load: Any) -> None:
         super().__init__(load.pop("name", "http"), sample, ledger, **load)
@@ -37,11 +42,9 @@ class HttpProducer(OneAtATime):
         client = self._clients.get(key)
         try:
             if client is None or client.is_closed:
-                _, client = await asyncio.get_running_loop().create_connection(
-                    _Client, HOST, self._port
-                )
+                client = await self.connect(_Client, self._port)
                 self._clients[key] = client
-            async with asyncio.timeout(_ANSWER_SECONDS):
+            async with asyncio.timeout(self.answer_seconds):
                 status, retry_after = await client.post(self._request(key, number))
         except (OSError, TimeoutError):
             if client is not None:

@@ -8,7 +8,6 @@ import asyncio
 from collections import deque
 from typing import Any, Final
 
-from tests.e2e.servers import HOST
 from tests.faults.ledger import Ledger
 from tests.faults.producers.producer import RECONNECT_SECONDS, Producer
 from tests.faults.sample import Sample
@@ -38,11 +37,16 @@ def varint(number: int) -> bytes:
 class MqttProducer(Producer):
     """Publishes events, in binary and structured mode by turns; PUBACK is the acknowledgement.
 
+    Attributes:
+        login: user and password; empty for neither.
+
     Args:
         name: of the input.
         port: of the broker or the gateway.
         topic: the key follows it.
     """
+
+    login: tuple[str, ...] = ()
 
     def __init__(
         self, name: str, port: int, sample: Sample, ledger: Ledger, *, topic: str, **load: Any
@@ -60,9 +64,7 @@ class MqttProducer(Producer):
         while not (self.stopping and not self._unacked and not self._again):
             try:
                 async with asyncio.timeout(5):
-                    _, self._client = await asyncio.get_running_loop().create_connection(
-                        lambda: _Client(self), HOST, self._port
-                    )
+                    self._client = await self.connect(lambda: _Client(self), self._port)
                     await self._client.connected
             except (OSError, TimeoutError):
                 self._leave()
@@ -164,8 +166,10 @@ class _Client(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
-        # Clean Start, no keep-alive
-        body = text("MQTT") + b"\x05\x02\x00\x00\x00" + text(f"device-{self._producer.name}")
+        login = self._producer.login
+        flags = b"\xc2" if login else b"\x02"  # Clean Start
+        body = text("MQTT") + b"\x05" + flags + b"\x00\x00\x00"  # no keep-alive
+        body += text(f"device-{self._producer.name}") + b"".join(map(text, login))
         self.write(b"\x10" + varint(len(body)) + body)
 
     def connection_lost(self, exc: Exception | None) -> None:

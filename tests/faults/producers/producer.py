@@ -4,14 +4,16 @@ import asyncio
 import contextlib
 import time
 from array import array
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
 
+from tests.e2e.servers import HOST
 from tests.faults.ledger import Ledger
 from tests.faults.sample import Sample
 
 RECONNECT_SECONDS: Final = 0.05
 """Devices wait longer; here a kill should meet load as often as possible."""
+P = TypeVar("P", bound=asyncio.Protocol)
 
 
 class Pace:
@@ -43,6 +45,8 @@ class Producer:
 
     Attributes:
         silent: keys that send nothing new.
+        host: where its port is.
+        local_addr: what it sends from; None lets the system choose.
 
     Args:
         name: of the input; its keys begin with it.
@@ -62,6 +66,8 @@ class Producer:
         self.keys: Sequence[str] = [f"{name}-{number:02}" for number in range(keys)]
         self.stopping = False
         self.silent: set[str] = set()
+        self.host = HOST
+        self.local_addr: tuple[str, int] | None = None
         self._numbers = dict.fromkeys(self.keys, 0)
         self._task: asyncio.Task[None] | None = None
 
@@ -89,6 +95,17 @@ class Producer:
 
     def gateway_gone(self) -> None:
         """The gateway was killed; for protocols where only a long silence would tell."""
+
+    async def connect(self, make: Callable[[], P], port: int) -> P:
+        """Return the protocol of a new connection.
+
+        Raises:
+            OSError: there is none to be had.
+        """
+        _, protocol = await asyncio.get_running_loop().create_connection(
+            make, self.host, port, local_addr=self.local_addr
+        )
+        return protocol
 
     def next_number(self, key: str) -> int:
         number = self._numbers[key]
