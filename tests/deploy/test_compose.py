@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import jsonschema
 import pytest
@@ -19,6 +20,8 @@ ROOT = Path(__file__).parents[2]
 SCHEMA = json.loads((ROOT / "deploy/compose/schema/compose-spec.json").read_text())
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES = COMPOSE["services"]
+PAGE = (ROOT / "docs/desk.md").read_text()
+WELL_KNOWN = {"coap": 5683, "mqtt": 1883, "nats": 4222}
 OURS = {name: one for name, one in SERVICES.items() if "build" in one}
 
 
@@ -106,11 +109,32 @@ def test_our_image_runs_without_root_and_without_rights(name):
 
 @pytest.mark.parametrize("name", [name for name, one in OURS.items() if "entrypoint" not in one])
 def test_commands_and_options_are_those_of_the_program(name):
-    command, *arguments = [interpolated(text) for text in OURS[name]["command"]]
+    understood([interpolated(text) for text in OURS[name]["command"]])
+
+
+def understood(words):
+    """Parse a command line of ours; raises for what is not known."""
+    command, *arguments = words
     group = typer.main.get_command(app)
     with group.make_context("ce-gateway", [command]) as context:
         parsed = group.get_command(context, command).make_context(command, arguments)
     assert parsed.args == []  # all of them were understood, else it raises
+
+
+def test_the_page_names_commands_services_and_ports_that_are_there():
+    sends = re.findall(r"^    \S*ce-gateway (send .*)$", PAGE, re.MULTILINE)
+    protocols = set()
+    for text in sends:
+        understood(shlex.split(text))
+        url = urlsplit(shlex.split(text)[1])
+        protocols.add(url.scheme)
+        assert (url.port or WELL_KNOWN[url.scheme]) in {host for _, _, host, *_ in published()}
+    assert protocols == {"coap", "mqtt", "nats", "http"}
+    named = re.findall(r"docker compose (?:kill|start|stop|logs --follow|run --rm) (\S+)", PAGE)
+    assert len(named) >= 5
+    assert set(named) <= set(SERVICES)
+    ports = set(map(int, re.findall(r"(?:127\.0\.0\.1|localhost):(\d+)", PAGE)))
+    assert ports <= {host for _, _, host, *_ in published()}
 
 
 def test_devices_reach_envoy_where_the_protocols_ports_are():
