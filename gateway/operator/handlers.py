@@ -1,7 +1,7 @@
 """When the operator does what.
 
-A ProtocolSource is reconciled when it appears, when its `spec` changes, and when something of it
-was deleted; its status is written when its Deployment or SinkBinding changes. There are no
+A ProtocolSource is reconciled when it appears, when its `spec` changes, and when its Deployment or
+SinkBinding was deleted; its status is written when one of these two changes. There are no
 finalizers: without an operator everything can be deleted, and the owner references do it.
 
 What an event shows may be old by the time it is looked at, so each handler asks for the object as
@@ -10,6 +10,7 @@ it is, and they go one after the other: a status never tells of less than the on
 
 import asyncio
 import datetime as dt
+import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -22,16 +23,27 @@ from gateway.operator.manifests import (
     MANAGED,
     PLURAL,
     VERSION,
+    Manifest,
     child_name,
     children,
     listeners,
     problem,
     service_ports,
 )
-from gateway.operator.status import status_of
+from gateway.operator.status import (
+    CONFIGURATION_VALID,
+    VALID,
+    Condition,
+    condition,
+    invalid,
+    status_of,
+)
 
 _PREFIX: Final = "operator.ce-gateway.dev"
 _AGAIN_SECONDS: Final = 10
+_CHILD: Final[Mapping[str, Any]] = {**MANAGED, INSTANCE: kopf.PRESENT}
+
+_log = logging.getLogger(__name__)
 
 
 @kopf.on.startup()
@@ -63,18 +75,34 @@ async def changed(name: str, namespace: str | None, memo: Any, **_: Any) -> None
         raise kopf.TemporaryError(str(error), delay=_AGAIN_SECONDS) from error
 
 
-@kopf.on.event("apps", "v1", "deployments", labels=MANAGED)
-@kopf.on.event("sources.knative.dev", "v1", "sinkbindings", labels=MANAGED)
+@kopf.on.event("apps", "v1", "deployments", labels=_CHILD)
+@kopf.on.event("sources.knative.dev", "v1", "sinkbindings", labels=_CHILD)
 async def child_changed(
     event: kopf.RawEvent, namespace: str | None, labels: Mapping[str, str], memo: Any, **_: Any
 ) -> None:
-    """Tell in the status what has become of a child, and make one again that is gone."""
-    async with memo.turn, connected() as api:
-        source = await _find(api, namespace, labels.get(INSTANCE, ""))
-        if source and event["type"] == "DELETED":
-            await reconcile(api, source)
-        elif source:
-            await report(api, source, problem(source))
+    """Tell in the status what has become of a child, and make one again that is gone.
+
+    Nobody calls again if this fails, so it is tried until the API server answers.
+    """
+    name = labels[INSTANCE]
+    while True:
+        try:
+            async with memo.turn, connected() as api:
+                source = await _find(api, namespace, name)
+                if source:
+                    await _follow(api, source, is_gone=event["type"] == "DELETED")
+                return
+        except ApiError as error:
+            _log.warning("%s/%s: %s", namespace, name, error)
+        await asyncio.sleep(_AGAIN_SECONDS)
+
+
+async def _follow(api: Api, source: Mapping[str, Any], *, is_gone: bool) -> None:
+    told = (source.get("status") or {}).get("observedGeneration")
+    if is_gone or told != source["metadata"].get("generation"):
+        await reconcile(api, source)
+    else:
+        await report(api, source, condition(source, CONFIGURATION_VALID))
 
 
 async def _find(api: Api, namespace: str | None, name: str) -> Mapping[str, Any]:
@@ -92,17 +120,40 @@ async def reconcile(api: Api, source: Mapping[str, Any]) -> None:
         ApiError: the API server refuses something, or can't be reached.
     """
     wrong = problem(source)
-    if not wrong:
-        for manifest in children(source):
-            await api.apply(manifest)
-        ports = service_ports(listeners(source["spec"]["sources"]))
-        for suffix in (suffix for suffix, some in ports.items() if not some):
-            namespace = source["metadata"]["namespace"]
-            await api.delete("Service", namespace, f"{child_name(source)}-{suffix}")
-    await report(api, source, wrong)
+    if wrong:
+        await report(api, source, invalid("InvalidConfiguration", wrong))
+        return
+    try:
+        await _make(api, source)
+    except ApiError as error:
+        await report(api, source, invalid("Refused", str(error)))
+        raise
+    await report(api, source, VALID)
 
 
-async def report(api: Api, source: Mapping[str, Any], wrong: str) -> None:
+async def _make(api: Api, source: Mapping[str, Any]) -> None:
+    for manifest in children(source):
+        kind, name = manifest["kind"], manifest["metadata"]["name"]
+        found = await api.get(kind, manifest["metadata"]["namespace"], name)
+        if found and not _is_child(found, source):
+            raise ApiError(f"{kind} {name} is there already and is somebody else's")
+        await api.apply(manifest)
+    ports = service_ports(listeners(source["spec"]["sources"]))
+    namespace = source["metadata"]["namespace"]
+    for suffix in (suffix for suffix, some in ports.items() if not some):
+        name = f"{child_name(source)}-{suffix}"
+        if _is_child(await api.get("Service", namespace, name), source):
+            await api.delete("Service", namespace, name)
+
+
+def _is_child(found: Manifest, source: Mapping[str, Any]) -> bool:
+    """Whether an object belongs to a ProtocolSource, or to an earlier one of the same name."""
+    owners = found.get("metadata", {}).get("ownerReferences") or ()
+    name = source["metadata"]["name"]
+    return any((each["kind"], each["name"]) == ("ProtocolSource", name) for each in owners)
+
+
+async def report(api: Api, source: Mapping[str, Any], valid: Condition) -> None:
     """Write the status of a ProtocolSource, if it has changed.
 
     Raises:
@@ -113,7 +164,7 @@ async def report(api: Api, source: Mapping[str, Any], wrong: str) -> None:
     deployment = await api.get("Deployment", namespace, name)
     binding = await api.get("SinkBinding", namespace, name)
     now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    status = status_of(source, deployment, binding, wrong, now)
+    status = status_of(source, deployment, binding, valid, now)
     before = source.get("status") or {}
     if any(before.get(key) != value for key, value in status.items()):
         await api.set_status(namespace, metadata["name"], status)

@@ -1,6 +1,7 @@
 """What is made of a ProtocolSource: plain manifests, ready to be applied."""
 
 import hashlib
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -8,18 +9,22 @@ from typing import Any, Final, NamedTuple
 
 import yaml
 
-from bindings.event import REQUIRED_ATTRIBUTES
 from gateway import registry
 from gateway.build import build
 from gateway.config.loader import load
 from gateway.config.problems import ConfigErrors
 from gateway.config.records import SourceConfig, parse_address
+from gateway.errors import GatewayError
+from gateway.sinks.http.knative import overrides
 
 GROUP: Final = "sources.ce-gateway.dev"
 VERSION: Final = "v1alpha1"
 PLURAL: Final = "protocolsources"
-INSTANCE: Final = "app.kubernetes.io/instance"
-"""The label that names the ProtocolSource of an object."""
+INSTANCE: Final = f"{GROUP}/name"
+"""The label that names the ProtocolSource of an object.
+
+It is ours: Services of a release of the chart select by app.kubernetes.io/instance.
+"""
 MANAGED: Final = {"app.kubernetes.io/managed-by": "ce-gateway-operator"}
 
 Manifest = dict[str, Any]
@@ -27,8 +32,17 @@ Manifest = dict[str, Any]
 _ADMIN_PORT: Final = 8081
 _USER: Final = 65532
 _CONFIGURATION: Final = "/etc/ce-gateway"
-_OVERRIDE: Final = re.compile(r"[a-z0-9]+")
 _VARIABLE: Final = re.compile(r"\$\{([^}]*)")
+
+
+class _Dumper(yaml.SafeDumper):
+    """Puts text in quotes that is a number in YAML 1.2, which the gateway reads, not just in 1.1.
+
+    Such as 089 and 1e3; it is what any number begins with.
+    """
+
+
+_Dumper.add_implicit_resolver("!number", re.compile(r"[-+.0-9]"), list("-+.0123456789"))
 
 
 class Listener(NamedTuple):
@@ -65,20 +79,18 @@ def problem(source: Mapping[str, Any]) -> str:
 
     What Secrets and files put into it is known only where it runs, and is left to the pod.
     """
-    overrides = source["spec"].get("ceOverrides", {}).get("extensions") or {}
-    for name in overrides:
-        if name in REQUIRED_ATTRIBUTES:
-            return f"ceOverrides: {name!r} is a required attribute and can't be overridden"
-        if not _OVERRIDE.fullmatch(name):
-            return f"ceOverrides: {name!r} is no name of an extension"
-    text = configuration(source["spec"])
+    spec = source["spec"]
+    text = configuration(spec)
     environ = {"NAMESPACE": source["metadata"]["namespace"], "POD_NAME": source["metadata"]["name"]}
-    if set(_VARIABLE.findall(text)) - {"K_SINK", *environ}:
-        return ""
     try:
-        load(text, environ)
+        overrides(json.dumps(spec.get("ceOverrides") or {}))
+        if not set(_VARIABLE.findall(text)) - {"K_SINK", *environ}:
+            load(text, environ)
+        listeners(spec["sources"])
     except ConfigErrors as errors:
         return "; ".join(f"{problem.path}: {problem.text}" for problem in errors.problems)
+    except (GatewayError, ValueError) as error:
+        return str(error)
     return ""
 
 
@@ -88,7 +100,7 @@ def configuration(spec: Mapping[str, Any]) -> str:
     dead_letters = delivery.pop("deadLetterSink", None)
     if dead_letters is not None:
         delivery["deadLetterSink"] = dead_letters["uri"]
-    return yaml.safe_dump(
+    return yaml.dump(
         {
             "sources": spec["sources"],
             "sinks": {"knative": {"protocol": "http", "url": "${K_SINK}"}},
@@ -97,6 +109,7 @@ def configuration(spec: Mapping[str, Any]) -> str:
             "delivery": {**delivery, "spool": "off", "dead_letters": "off"},
             "admin": {"listen": f"0.0.0.0:{_ADMIN_PORT}"},
         },
+        Dumper=_Dumper,
         sort_keys=True,
     )
 
@@ -105,16 +118,19 @@ def listeners(sources: Mapping[str, Mapping[str, Any]]) -> list[Listener]:
     """Return the ports that sources listen on, each once.
 
     Raises:
-        ValueError: an address is none.
+        ValueError: an address is none; says where.
         GatewayError: a protocol is not known.
     """
     found = set()
-    for source in sources.values():
+    for name, source in sources.items():
         record = registry.load("sources", source["protocol"]).config_type
         datagrams = record.datagram_listeners if issubclass(record, SourceConfig) else frozenset()
         for key, value in source.items():
             if key.startswith("listen") and isinstance(value, str) and "${" not in value:
-                port = parse_address(value).port
+                try:
+                    port = parse_address(value).port
+                except ValueError as error:
+                    raise ValueError(f"sources.{name}.{key}: {error}") from error
                 found.add(Listener(port, key in datagrams, source["protocol"] == "http"))
     return sorted(found)
 

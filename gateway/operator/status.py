@@ -1,5 +1,6 @@
 """The status of a ProtocolSource, as Knative's duck type for sources has it."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -7,14 +8,22 @@ from gateway.operator.manifests import selector
 
 Condition = dict[str, str]
 
+CONFIGURATION_VALID: Final = "ConfigurationValid"
 READY: Final = "Ready"
+VALID: Final = {"status": "True"}
+_PLACE: Final = re.compile(r"\$?\{")
+
+
+def invalid(reason: str, message: str) -> Condition:
+    """Return what ConfigurationValid says when the children can't be made."""
+    return {"status": "False", "reason": reason, "message": message}
 
 
 def status_of(
     source: Mapping[str, Any],
     deployment: Mapping[str, Any],
     binding: Mapping[str, Any],
-    problem: str,
+    valid: Condition,
     now: str,
 ) -> dict[str, Any]:
     """Return the whole status; None stands for what is not known, and takes an older value away.
@@ -23,15 +32,15 @@ def status_of(
         source: the ProtocolSource.
         deployment: its Deployment; empty if there is none.
         binding: its SinkBinding; empty if there is none.
-        problem: what keeps these from being made; "" if nothing does.
+        valid: its condition ConfigurationValid.
         now: the time, as RFC 3339 writes it.
     """
     bound, deployed = binding.get("status") or {}, deployment.get("status") or {}
     conditions = {
-        "ConfigurationValid": _valid(problem),
-        "SinkProvided": _copied(binding, "SinkProvided"),
-        "SinkBound": _copied(binding, "Ready"),
-        "DeploymentAvailable": _copied(deployment, "Available"),
+        CONFIGURATION_VALID: valid,
+        "SinkProvided": condition(binding, "SinkProvided"),
+        "SinkBound": condition(binding, "Ready"),
+        "DeploymentAvailable": condition(deployment, "Available"),
     }
     return {
         "observedGeneration": source["metadata"].get("generation"),
@@ -59,7 +68,7 @@ def attributes(source: Mapping[str, Any]) -> list[dict[str, str]]:
         for template in templates:
             kind = template.get("type") if isinstance(template, dict) else None
             if isinstance(kind, str) and "{" not in kind:
-                prefix = str(template.get("source") or "").partition("{")[0]
+                prefix = _PLACE.split(str(template.get("source") or ""), maxsplit=1)[0]
                 found.append({"type": kind, "source": prefix or _path(source)})
     return [each for n, each in enumerate(found) if each not in found[:n]]
 
@@ -69,13 +78,7 @@ def _path(source: Mapping[str, Any]) -> str:
     return f"/apis/v1/namespaces/{metadata['namespace']}/protocolsources/{metadata['name']}"
 
 
-def _valid(problem: str) -> Condition:
-    if problem:
-        return {"status": "False", "reason": "InvalidConfiguration", "message": problem}
-    return {"status": "True"}
-
-
-def _copied(owner: Mapping[str, Any], kind: str) -> Condition:
+def condition(owner: Mapping[str, Any], kind: str) -> Condition:
     """Return the condition of an object, Unknown while it is not about what the object now is."""
     status = owner.get("status") or {}
     conditions: Sequence[Mapping[str, Any]] = status.get("conditions") or ()

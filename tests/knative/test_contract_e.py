@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from gateway.operator.manifests import children, problem
-from gateway.operator.status import status_of
+from gateway.operator.status import VALID, status_of
 from tests.deploy.validation import DEPLOY, documents, problems
 from tests.gateway.operator.cluster import AVAILABLE, BOUND, example
 
@@ -23,7 +23,7 @@ SOURCE_LABEL = {"duck.knative.dev/source": "true"}
 def status():
     """Return the status of a ProtocolSource of which everything is there."""
     made = [{"metadata": {"generation": 0}, "status": each} for each in (AVAILABLE, BOUND)]
-    return status_of(example(), *made, "", "2026-01-01T00:00:00Z")
+    return status_of(example(), *made, VALID, "2026-01-01T00:00:00Z")
 
 
 def test_the_crd_and_its_example_are_valid():

@@ -11,6 +11,7 @@ import yaml
 from kmock import resource
 
 from gateway.operator import handlers
+from gateway.operator.manifests import INSTANCE
 from tests.gateway.operator.cluster import (
     AVAILABLE,
     BOUND,
@@ -24,8 +25,9 @@ from tests.gateway.operator.cluster import (
 SECONDS = 60
 ROOT = Path(__file__).parents[3]
 CHILD = "greenhouse-gateway"
+VALID = "ConfigurationValid"
 WHOLE = {"name": "greenhouse", "namespace": "team-a"}
-LABELS = {"app.kubernetes.io/instance": "greenhouse"}
+LABELS = {INSTANCE: "greenhouse"}
 
 
 @pytest.fixture
@@ -135,6 +137,58 @@ async def test_what_the_server_refuses_is_tried_again_later(server, memo):
     with pytest.raises(kopf.TemporaryError, match="500"):
         await handlers.changed(**WHOLE, memo=memo)
     assert server.find("Deployment", CHILD) is None
+
+
+async def test_a_refusal_is_told_until_the_server_takes_it(server, memo):
+    server["patch", resource(RESOURCES["Deployment"])] << {"message": "quota exceeded"} << 403
+    with pytest.raises(kopf.TemporaryError):
+        await handlers.changed(**WHOLE, memo=memo)
+    for _ in range(2):  # a word about a child does not hide it
+        (valid,) = (one for one in status(server)["conditions"] if one["type"] == VALID)
+        assert (valid["status"], valid["reason"]) == ("False", "Refused")
+        assert "quota exceeded" in valid["message"]
+        await child_changed(memo)
+
+
+async def test_the_status_of_a_child_is_not_told_of_a_spec_that_was_not_applied(server, memo):
+    await handlers.changed(**WHOLE, memo=memo)
+    new = {"metadata": {"generation": 2}, "spec": {"replicas": 5}}
+    change(server, "ProtocolSource", "greenhouse", new)
+    await child_changed(memo)
+    assert status(server)["observedGeneration"] == 2
+    assert server.find("Deployment", CHILD)["spec"]["replicas"] == 5
+
+
+async def test_what_a_child_has_become_is_told_even_if_the_server_fails_once(
+    server, memo, monkeypatch
+):
+    monkeypatch.setattr(handlers, "_AGAIN_SECONDS", 0)
+    await handlers.changed(**WHOLE, memo=memo)
+    change(server, "SinkBinding", CHILD, {"status": BOUND})
+    asked_for = server["get", resource(RESOURCES["SinkBinding"])]
+    failing = asked_for[: len(list(asked_for)) + 1] << 500
+    await child_changed(memo)
+    assert len(list(failing)) == 1
+    assert status(server)["sinkUri"] == BOUND["sinkUri"]
+
+
+@pytest.mark.parametrize("kind", ["ConfigMap", "SinkBinding", "Deployment"])
+async def test_what_is_somebody_else_s_is_left_alone(server, memo, kind):
+    theirs = {"metadata": {"name": CHILD, "namespace": "team-a"}, "spec": {"x": 1}}
+    put(server, kind, CHILD, theirs)
+    with pytest.raises(kopf.TemporaryError, match=f"{kind} {CHILD} .* somebody else"):
+        await handlers.changed(**WHOLE, memo=memo)
+    found = server.find(kind, CHILD)
+    assert "ownerReferences" not in found["metadata"]
+    assert found["spec"] == {"x": 1}
+
+
+async def test_a_service_of_somebody_else_is_not_deleted(server, memo):
+    change(server, "ProtocolSource", "greenhouse", {"spec": {"sources": {"coap": None}}})
+    theirs = {"metadata": {"name": f"{CHILD}-udp", "namespace": "team-a"}}
+    put(server, "Service", f"{CHILD}-udp", theirs)
+    await handlers.changed(**WHOLE, memo=memo)
+    assert server.find("Service", f"{CHILD}-udp")
 
 
 def asked(request) -> tuple[str, str, str]:

@@ -127,6 +127,13 @@ def test_what_only_fetches_has_no_service():
         # Only the pod knows what these stand for; it must not be read here.
         ({"sources": {"web": {"protocol": "http", "listen": "${file:/etc/hostname}"}}}, ""),
         ({"sources": {"web": {"protocol": "http", "password": "${PASSWORD}"}}}, ""),
+        (
+            {"sources": {"web": {"protocol": "http", "listen": "nowhere", "password": "${P}"}}},
+            "sources.web.listen",
+        ),
+        # What the pod would refuse at its start.
+        ({"ceOverrides": {"extensions": {"data": "x"}}}, "'data' is no name"),
+        ({"ceOverrides": {"extensions": {"region": "\x01"}}}, "region"),
     ],
 )
 def test_what_is_wrong_is_told_before_anything_is_made(spec, said):
@@ -145,6 +152,21 @@ def test_the_file_has_what_the_spec_says_and_k_sink():
     parsed = yaml.safe_load(configuration({"sources": HTTP, "sink": {"uri": "http://x/"}}))
     assert parsed["sources"] == HTTP
     assert parsed["sinks"] == {"knative": {"protocol": "http", "url": "${K_SINK}"}}
+
+
+@pytest.mark.parametrize(
+    "text", ["089", "1e3", "0o17", "0.5e3", "+1", "1_000", "12:30", "off", "Null", "\u00e9", "a: b"]
+)
+def test_text_stays_text_whatever_a_version_of_yaml_takes_it_for(text):
+    plant = {**example()["spec"]["sources"]["plant"], "client_id": text}
+    config = load(configuration({"sources": {"plant": plant}}), {})
+    assert config.sources["plant"].client_id == text
+
+
+def test_its_selector_is_not_that_of_a_release_of_the_chart_with_its_name():
+    labels = child(example(), "Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert labels["app.kubernetes.io/name"] == "ce-gateway"
+    assert "app.kubernetes.io/instance" not in labels
 
 
 def test_the_image_is_the_environment_s_or_this_release_s(monkeypatch):

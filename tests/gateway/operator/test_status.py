@@ -2,16 +2,16 @@
 
 import pytest
 
-from gateway.operator.status import attributes, status_of
+from gateway.operator.status import VALID, attributes, invalid, status_of
 from tests.deploy.validation import problems
 from tests.gateway.operator.cluster import AVAILABLE, BOUND, UNBOUND, example
 
 NOW, LATER = "2026-01-01T00:00:00Z", "2026-01-01T00:00:09Z"
 
 
-def status(source=None, deployment=AVAILABLE, binding=BOUND, problem="", now=NOW):
+def status(source=None, deployment=AVAILABLE, binding=BOUND, valid=VALID, now=NOW):
     children = [{"metadata": {"generation": 0}, "status": each} for each in (deployment, binding)]
-    return status_of(source or example(), *children, problem, now)
+    return status_of(source or example(), *children, valid, now)
 
 
 def conditions(found):
@@ -31,7 +31,7 @@ def test_it_is_ready_when_everything_is_and_valid_by_the_schema():
         ({"binding": UNBOUND}, "SinkProvided", "NotFound"),
         ({"binding": {}}, "SinkProvided", "Pending"),
         ({"deployment": {}}, "DeploymentAvailable", "Pending"),
-        ({"problem": "sources.x: wrong"}, "ConfigurationValid", "InvalidConfiguration"),
+        ({"valid": invalid("Refused", "no")}, "ConfigurationValid", "Refused"),
     ],
 )
 def test_one_thing_that_is_missing_is_the_reason_of_not_being_ready(change, kind, reason):
@@ -43,7 +43,7 @@ def test_one_thing_that_is_missing_is_the_reason_of_not_being_ready(change, kind
 
 def test_what_is_about_an_older_generation_counts_as_unknown():
     children = [{"metadata": {"generation": 2}, "status": each} for each in (AVAILABLE, BOUND)]
-    found = conditions(status_of(example(), *children, "", NOW))
+    found = conditions(status_of(example(), *children, VALID, NOW))
     assert found["Ready"]["status"] == found["SinkProvided"]["status"] == "Unknown"
 
 
@@ -81,6 +81,7 @@ def test_what_is_not_fixed_has_no_attributes_or_the_object_s_own_path():
         "b": {"protocol": "http", "event": {"type": "com.{x}"}},
         "c": {"protocol": "http", "event": {"type": "t", "source": "{device}"}},
         "d": {"protocol": "http", "event": {"type": "t", "source": "{device}/other"}},
+        "e": {"protocol": "http", "event": {"type": "t", "source": "${PLACE}/{device}"}},
     }
     path = "/apis/v1/namespaces/team-a/protocolsources/greenhouse"
     assert attributes(example(sources=sources)) == [{"type": "t", "source": path}]
