@@ -367,7 +367,7 @@ PLANT = {"protocol": "mqtt", "url": "mqtt://broker", "subscribe": [{"topic": "pl
 OSCORE = {"label": "a", "sender_id": "01", "recipient_id": "02", "master_secret": "00" * 16}
 SHARED = {
     "MQTT with one client id": (PLANT | {"client_id": "a", "share": "g"}, "client_id: each pod"),
-    "MQTT without a group": (PLANT | {"client_id": "${POD_NAME}"}, "share: without it"),
+    "MQTT without a group": (PLANT | {"clean": True, "client_id": "${POD_NAME}"}, "share: without"),
     "core NATS without a queue": ({"protocol": "nats", "subjects": ["a"]}, "queue: without it"),
     "JetStream that is not shared": (
         {"protocol": "nats", "stream": "A", "durable": "d"},
@@ -411,6 +411,7 @@ REFUSED = {
         {"sinkBinding": {"ceOverrides": {"extensions": {"type": "x"}}}},
         "/sinkBinding/ceOverrides/extensions/type",
     ),
+    "a name that no Service can have": ({"nameOverride": "My gateway"}, "/nameOverride"),
     "a grace period in hours": ({"config": HTTP | {"drain": {"grace": "PT1H"}}}, "drain.grace"),
 }
 
@@ -437,9 +438,12 @@ def test_what_several_pods_would_take_from_each_other_is_refused(what, tmp_path)
 
 
 @needs_helm
-def test_several_pods_may_share_a_group_that_stands_in_the_topic(tmp_path):
+def test_pods_that_keep_their_names_may_share_a_group_that_stands_in_the_topic(tmp_path):
     plant = PLANT | {"client_id": "${POD_NAME}", "subscribe": [{"topic": "$share/g/plant/#"}]}
-    objects(write(tmp_path, {"config": HTTP | {"sources": {"plant": plant}}}))
+    values = {"kind": "StatefulSet", "config": HTTP | {"sources": {"plant": plant}}}
+    objects(write(tmp_path, values))
+    done = template(write(tmp_path, values | {"kind": "Deployment", "replicas": 1}))
+    assert "sources.plant.client_id: no pod comes back under its name" in done.stderr
 
 
 def test_the_chart_is_for_the_image_that_the_dockerfile_makes():

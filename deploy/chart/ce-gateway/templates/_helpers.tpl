@@ -115,8 +115,15 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- toJson (dict "ports" $ports) -}}
 {{- end -}}
 
-{{/* Refuse what several pods would take from each other, or would each take whole. */}}
-{{- define "ce-gateway.checkSharing" -}}
+{{/* Refuse what loses messages: sessions of pods that never come back, and what several pods would take
+from each other, or would each take whole. */}}
+{{- define "ce-gateway.checkSources" -}}
+{{- range $name, $source := .Values.config.sources -}}
+  {{- $named := contains "${POD_NAME}" ($source.client_id | default "") -}}
+  {{- if and (eq $source.protocol "mqtt") (eq $.Values.kind "Deployment") $named (not $source.clean) -}}
+    {{- fail (printf "sources.%s.client_id: no pod comes back under its name, and its session keeps messages; set kind to StatefulSet" $name) -}}
+  {{- end -}}
+{{- end -}}
 {{- if or (gt (int .Values.replicas) 1) .Values.autoscaling.enabled .Values.keda.enabled -}}
   {{- range $name, $source := .Values.config.sources -}}
     {{- $wrong := "" -}}
