@@ -187,6 +187,8 @@ def decode_text(data: bytes, content_type: str) -> str | None:
         return None
     try:
         text = data.decode(codec)
+        if codec != "utf-8":
+            text.encode("utf-8")  # UTF-7 may bring half of a character
         return text if text.encode(codec) == data else None
     except UnicodeError:
         return None

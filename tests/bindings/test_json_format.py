@@ -235,6 +235,7 @@ def test_the_largest_event_of_the_specification_survives():
         ("text/plain; charset=klingon", b"a"),
         ("text/plain; charset=base64", b"YQ=="),
         ("text/plain; charset=utf-7", b"+/v8"),
+        ("text/plain; charset=utf-7", b"+2AA-"),  # a lone surrogate, which JSON can't say
         ("image/png", b"a"),
         ("application/octet-stream", b"a"),
     ],
