@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 
 import pytest
 import yaml
@@ -30,6 +31,25 @@ def test_the_crd_and_its_example_are_valid():
     assert problems(CRD) == []
     assert problems(example()) == []
     assert problem(example()) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "is_taken"),
+    [("a" * 50, True), ("a-1", True), ("a" * 51, False), ("1a", False), ("a.b", False)],
+)
+def test_names_are_taken_if_a_service_can_have_them(name, is_taken):
+    """Names of Services and labels have 63 characters at most (RFC 1035), and no digit first."""
+    (rule,) = VERSION["schema"]["openAPIV3Schema"]["x-kubernetes-validations"]
+    most, pattern = re.fullmatch(
+        r"self.metadata.name.size\(\) <= (\d+) && !self.metadata.name.matches\('(.*)'\)",
+        rule["rule"],
+    ).groups()
+    assert (len(name) <= int(most) and not re.search(pattern, name)) == is_taken
+    source = example()
+    source["metadata"]["name"] = name
+    label = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
+    made = [manifest["metadata"]["name"] for manifest in children(source)]
+    assert all(map(label.fullmatch, made)) or not is_taken
 
 
 def nodes(schema, path=""):
