@@ -209,6 +209,8 @@ class Dispatcher:
             self._settle(batch, batch.remaining(failures))
             if batch.resumed != self._resumed:  # after these were released
                 self._unpark(math.inf)
+        except Exception as error:  # noqa: BLE001 - no sink's business, nor its connection's
+            self._senders.died(error)
         finally:
             self._is_busy = False
         self._begin()

@@ -26,6 +26,8 @@ _log = logging.getLogger(__name__)
 
 KEPT: Final = 4
 """Tasks that wait for the next list; what is under way besides ends its task with it."""
+_TURN: Final = 16
+"""Lists of a task, after which others have a turn: a sink need not wait for anything."""
 
 
 class Senders:
@@ -73,6 +75,10 @@ class Senders:
         sender.take(events, on_ended, on_accepted)
         return None
 
+    def died(self, error: Exception) -> None:
+        """Stop the service: what was told of an end has a bug, and events may hang."""
+        self._tasks.died("what follows from an end", error)
+
     async def close(self) -> None:
         """Cut off what runs in tasks; nobody is told of it."""
         self._idle.clear()
@@ -114,6 +120,7 @@ class _Sender:
         self._idle = idle
         self._list: tuple[Sequence[Event], OnEnded, OnAccepted] | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._sent = 0
 
     def take(self, events: Sequence[Event], on_ended: OnEnded, on_accepted: OnAccepted) -> None:
         """Send this next; it sends nothing at the moment."""
@@ -131,6 +138,9 @@ class _Sender:
                 await self._waiter
                 self._waiter = None
                 continue
+            self._sent += 1
+            if not self._sent % _TURN:
+                await asyncio.sleep(0)
             events, on_ended, on_accepted = self._list
             self._list = None
             failures = await self._attempt(events, on_accepted)

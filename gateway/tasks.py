@@ -43,6 +43,14 @@ class Tasks:
             return
         error = task.exception()
         if error is not None:
-            _log.error("%s died", task.get_name(), exc_info=error)
-            if Tasks.failed is not None:
-                Tasks.failed.set()
+            _report(task.get_name(), error)
+
+    def died(self, name: str, error: BaseException) -> None:
+        """Treat a bug in what the event loop or a sink calls like one in a task."""
+        _report(f"{self._owner}: {name}", error)
+
+
+def _report(name: str, error: BaseException) -> None:
+    _log.error("%s died", name, exc_info=error)
+    if Tasks.failed is not None:
+        Tasks.failed.set()

@@ -12,6 +12,7 @@ from gateway.metrics import SinkMetrics
 from gateway.retry import RetryPolicy
 from gateway.senders import KEPT, Senders
 from gateway.target import Target
+from gateway.tasks import Tasks
 from tests.gateway.test_dispatcher import Ends
 from tests.helpers import Answers, ScriptedSink, make_event
 
@@ -200,3 +201,43 @@ async def test_a_list_that_has_ended_does_not_wait_for_the_collector(rig):
         assert there() is None
     finally:
         gc.enable()
+
+
+async def test_a_bug_behind_an_end_stops_the_service_and_not_the_sink(rig, caplog, monkeypatch):
+    failed = asyncio.Event()
+    monkeypatch.setattr(Tasks, "failed", failed)
+    sink, answers = PromptSink(), Answers()
+    dispatcher = rig(sink)
+
+    def ends(_):
+        raise ZeroDivisionError
+
+    dispatcher._ends.delivered = ends
+    dispatcher.put([answers.delivery(make_event(1))])
+    sink.under_way[0][0](())
+    assert failed.is_set()
+    assert "ZeroDivisionError" in caplog.text
+
+
+async def test_a_sink_that_never_waits_leaves_others_their_turn(rig):
+    sink, answers = ScriptedSink(), Answers()
+    dispatcher = rig(sink)
+    loop, ended, turns = asyncio.get_running_loop(), [], []
+
+    def turn():
+        turns.append(len(ended))
+        if len(ended) < 3000:
+            loop.call_soon(turn)
+
+    def ends(deliveries):
+        ended.extend(deliveries)
+        if len(ended) < 3000:
+            dispatcher.put([answers.delivery(make_event(len(ended)))])
+
+    dispatcher._ends.delivered = ends
+    dispatcher.put([answers.delivery(make_event(0))])
+    loop.call_soon(turn)
+    async with asyncio.timeout(30):
+        while len(ended) < 3000:
+            await asyncio.sleep(0)
+    assert len(turns) > 30
