@@ -140,6 +140,11 @@ class Batch:
         if done == self.size:
             self._finish()
 
+    def doubt(self) -> None:
+        """Release what may have been dropped without its report."""
+        for position in range(self._done, self.produced):
+            self.fail(position, Failure(position, *_DOWN, detail="a report was lost"))
+
     def give_up(self, detail: str) -> None:
         """Release whatever has no outcome yet."""
         if self.finished.done():
@@ -240,7 +245,7 @@ class Client:
     def _poll(self) -> None:
         served = 0
         try:
-            served = self._producer.poll(0)
+            served = self._serve(self._producer)
         except KafkaException as error:
             self._renew(str(error))
         finally:  # what a report raises comes out of `poll` too, and must not end the polling
@@ -251,6 +256,17 @@ class Client:
                 self._delay = _POLL_MIN if served else min(self._delay * 1.5, _POLL_MAX)
             else:
                 self._poll_in(_POLL_IDLE)
+
+    def _serve(self, producer: Producer) -> int:
+        """Have reports delivered; return how many."""
+        try:
+            return producer.poll(0)
+        except (KafkaException, MemoryError) as error:
+            # No memory to call with: the record is dropped, and perhaps nobody was told of it.
+            if isinstance(error, MemoryError) or not error.args[0].fatal():
+                for batch in self._batches:
+                    batch.doubt()
+            raise
 
     def _look(self) -> bool:
         """Look at each list; return whether something is under way."""
@@ -286,8 +302,8 @@ class Client:
     def _abandon(self, producer: Producer, detail: str) -> None:
         producer.purge(blocking=False)
         for _ in range(3):  # each fatal error comes out of one `poll`, and reports out of the next
-            with contextlib.suppress(KafkaException):
-                producer.poll(0)
+            with contextlib.suppress(KafkaException, MemoryError):
+                self._serve(producer)
         for batch in self._batches:
             batch.give_up(detail)
         self._make_room()

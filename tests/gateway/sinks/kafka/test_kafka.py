@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import random
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
@@ -13,8 +14,8 @@ from gateway.config.records import TlsConfig
 from gateway.delivery import Outcome, Reason
 from gateway.errors import GatewayError
 from gateway.sinks.kafka import KafkaSink, KafkaSinkConfig
-from gateway.sinks.kafka.config import TopicTemplate, librdkafka_settings
-from gateway.sinks.kafka.producer import Client
+from gateway.sinks.kafka.config import ONE_BY_ONE, TopicTemplate, librdkafka_settings
+from gateway.sinks.kafka.producer import Batch, Client
 from gateway.tasks import Tasks
 from tests.mock_kafka import PRODUCE, MockCluster
 
@@ -333,6 +334,115 @@ async def test_report_that_raises_ends_neither_polling_nor_its_neighbours(cluste
         assert set((await client.run(1, produce)).failures) == {0}
     await client.close()
     assert {type(error) for error in raised} == {LookupError}
+
+
+@pytest.mark.parametrize("extra", [{}, ONE_BY_ONE])
+async def test_failure_whose_report_found_no_memory_is_not_taken_for_a_success(cluster, extra):
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: context.clear())
+    config = KafkaSinkConfig(
+        protocol="kafka", name="log", topic="events", bootstrap_servers=cluster.bootstrap_servers
+    )
+    settings = librdkafka_settings(config, 10) | {"delivery.report.only.error": True, **extra}
+    client = Client(settings, 0.0, Tasks("test"))
+
+    class Report:
+        """As the real one, but that no memory is left for the call."""
+
+        def __call__(self, error, message):
+            raise MemoryError
+
+    def produce(producer, batch):
+        batch.reports[:] = [Report() for _ in range(batch.size)]
+        for position in range(batch.size):
+            producer.produce("events", b"x", on_delivery=batch.reports[position])
+        batch.produced = batch.size
+
+    async with asyncio.timeout(10):
+        assert (await client.run(3, produce)).failures == {}
+        cluster.fail_next(PRODUCE, *[INVALID_RECORD] * 3)
+        failures = (await client.run(3, produce)).failures
+    assert {position: failure.outcome for position, failure in failures.items()} == dict.fromkeys(
+        range(3), Outcome.RELEASED
+    )
+    await client.close()
+
+
+@pytest.mark.parametrize("seed", range(2))
+async def test_what_counts_as_delivered_was_reported_so_whatever_happens(
+    cluster, monkeypatch, seed
+):
+    rng = random.Random(seed)
+    batches = []
+
+    class Told(Batch):
+        """Takes reports of success as well, which are what it is compared with."""
+
+        __slots__ = ("told",)
+
+        def __init__(self, size):
+            super().__init__(size)
+            self.told = {}
+            batches.append(self)
+
+        def _report(self, position, error, message):
+            self.told[position] = error is None
+            super()._report(position, error, message)
+
+        def _finish(self):
+            if not self.finished.done():
+                delivered = set(range(self.size)) - self.failures.keys()
+                assert all(self.told.get(position) for position in delivered)
+            super()._finish()
+
+    monkeypatch.setattr("gateway.sinks.kafka.producer.Batch", Told)
+    settings = librdkafka_settings(
+        KafkaSinkConfig(
+            protocol="kafka",
+            name="log",
+            topic="events",
+            bootstrap_servers=cluster.bootstrap_servers,
+            properties={
+                "queue.buffering.max.messages": 100,
+                "batch.num.messages": 10,
+                "retry.backoff.ms": 5,
+                "message.max.bytes": 2000,
+            },
+        ),
+        1.0,
+    )
+    client = Client(settings | {"delivery.report.only.error": False}, 0.0, Tasks("test"))
+
+    def produce(producer, batch):
+        for index in range(batch.produced, batch.size):
+            batch.produced = index
+            producer.produce(
+                "events", b"x" * rng.choice((*[1] * 50, 3000)), on_delivery=batch.reports[index]
+            )
+        batch.produced = batch.size
+
+    async with asyncio.timeout(20):
+        failures = (await client.run(300, produce)).failures
+    assert 0 < len(failures) < 300
+    codes = (NOT_LEADER, REQUEST_TIMED_OUT, INVALID_RECORD, TOPIC_AUTHORIZATION_FAILED)
+    runs = []
+    for _ in range(40):
+        runs.append(asyncio.ensure_future(client.run(rng.choice((1, 30, 300)), produce)))
+        await asyncio.wait(runs[-1:], timeout=rng.choice((0, 0.01, 0.1)))
+        chance = rng.random()
+        if chance < 0.2:
+            cluster.fail_next(PRODUCE, 0, rng.choice((*codes, OUT_OF_ORDER_SEQUENCE_NUMBER)))
+        elif chance < 0.3:
+            rng.choice(runs).cancel()
+        elif chance < 0.35:
+            client._renew("for a test")
+        elif chance < 0.4:
+            cluster.go_down()
+        cluster.come_up()
+    monkeypatch.setattr("gateway.sinks.kafka.producer._CLOSE_SECONDS", 0.2)
+    await client.close()
+    results = await asyncio.gather(*runs, return_exceptions=True)
+    assert {type(result) for result in results} <= {Told, asyncio.CancelledError}
+    assert len(batches) == 41
 
 
 async def test_lone_list_is_looked_at_later_where_the_broker_takes_its_time(cluster):
