@@ -4,6 +4,8 @@ import random
 
 import httptools
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bindings.wire.http1_request import PlainPosts
 
@@ -257,3 +259,100 @@ def test_mutated_requests_are_read_as_the_full_parser_reads_them_or_not_at_all(p
         ]
         assert (full.target, full.body, attributes) == (b"/events", found.body, found.headers)
     assert taken > 1000
+
+
+FIELDS = st.sampled_from(
+    [
+        "ce-id: 1", "ce-id: 2 2", "CE-ID: 3", "ce-x: a", "Accept: */*", "accept: b", "a: ",
+        "Content-Length: 3", "content-length: 2", "Content-Length: 3 ", "Content-Length:3",
+        "Content-Length: +3", "Content-Type: text/plain", 'content-type: x;y="z"', "ce-x:",
+        "Authorization: Basic YTpi", "Connection: keep-alive", "connection: Keep-Alive",
+        "Connection: close", "ce-id:  1", "ce-x : 1", "Host: gateway:8080", "Host: other",
+        "host: gateway:8080", "Transfer-Encoding: chunked", " folded", "ce-x: a\tb",
+        "ce-x: a\x00b", "ce-x: a\rb", "ce-x: a\nHost: b", "ce-x: \xe9", "", ":",
+    ]
+)  # fmt: skip
+USUAL = ("Host: gateway:8080", "ce-id: 1", "ce-source: /s", "Content-Length: 3")
+
+
+@st.composite
+def requests(draw):
+    """Return a head and the three bytes behind it, right or wrong, much like those of others."""
+    line = draw(
+        st.sampled_from(
+            [
+                *["POST /events HTTP/1.1"] * 5, "POST http://gateway:8080/events HTTP/1.1",
+                "POST //events HTTP/1.1", "POST /events HTTP/1.0", "GET /events HTTP/1.1",
+            ]
+        )
+    )  # fmt: skip
+    fields = list(draw(st.permutations(USUAL)) if draw(st.booleans()) else USUAL)
+    for field in draw(st.lists(FIELDS, max_size=2)):
+        fields.insert(draw(st.integers(0, len(fields))), field)
+    if draw(st.integers(0, 3)) == 0:
+        del fields[draw(st.integers(0, len(fields) - 1))]
+    return "\r\n".join([line, *fields, "", "abc"]).encode("latin-1")
+
+
+def learn_all(posts):
+    for name in (
+        b"Host", b"host", b"ce-id", b"CE-ID", b"ce-source", b"ce-x", b"Accept", b"accept", b"a",
+        b"Content-Length", b"content-length", b"Content-Type", b"content-type", b"Authorization",
+        b"Connection", b"connection", b"Transfer-Encoding",
+    ):  # fmt: skip
+        posts.learn_name(name)
+    for target in (b"/events", b"http://gateway:8080/events"):
+        posts.learn_target(target, b"gateway:8080", "/events")
+    return posts
+
+
+@given(st.lists(requests(), min_size=1, max_size=8))
+def test_a_request_says_the_same_whatever_came_before_it(wire):
+    def read(posts, data):
+        found = posts.read(data, 0, 1000)
+        return found and fields_of(found)
+
+    expected = [read(learn_all(PlainPosts()), data) for data in wire]
+    posts = learn_all(PlainPosts())
+    for data, fields in zip(wire * 2, expected * 2, strict=True):
+        for _ in range(OFTEN + 1):
+            assert read(posts, data) == fields
+    assert [read(posts, data) for data in reversed(wire)] == expected[::-1]
+    for data, fields in zip(wire, expected, strict=True):
+        if fields is None:
+            continue
+        full = Full()
+        full.parser.feed_data(data[: fields[-1]])
+        assert (full.complete, full.parser.get_method()) == (1, b"POST")
+        assert full.parser.should_keep_alive()
+        assert full.body == fields[4]
+        single = (b"host", b"content-length", b"content-type", b"authorization", b"connection")
+        names = [name.lower() for name, _ in full.fields]
+        assert all(names.count(name) <= 1 for name in single)
+        assert b"transfer-encoding" not in names
+        pairs = [(name.lower().decode(), value.decode()) for name, value in full.fields]
+        assert [pair for pair in pairs if pair[0].startswith("ce-")] == fields[0]
+        assert dict(pairs).get("content-type", "") == fields[2]
+        assert dict(pairs).get("authorization", "") == fields[3]
+
+
+def test_a_hostile_head_costs_no_more_than_its_length():
+    # Were a value able to end in many places, each would be tried with each of the others.
+    posts = learned()
+    fields = b"".join(b"ce-x: a\r\n" for _ in range(25))
+    posts.learn_name(b"ce-x")
+    many = WHOLE.replace(b"Accept: */*\r\n", fields)
+    for _ in range(OFTEN):
+        assert posts.read(many, 0, 1000)
+    blanks = b"a" + b" " * 600 + b"a"
+    hostile = many.replace(b"ce-x: a", b"ce-x: " + blanks)
+    assert len(hostile) < 16_384
+    assert len(posts.read(hostile, 0, 1000).headers) == 27
+    for wrong in (b"Content-Length: x", b"Content-Length: 13 ", b"Content-Length: 13\x00"):
+        assert posts.read(hostile.replace(b"Content-Length: 13", wrong), 0, 1000) is None
+
+
+def test_a_head_of_64_kib_is_left_to_the_full_parser(posts):
+    for size in (16_000, 65_536):
+        long = WHOLE.replace(b"ce-id: 1", b"ce-id: " + b"1" * size)
+        assert (posts.read(long, 0, 1000) is None) is (size > 16_384)

@@ -2,10 +2,14 @@
 
 import contextlib
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bindings.binding import Message
+from bindings.errors import CloudEventError
+from bindings.mqtt import MQTT
 from bindings.wire.mqtt import (
     V5,
     V311,
@@ -32,6 +36,7 @@ from bindings.wire.mqtt import (
     encode_pubacks,
     parse,
 )
+from bindings.wire.mqtt import property as wire_property
 from bindings.wire.mqtt.property import read_varint, write_varint
 from bindings.wire.mqtt.reason import describe
 
@@ -443,3 +448,81 @@ def test_no_property_is_read_from_what_stands_behind_the_properties():
         with pytest.raises(PacketError) as raised:
             parse(bytes.fromhex(text), Peer.CLIENT, V5)
         assert raised.value.code == ReasonCode.MALFORMED_PACKET
+
+
+NAMES = st.sampled_from(
+    [
+        "specversion",
+        "id",
+        "source",
+        "type",
+        "i",
+        "ide",
+        "",
+        "é",
+        "specversiom",
+        "\0",
+        "partitionkey",
+    ]
+)
+CORE = (("specversion", "1.0"), ("id", "1"), ("source", "/s"), ("type", "t"))
+
+
+@st.composite
+def publish_packets(draw):
+    """Return the bytes of a PUBLISH, right or wrong, whose names are much like those of others."""
+    user = list(CORE[: draw(st.sampled_from([0, 2, 4, 4, 4]))])
+    user += draw(
+        st.lists(st.tuples(NAMES, st.sampled_from(["", "1.0", "x", "é", "\0"])), max_size=3)
+    )
+    if draw(st.booleans()):
+        user = draw(st.permutations(user))
+    pieces = [
+        b"\x26" + b"".join(len(t.encode()).to_bytes(2, "big") + t.encode() for t in pair)
+        for pair in user
+    ]
+    if draw(st.booleans()):
+        pieces.insert(draw(st.integers(0, len(pieces))), b"\x03\x00\x04text")
+    block = bytearray(b"".join(pieces))
+    if block and draw(st.integers(0, 3)) == 0:
+        block[draw(st.integers(0, len(block) - 1))] = draw(st.sampled_from([0, 1, 0x26, 255]))
+    if block and draw(st.integers(0, 5)) == 0:
+        del block[draw(st.integers(0, len(block) - 1)) :]
+    rest = b"\x00\x01t" + write_varint(len(block)) + block + b"{}"
+    return b"\x30" + write_varint(len(rest)) + rest
+
+
+@given(st.lists(publish_packets(), min_size=2, max_size=6))
+def test_a_packet_says_the_same_whatever_came_before_it(packets):
+    def read(data, binding):
+        try:
+            [packet], _, _ = parse(data, Peer.CLIENT)
+        except PacketError as error:
+            return str(error)
+        user = list(packet.user_properties)
+        message = Message(packet.payload, packet.content_type, packet.user_properties)
+        try:
+            return user, packet.properties, list(binding.decode(message))
+        except CloudEventError as error:
+            return user, packet.properties, str(error)
+
+    def read_alone(data):
+        wire_property._SEEN.clear()
+        wire_property._latest[0] = ((), [])
+        return read(data, msgspec.structs.replace(MQTT))
+
+    expected = [read_alone(data) for data in packets]
+    binding = msgspec.structs.replace(MQTT)
+    for _ in range(2):
+        assert [read(data, binding) for data in packets] == expected
+    assert [read(data, binding) for data in reversed(packets)] == expected[::-1]
+
+
+def test_names_of_properties_are_remembered_within_bounds():
+    for number in range(600):
+        name = b"%05d" % number * (100 if number % 3 == 0 else 1)
+        one = b"\x26" + len(name).to_bytes(2, "big") + name + b"\x00\x00"
+        rest = b"\x00\x01t" + write_varint(len(one) * 9) + one * 9
+        parse(b"\x30" + write_varint(len(rest)) + rest, Peer.CLIENT)
+    assert 0 < len(wire_property._SEEN) <= 256
+    assert max(len("".join(names)) for names in wire_property._SEEN) <= 4096

@@ -3,12 +3,13 @@
 import contextlib
 import re
 
+import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bindings.binding import Message
-from bindings.errors import InvalidEventError
+from bindings.errors import CloudEventError, InvalidEventError
 from bindings.nats import NATS
 from bindings.wire import nats
 from bindings.wire.nats import (
@@ -348,3 +349,65 @@ def test_content_type_is_the_first_value_whatever_the_case_of_its_name(name):
         assert headers.content_type == headers.get("content-type") == "text/plain"
     assert parse_headers(b"NATS/1.0\r\nce-id: 1\r\n\r\n").content_type == ""
     assert parse_headers(b"NATS/1.0\r\nContent-Type:\r\nContent-Type: b\r\n\r\n").content_type == ""
+
+
+LINES_OF_HEADERS = st.sampled_from(
+    [
+        "ce-specversion: 1.0", "ce-id: 1", "ce-id: 2", "ce-source: /s", "ce-type: t", "CE-Type: u",
+        "ce-type:t", "ce-type: t ", "ce-x: %C3%A9", "ce-x: %", "ce-Bad-: 1",
+        "content-type: text/plain", "Content-Type: application/json", "content-type:", "a: b", "a", "a : b", "a: \r", "",
+    ]
+)  # fmt: skip
+
+
+@given(
+    st.lists(
+        st.tuples(st.booleans(), st.lists(LINES_OF_HEADERS, max_size=6)), min_size=2, max_size=6
+    )
+)
+def test_a_header_block_says_the_same_whatever_came_before_it(blocks):
+    core = ["ce-specversion: 1.0", "ce-id: 1", "ce-source: /s", "ce-type: t"]
+    wire = [
+        "\r\n".join(["NATS/1.0", *core * is_event, *lines, "", ""]).encode("latin-1")
+        for is_event, lines in blocks
+    ]
+
+    def read(block, binding):
+        try:
+            headers = parse_headers(block)
+            message = Message(b"{}", headers.content_type, headers.pairs)
+            return headers, list(binding.decode(message))
+        except CloudEventError as error:
+            return str(error)
+
+    def read_alone(block):
+        nats._PAIRS.clear()
+        nats._NAMES.clear()
+        return read(block, msgspec.structs.replace(NATS))
+
+    expected = [read_alone(block) for block in wire]
+    binding = msgspec.structs.replace(NATS)
+    for _ in range(2):
+        assert [read(block, binding) for block in wire] == expected
+    assert [read(block, binding) for block in reversed(wire)] == expected[::-1]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"MSG a 1 9999999999", b"HMSG a 1 0 9999999999", b"HMSG a 1 9999999999 9999999999",
+        b"MSG a 9999999999 0", b"MSG a 1 " + b"9" * 11, b"MSG a 1 " + b"9" * 30,
+        b"HMSG a 1 9999999999 1", b"HMSG a 1 " + b"9" * 20 + b" 1", b"MSG a " + b"9" * 20 + b" 0",
+        b"MSG a 1 00000000000", b"MSG a 1 4294967296", b"MSG a 1 2147483648",
+    ],
+)  # fmt: skip
+def test_a_hostile_size_is_waited_for_or_refused(line):
+    number = max(line.split()[2:], key=len)
+    parser = Parser()
+    if len(number) > 10 or line.endswith(b" 9999999999 1"):
+        with pytest.raises(NatsProtocolError):
+            parser.feed(line + b"\r\nab\r\n")
+    else:
+        messages, lines = parser.feed(line + b"\r\n\r\n")
+        assert (messages == []) is not line.endswith(b" 0")
+        assert not lines
