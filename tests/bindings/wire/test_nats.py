@@ -355,7 +355,8 @@ LINES_OF_HEADERS = st.sampled_from(
     [
         "ce-specversion: 1.0", "ce-id: 1", "ce-id: 2", "ce-source: /s", "ce-type: t", "CE-Type: u",
         "ce-type:t", "ce-type: t ", "ce-x: %C3%A9", "ce-x: %", "ce-Bad-: 1",
-        "content-type: text/plain", "Content-Type: application/json", "content-type:", "a: b", "a", "a : b", "a: \r", "",
+        "content-type: text/plain", "Content-Type: application/json", "content-type:", "a: b", "a",
+        "a : b", "a: \r", "",
     ]
 )  # fmt: skip
 
