@@ -5,8 +5,10 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Final, Protocol
 
+import msgspec
+
 from bindings.event import Event
-from gateway.delivery import Failure
+from gateway.delivery import Failure, Outcome, Reason
 from gateway.interfaces import OnAccepted, OnEnded
 from gateway.sinks.http.connection import INFINITY, Answer, Request
 
@@ -132,6 +134,18 @@ class Job:
                 failures.sort(key=_position)
             self._on_ended(failures)
 
+    def fail(self, positions: Sequence[int], first: Failure) -> None:
+        """Fail events that were not sent, the first of each key with `first`."""
+        behind: set[str] = set()
+        for position in positions:
+            key = self.events[position].key
+            if key in behind:
+                self.failures.append(held(position))
+            else:
+                self.failures.append(msgspec.structs.replace(first, position=position))
+                if first.outcome is Outcome.RELEASED:
+                    behind.add(key)
+
     def stop(self) -> None:
         """Tell nothing more: the caller is told of all at once now, or has gone."""
         self.is_ended = True
@@ -150,6 +164,12 @@ class Job:
         if self.accepted and self._on_accepted is not None:
             accepted, self.accepted = self.accepted, []
             self._on_accepted(accepted)
+
+
+def held(position: int) -> Failure:
+    """Return what becomes of an event behind one of its key that failed."""
+    detail = "an earlier event of its key failed"
+    return Failure(position, Outcome.RELEASED, Reason.HELD, detail=detail)
 
 
 def _position(failure: Failure) -> int:

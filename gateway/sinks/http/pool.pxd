@@ -15,6 +15,7 @@ cdef class Pool:
     cdef public object _again
     cdef public bint _multiplexes
     cdef public Py_ssize_t _connecting
+    cdef public set _repeated
     cdef public bint _is_telling
     cdef public bint _is_woken
     cdef public object _timer

@@ -82,6 +82,7 @@ class Pool:
         # One connection may do: as long as that is so they are opened one by one.
         self._multiplexes = endpoint.may_multiplex
         self._connecting = 0
+        self._repeated: set[Request] = set()  # what a connection is being made for
         self._is_telling = False
         self._is_woken = False  # while it was telling
         self._timer: asyncio.TimerHandle | None = None
@@ -92,6 +93,7 @@ class Pool:
     def wake(self) -> None:
         """Send what is ready, on connections that have room and on new ones."""
         if self._closing:
+            self._loop.call_soon(self.work.fail, _CLOSED)
             return
         if self._is_telling:  # a connection is about to ask for more, and may do for it
             self._is_woken = True
@@ -183,6 +185,9 @@ class Pool:
         """Give up every connection; requests under way are answered as failed."""
         self._closing = True
         await self._tasks.close()
+        for request in self._repeated:  # the tasks may not even have begun
+            self.tell(request, _CLOSED)
+        self._repeated.clear()
         for connection in tuple(self._connections):
             connection.abort()
         await self._empty.wait()
@@ -204,6 +209,8 @@ class Pool:
 
     def _connect(self, request: Request | None) -> None:
         self._connecting += 1
+        if request is not None:
+            self._repeated.add(request)
         self._tasks.start(self._open(request), "connect")
 
     async def _open(self, request: Request | None) -> None:
@@ -217,11 +224,16 @@ class Pool:
         except (OSError, GatewayError) as error:
             answer = Answer(None, error=f"no connection: {error}"[:200])
         else:
-            self._connecting -= 1
+            self._connected(request)
             self._use(connection, request, began)
             return
-        self._connecting -= 1
+        self._connected(request)
         self._not_opened(answer, request)
+
+    def _connected(self, request: Request | None) -> None:
+        self._connecting -= 1
+        if request is not None:
+            self._repeated.discard(request)
 
     def _use(
         self, connection: Connection | SharedConnection, request: Request | None, began: float

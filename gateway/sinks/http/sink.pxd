@@ -12,6 +12,7 @@ cdef class HttpSink:
     cdef public Py_ssize_t _ready
     cdef public double _timeout
     cdef public bint _down
+    cdef public bint _is_failing
     cdef public object _lines
 
     cpdef bytes _encode(self, Job job, Chain chain)

@@ -24,7 +24,7 @@ from gateway.delivery import Failure, Outcome, Reason
 from gateway.interfaces import OnAccepted, OnEnded, Sending
 from gateway.sinks.http.config import HttpSinkConfig
 from gateway.sinks.http.connection import Answer, Request
-from gateway.sinks.http.job import Chain, Job
+from gateway.sinks.http.job import Chain, Job, held
 from gateway.sinks.http.pool import Pool
 from gateway.sinks.http.target import Target
 from gateway.sinks.http.verdict import failure
@@ -50,6 +50,7 @@ class HttpSink:
         self._ready = 0
         self._timeout = config.timeout
         self._down = False
+        self._is_failing = False
         self._lines = Throttle()
 
     async def open(self) -> None:
@@ -115,7 +116,10 @@ class HttpSink:
         pool.timeout = min(seconds, *[other.timeout for other in jobs]) if jobs else seconds
         jobs.append(job)
         self._ready += len(job.ready)
-        pool.wake()
+        if self._is_failing:
+            asyncio.get_running_loop().call_soon(self.wake)
+        else:
+            pool.wake()
         return job
 
     def cancel(self, job: Job) -> None:
@@ -174,7 +178,11 @@ class HttpSink:
                 chain = job.ready.popleft()
                 if webhook is not None:
                     chain.consent = webhook.consent
-                chain.renew(self._encode(job, chain))
+                try:
+                    chain.renew(self._encode(job, chain))
+                except Exception as error:  # noqa: BLE001 - a bug must not hang all who share this
+                    self._skip(job, chain, error)
+                    continue
                 return chain
             jobs.popleft()  # it comes back when one of its chains goes on
         return None
@@ -232,8 +240,39 @@ class HttpSink:
         chains = list(job.ready)
         job.ready.clear()
         for chain in chains:
-            self._fail_in_order(job, chain.waiting, first)
+            job.fail(chain.waiting, first)
+            self._end_chain(job)
+
+    def _skip(self, job: Job, chain: Chain, error: Exception) -> None:
+        """Release an event that can't be encoded."""
+        if self._batch and not chain.alone and len(chain.waiting) > 1:
+            chain.alone = len(chain.waiting)  # each on its own shows which it is
+        else:
+            name = type(error).__name__
+            more = self._lines.pass_on(name)
+            if more is not None:
+                what = "sink %s: an event can't be encoded%s"
+                _log.error(what, self._config.name, more, exc_info=error)
+            chain.first, chain.last = chain.last, chain.last + 1
+            position = chain.under_way[0]
+            failed = Failure(position, Outcome.RELEASED, Reason.SINK_DOWN, detail=name)
+            job.failures.append(failed)
+            self._hold(job, chain)
+        if chain.last < len(chain.positions):
+            self._go_on(job, chain)
+        else:
+            self._end_chain(job)
+
+    def _end_chain(self, job: Job) -> None:
+        """Count the end of a chain of which nothing is under way.
+
+        The pool may be asking for a request: what begins because of it is for the next turn.
+        """
+        self._is_failing = True
+        try:
             job.end_chain()
+        finally:
+            self._is_failing = False
 
     # Requests and answers.
 
@@ -242,9 +281,10 @@ class HttpSink:
         assert target is not None  # noqa: S101 - for the type checker
         if self._batch:
             return self._encode_batch(target, job, chain)
-        first = chain.first = chain.last
-        chain.last = first + 1
-        return target.deliver(job.events[chain.positions[first]])
+        first = chain.last
+        data = target.deliver(job.events[chain.positions[first]])
+        chain.first, chain.last = first, first + 1
+        return data
 
     def _encode_batch(self, target: Target, job: Job, chain: Chain) -> bytes:
         """Take as many events as one batch holds."""
@@ -258,11 +298,11 @@ class HttpSink:
             if payloads and size > config.batch_bytes:
                 break
             payloads.append(payload)
-        chain.first = chain.last
-        chain.last += len(payloads)
+        data = target.request(join_batch(payloads))
+        chain.first, chain.last = chain.last, chain.last + len(payloads)
         if chain.alone:
             chain.alone -= 1
-        return target.request(join_batch(payloads))
+        return data
 
     def answered(self, job: Job, chain: Chain, answer: Answer) -> None:
         """Judge the answer to what a chain has under way, and let it go on."""
@@ -315,26 +355,13 @@ class HttpSink:
             self._hold(job, chain)
 
     @staticmethod
-    def _fail_in_order(job: Job, positions: Sequence[int], first: Failure) -> None:
-        """Fail events that were not sent, the first of each key with `first`."""
-        held: set[str] = set()
-        for position in positions:
-            key = job.events[position].key
-            if key in held:
-                job.failures.append(_held(position))
-            else:
-                job.failures.append(msgspec.structs.replace(first, position=position))
-                if first.outcome is Outcome.RELEASED:
-                    held.add(key)
-
-    @staticmethod
     def _hold(job: Job, chain: Chain) -> None:
         """Report the later events of the keys that failed as not attempted."""
         failed = {job.events[position].key for position in chain.under_way}
         later: list[int] = []
         for position in chain.waiting:
             if job.events[position].key in failed:
-                job.failures.append(_held(position))
+                job.failures.append(held(position))
             else:
                 later.append(position)
         chain.positions, chain.first, chain.last = later, 0, 0
@@ -354,20 +381,10 @@ class HttpSink:
             if more is not None:
                 self._down = True
                 extra = {"sink": self._config.name, "reason": answer.error}
-                _log.warning(
-                    "sink %s does not answer: %s%s",
-                    self._config.name,
-                    answer.error,
-                    more,
-                    extra=extra,
-                )
+                what = "sink %s does not answer: %s%s"
+                _log.warning(what, self._config.name, answer.error, more, extra=extra)
         elif self._down:
             self._down = False
             _log.warning(
                 "sink %s answers again", self._config.name, extra={"sink": self._config.name}
             )
-
-
-def _held(position: int) -> Failure:
-    detail = "an earlier event of its key failed"
-    return Failure(position, Outcome.RELEASED, Reason.HELD, detail=detail)

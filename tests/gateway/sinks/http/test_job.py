@@ -1,9 +1,12 @@
 """The HTTP sink tells what the receiver has while it waits for the rest."""
 
 import asyncio
+import json
 
+import msgspec
 import pytest
 
+from gateway.delivery import Reason
 from gateway.sinks.http import HttpSink, HttpSinkConfig
 from gateway.sinks.http.connection import Answer
 from tests.gateway.scripted_http import OK, Script, answer
@@ -178,3 +181,76 @@ async def test_who_is_cancelled_in_the_turn_of_the_end_is_not_told(server):
         await waiting
     await sink.close()
     assert [failure.position for failure in await stalled] == [0]
+
+
+def unsendable(number, source):
+    event = make_event(number, source=source)
+    msgspec.structs.force_setattr(event, "subject", "\ud800")  # as a bug elsewhere might
+    return event
+
+
+@pytest.mark.parametrize("options", [{"mode": "structured"}, {"batch": True}])
+async def test_an_event_that_cannot_be_encoded_fails_and_no_other(server, options, caplog):
+    sink = HttpSink(HttpSinkConfig(name="out", url=server.url, connections=1, **options))
+    await sink.open()
+    go_on = asyncio.Event()
+
+    async def reply(_):
+        await go_on.wait()
+        return OK
+
+    server.reply = reply
+    loop = asyncio.get_running_loop()
+    first, broken, last = loop.create_future(), loop.create_future(), loop.create_future()
+    mixed = [
+        make_event(1, source="/good"),
+        unsendable(2, "/bad"),
+        make_event(3, source="/bad"),
+        make_event(4, source="/good"),
+    ]
+
+    def begin_last(failures):
+        broken.set_result(failures)
+        sink.start_sending([make_event(9)], None, last.set_result, lambda _: None)
+
+    sink.start_sending([make_event(0)], None, first.set_result, lambda _: None)
+    sink.start_sending(mixed, None, begin_last, lambda _: None)
+    await server.wait_for(1)
+    go_on.set()
+    async with asyncio.timeout(10):
+        failures = await broken
+        assert (await first, await last) == ([], [])
+    await sink.close()
+    assert [(failure.position, failure.reason) for failure in failures] == [
+        (1, Reason.SINK_DOWN),
+        (2, Reason.HELD),
+    ]
+    assert sorted(event["id"] for event in received_by(server)) == ["0", "1", "4", "9"]
+    assert "can't be encoded" in caplog.text
+
+
+def received_by(server):
+    for request in server.requests:
+        body = json.loads(request.body)
+        yield from body if isinstance(body, list) else [body]
+
+
+async def test_a_sink_that_closes_while_it_connects_again_ends_every_list(server):
+    server.reply = lambda request: OK if request.id == "0" else (b"", "close")
+    sink = HttpSink(HttpSinkConfig(name="out", url=server.url, connections=1))
+    await sink.open()
+    assert await sink.send([make_event(0)]) == []
+    told, later = asyncio.get_running_loop().create_future(), []
+
+    def end(failures):
+        told.set_result(failures)
+        sink.start_sending([make_event(2)], None, later.append, lambda _: None)
+
+    sink.start_sending([make_event(1)], None, end, lambda _: None)
+    async with asyncio.timeout(10):
+        while not sink._pool._connecting:
+            await asyncio.sleep(0)
+        await sink.close()
+        failures = await told
+    assert [failure.detail for failure in failures] == ["the sink was closed"]
+    assert [failure.detail for failures in later for failure in failures] == ["the sink was closed"]
