@@ -365,6 +365,7 @@ class Connection(Incoming, asyncio.Protocol):
         """Read on, but take nothing: the last answer is known or will be."""
         self._phase = Phase.LINGER
         self._deadline = None
+        self._continue_due = False  # the body that waits for it is refused
 
     def all_answered(self) -> None:
         """Go on after the last answer that was waited for has left."""

@@ -4,6 +4,7 @@ Raw sockets, as a client library would hide which bytes were read and how a conn
 """
 
 import asyncio
+import re
 
 import pytest
 
@@ -248,3 +249,28 @@ class TestSettledTogether:
         for client in clients:
             (answer,) = await client.read()
             assert (answer.status, answer.fields["retry-after"]) == (503, "1")
+
+
+@pytest.mark.parametrize("body", [b"x\r\n", b"999999\r\n" + b"x" * 100_000])
+async def test_an_awaited_continue_is_not_sent_after_the_refusal_of_its_body(start, connect, body):
+    """It would come after the end of what is sent."""
+    failed = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failed.append(context))
+    source, intake = await start(pending(), limits=LimitsConfig(max_event_bytes=1000))
+    client, other = await connect(source), await connect(source)
+    head = structured(b"Expect: 100-continue", b"Transfer-Encoding: chunked").partition(
+        b"\r\n\r\n"
+    )[0]
+    head = re.sub(rb"\r\nContent-Length: \d+", b"", head)
+    client.write(structured() + head + b"\r\n\r\n")
+    await intake.wait_for(lambda i: i.deliveries)
+    other.write(structured())
+    await intake.wait_for(lambda i: len(i.deliveries) == 2)
+    client.write(body)
+    await intake.wait_for(lambda i: i.rejections)
+    settle_all(intake.deliveries, ACCEPTED)
+    first, second = await client.read(2)
+    assert (first.status, second.status) == (202, 400 if body == b"x\r\n" else 413)
+    assert (await other.read())[0].status == 202
+    assert await client.closed() == b""
+    assert failed == []
