@@ -46,7 +46,7 @@ _Dumper.add_implicit_resolver("!number", re.compile(r"[-+.0-9]"), list("-+.01234
 
 
 class Listener(NamedTuple):
-    """A port that a source listens on."""
+    """A port that a source listens on; `is_http` is about HTTP without TLS."""
 
     port: int
     is_datagram: bool
@@ -115,7 +115,7 @@ def configuration(spec: Mapping[str, Any]) -> str:
 
 
 def listeners(sources: Mapping[str, Mapping[str, Any]]) -> list[Listener]:
-    """Return the ports that sources listen on, each once.
+    """Return the ports that sources listen on, each once; those of the pod alone are left out.
 
     Raises:
         ValueError: an address is none; says where.
@@ -125,13 +125,17 @@ def listeners(sources: Mapping[str, Mapping[str, Any]]) -> list[Listener]:
     for name, source in sources.items():
         record = registry.load("sources", source["protocol"]).config_type
         datagrams = record.datagram_listeners if issubclass(record, SourceConfig) else frozenset()
-        for key, value in source.items():
-            if key.startswith("listen") and isinstance(value, str) and "${" not in value:
-                try:
-                    port = parse_address(value).port
-                except ValueError as error:
-                    raise ValueError(f"sources.{name}.{key}: {error}") from error
-                found.add(Listener(port, key in datagrams, source["protocol"] == "http"))
+        is_http = source["protocol"] == "http" and not source.get("tls")
+        for key, field in record.model_fields.items():
+            value = source.get(key, field.default)
+            if not key.startswith("listen") or value is None or "${" in str(value):
+                continue
+            try:
+                address = parse_address(value)
+            except ValueError as error:
+                raise ValueError(f"sources.{name}.{key}: {error}") from error
+            if not address.is_loopback:
+                found.add(Listener(address.port, key in datagrams, is_http))
     return sorted(found)
 
 

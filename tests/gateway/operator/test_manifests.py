@@ -92,6 +92,11 @@ def test_listeners_are_found_with_their_protocol():
             "listen_ws": "${WS}",
         },
         **HTTP,
+        "secure": {
+            "protocol": "http",
+            "listen": ":8443",
+            "tls": {"cert": "/x"},
+        },  # opaque to meshes
         "devices": {"protocol": "mqtt-endpoint", "listen": "0.0.0.0:1883"},
         **NATS,
     }
@@ -101,11 +106,23 @@ def test_listeners_are_found_with_their_protocol():
         ("http-8080", "TCP"),
         ("tcp-1883", "TCP"),
         ("tcp-5683", "TCP"),
+        ("tcp-8443", "TCP"),
         ("udp-5683", "UDP"),
         ("udp-5684", "UDP"),
     ]
     ports = {suffix: len(some) for suffix, some in service_ports(found).items()}
-    assert ports == {"tcp": 3, "udp": 2}
+    assert ports == {"tcp": 4, "udp": 2}
+
+
+def test_listeners_that_are_not_said_are_found_and_those_of_the_pod_alone_are_not():
+    sources = {
+        "field": {"protocol": "coap"},
+        "web": {"protocol": "http"},
+        "other": {"protocol": "coap", "listen": None, "listen_tcp": "0.0.0.0:15683"},
+        "devices": {"protocol": "mqtt-endpoint"},  # 127.0.0.1:1883
+    }
+    names = [port.name for port in listeners(sources)]
+    assert sorted(names) == ["http-8080", "tcp-15683", "udp-5683"]
 
 
 def test_what_only_fetches_has_no_service():
