@@ -41,6 +41,7 @@ def test_the_version_is_that_of_the_package_and_says_whether_it_is_compiled():
 
 def test_importing_run_loads_neither_the_screen_nor_protocol_libraries():
     heavy = ("rich", "lark", "fastapi", "paho", "aiocoap", "nats", "confluent_kafka", "cloudevents")
+    heavy = (*heavy, "kopf", "aiohttp")
     code = (
         "import sys, gateway.__main__, gateway.cli.run\n"
         f"print([name for name in {heavy} if name in sys.modules])"
