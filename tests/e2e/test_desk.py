@@ -12,7 +12,7 @@ from pathlib import Path
 import nats
 import pytest
 import yaml
-from confluent_kafka import Consumer
+from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
 from tests.e2e.servers import HOST, Gateway, Mosquitto, NatsServer, poll_until, program
 from tests.e2e.servers.envoy import CLUSTERS, Envoy, envoy_program
@@ -27,7 +27,7 @@ EVENTS = 12
 
 def run(*command, **options):
     done = subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=60, **options
+        command, capture_output=True, text=True, check=False, timeout=180, **options
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
@@ -136,7 +136,7 @@ def desk(start, kafka, http_recorder):
         text = text.replace(name, address)
     config = yaml.safe_load(text)
     del config["admin"]
-    config["sinks"]["archive"]["topic"] = topic = f"events-{uuid.uuid4().hex}"
+    config["sinks"]["archive"]["topic"] = topic = kafka.create_topic(f"desk-{uuid.uuid4().hex}")
     gateways = []
     for name in ("a", "b"):
         environment = {
@@ -151,7 +151,7 @@ def desk(start, kafka, http_recorder):
     }
     envoy = start(Envoy, endpoints)
     for cluster in CLUSTERS:
-        poll_until(lambda c=cluster: all(envoy.hosts(c).values()), 20, "healthy gateways")
+        poll_until(lambda c=cluster: all(envoy.hosts(c).values()), 60, "healthy gateways")
     ports = {
         "coap://envoy": f"coap://{HOST}:{envoy.ports['coap']}",
         "mqtt://envoy": f"mqtt://{HOST}:{envoy.ports['mqtt']}",
@@ -176,27 +176,43 @@ def load(service, ports):
     )  # fmt: skip
 
 
+@pytest.mark.timeout(300)  # Kafka's start is in it
 async def test_every_load_arrives_at_the_sink_in_kafka_and_in_jetstream(desk):
     sink, ports, topic, kafka, bus = desk
     assert len(LOADS) == 5
     await asyncio.gather(*(asyncio.to_thread(load, one, ports) for one in LOADS.values()))
     count = EVENTS * len(LOADS)
-    arrived = sink.wait_for(lambda requests: len(requests) >= count and list(requests), 60)
-    ids = {(event["source"], event["id"]) for event in map(json.loads, bodies(arrived))}
+    arrived = sink.wait_for(lambda some: len(identities(some)) >= count and list(some), 120)
+    ids = identities(arrived)
     assert len(ids) == count
     assert {source.split("/")[2] for source, _ in ids} == {
         name.removeprefix("load-") for name in LOADS
     }
     assert {request.target for request in arrived} == {"/a", "/b"}
     assert await asyncio.to_thread(read, kafka, topic, count) == ids
+    assert await read_stream(bus, count) == ids
+
+
+def identity(body):
+    event = json.loads(body)
+    return event["source"], event["id"]
+
+
+def identities(requests):
+    """Return source and id of what arrived, each once: under load one may come again."""
+    return {identity(request.body) for request in requests}
+
+
+async def read_stream(bus, count):
+    """Return source and id of so many messages of the stream."""
     client = await nats.connect(bus.url)
-    state = (await client.jetstream().stream_info("EVENTS")).state
+    stored = await client.jetstream().subscribe("events.>", stream="EVENTS", ordered_consumer=True)
+    found = set()
+    async with asyncio.timeout(120):
+        while len(found) < count:
+            found.add(identity((await stored.next_msg(timeout=120)).data))
     await client.close()
-    assert state.messages == count
-
-
-def bodies(requests):
-    return [request.body for request in requests]
+    return found
 
 
 def read(kafka, topic, count):
@@ -205,21 +221,19 @@ def read(kafka, topic, count):
         {
             "bootstrap.servers": kafka.bootstrap_servers,
             "group.id": topic,
-            "auto.offset.reset": "earliest",
         }
     )
-    consumer.subscribe([topic])
+    consumer.assign([TopicPartition(topic, 0, OFFSET_BEGINNING)])  # a group takes time to form
     found = set()
 
     def take():
         for record in consumer.consume(100, 0.5):
             assert record.error() is None
-            event = json.loads(record.value())
-            found.add((event["source"], event["id"]))
+            found.add(identity(record.value()))
         return len(found) >= count
 
     try:
-        poll_until(take, 60, "records")
+        poll_until(take, 120, "records")
     finally:
         consumer.close()
     return found
