@@ -22,7 +22,7 @@ from tests.gateway.operator.cluster import (
     example,
 )
 
-SECONDS = 60
+SECONDS = 100  # under the 120 of a test
 ROOT = Path(__file__).parents[3]
 CHILD = "greenhouse-gateway"
 VALID = "ConfigurationValid"
