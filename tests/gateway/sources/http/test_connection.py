@@ -4,12 +4,13 @@ Raw sockets, as a client library would hide which bytes were read and how a conn
 """
 
 import asyncio
+import random
 import re
 
 import pytest
 
 from gateway.config.records import LimitsConfig
-from gateway.delivery import ACCEPTED, BUSY, settle_all
+from gateway.delivery import ACCEPTED, BUSY, Outcome, Reason, Settlement, settle_all
 from gateway.sources.http import connection
 from tests.gateway.raw_http import open_clients, post, running_sources, structured
 from tests.helpers import RecordingIntake
@@ -274,3 +275,43 @@ async def test_an_awaited_continue_is_not_sent_after_the_refusal_of_its_body(sta
     assert (await other.read())[0].status == 202
     assert await client.closed() == b""
     assert failed == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_answers_of_a_pipeline_keep_their_order_however_they_are_settled(
+    start, connect, seed
+):
+    rng = random.Random(seed)
+    source, intake = await start(pending())
+    clients = [await connect(source) for _ in range(6)]
+    count = 8
+    for number, client in enumerate(clients):
+        for index in range(count):
+            client.write(structured().replace(b'"s1"', b'"%d%d"' % (number, index)))
+    await intake.wait_for(lambda i: len(i.deliveries) == len(clients) * count)
+    gone = set(rng.sample(range(len(clients)), 2))
+    rest = list(intake.deliveries)
+    rng.shuffle(rest)
+    refused = set()
+    while rest:
+        size = rng.randint(1, 12)
+        some, rest = rest[:size], rest[size:]
+        if rng.random() < 0.3:
+            for delivery in some:
+                identity = delivery.events[0].id
+                refused.add(identity)
+                delivery.settle(Settlement(Outcome.REJECTED, Reason.SINK_REFUSED, detail=identity))
+        else:
+            settle_all(some, ACCEPTED)
+        if rng.random() < 0.5:
+            await asyncio.sleep(0)
+        if len(rest) < len(clients) * count / 2:
+            for number in gone:  # while some of their answers are still to come
+                clients[number].writer.transport.abort()
+    for number, client in enumerate(clients):
+        if number not in gone:
+            told = [(answer.status, answer.body.strip()) for answer in await client.read(count)]
+            ids = [f"{number}{index}" for index in range(count)]
+            assert told == [(422, i.encode()) if i in refused else (202, b"") for i in ids]
+            intake.answer = lambda _: ACCEPTED
+            assert (await client.ask(structured())).status == 202  # it goes on
