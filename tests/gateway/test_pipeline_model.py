@@ -91,8 +91,8 @@ class Sink:
 
     async def close(self): ...
 
-    async def send(self, events, timeout=None):
-        route = int(timeout)
+    def take(self, route, events):
+        """Check a list, whose keys are under way from here on; return those of its lane."""
         dead = {event.extensions.get("knativeerrordest") is not None for event in events}
         # The lane that this list comes by; a route's dead letters have one of their own.
         way = (route, *dead)
@@ -101,6 +101,11 @@ class Sink:
         self.world.check_window(route)
         self.world.check(not keys & self.under_way[way], "a key twice under way")
         self.under_way[way] |= keys
+        return self.under_way[way], keys
+
+    async def send(self, events, timeout=None):
+        route = int(timeout)
+        under_way, keys = self.take(route, events)
         try:
             try:
                 await self.gate.wait()
@@ -116,7 +121,7 @@ class Sink:
                 return [Failure(n, Outcome.RELEASED, Reason.SINK_DOWN) for n in range(len(events))]
             return self.answer(route, events)
         finally:
-            self.under_way[way] -= keys
+            under_way -= keys
 
     def answer(self, route, events):
         outcomes, failed, error = [], set(), None
@@ -152,6 +157,57 @@ class Sink:
             self.world.arrived[*way, event.key].append(int(event.id))
 
 
+class PromptSink(Sink):
+    """Is given a list without anybody who waits, and may answer in that very call."""
+
+    def start_sending(self, events, timeout, on_ended, on_accepted):
+        return Sending(self, int(timeout), events, on_ended)
+
+
+class Sending:
+    def __init__(self, sink, route, events, on_ended):
+        self.sink, self.route, self.events, self.on_ended = sink, route, events, on_ended
+        self.under_way, self.keys = sink.take(route, events)
+        self.is_cancelled = False
+        self.turns = sink.turns
+        if sink.gate.is_set() and not self.turns:
+            self.end()
+        else:
+            self.wait()
+
+    def wait(self):
+        loop = asyncio.get_running_loop()
+        if self.is_cancelled:
+            return
+        if not self.sink.gate.is_set():
+            loop.call_later(0.001, self.wait)
+        elif self.turns:
+            self.turns -= 1
+            loop.call_soon(self.wait)
+        else:
+            try:
+                self.end()
+            except RuntimeError:
+                self.on_ended(
+                    [
+                        Failure(position, Outcome.RELEASED, Reason.SINK_DOWN)
+                        for position in range(len(self.events))
+                    ]
+                )
+
+    def end(self):
+        self.under_way -= self.keys
+        try:
+            failures = self.sink.answer(self.route, self.events)
+        except asyncio.CancelledError:
+            raise RuntimeError("cancelled") from None
+        self.on_ended(failures)
+
+    def cancel(self):
+        self.is_cancelled = True
+        self.under_way -= self.keys
+
+
 @dataclass
 class World:
     """One run."""
@@ -160,6 +216,7 @@ class World:
     scripts: list[list[str]]
     turns: list[int]
     on_cancel: str
+    prompt: list[bool]
     errors: list[str] = field(default_factory=list)
     messages: list[Message] = field(default_factory=list)
     sent: dict = field(default_factory=lambda: defaultdict(Sent))
@@ -175,8 +232,10 @@ class World:
         self.numbers = itertools.count(1)
         self.changed = asyncio.Event()
         self.sinks = {
-            name: Sink(self, name, script, turns)
-            for name, script, turns in zip(SINKS, self.scripts, self.turns, strict=True)
+            name: (PromptSink if prompt else Sink)(self, name, script, turns)
+            for name, script, turns, prompt in zip(
+                SINKS, self.scripts, self.turns, self.prompt, strict=True
+            )
         }
         self.routes = [
             Route(
@@ -242,16 +301,18 @@ class World:
 
     def hand_in(self, verb, source, made):
         intake, deliveries = self.intakes[source], [delivery for _, delivery in made]
-        before = self.pipeline.inflight
+        before, largest = self.pipeline.inflight, self.largest
         if verb == "submit":
             self.messages += [message for message, _ in made]
             self.submitting[source] = asyncio.ensure_future(intake.submit(deliveries))
-        elif intake.try_submit(deliveries):
-            # A list is one whole to try_submit, and goes in alone if it is larger than the window.
-            events = [event for message, _ in made for event in message.events]
-            self.largest = max(self.largest, len(events))
+            return
+        # A list is one whole to try_submit, and goes in alone if it is larger than the window.
+        events = [event for message, _ in made for event in message.events]
+        self.largest = max(largest, len(events))
+        if intake.try_submit(deliveries):
             self.messages += [message for message, _ in made]
         else:
+            self.largest = largest
             self.check(self.pipeline.inflight == before, "refused, and taken in part")
             self.check(not any(message.answer for message, _ in made), "refused, and answered")
 
@@ -347,13 +408,14 @@ def _of_types(types):
     turns=st.tuples(*[st.sampled_from([0, 1, 4])] * 3),
     longest_list=st.sampled_from([2, 512]),
     on_cancel=st.sampled_from(["pass", "swallow", "raise"]),
+    prompt=st.tuples(*[st.booleans()] * 3),
     program=steps,
     end=ends,
 )
 def test_every_message_is_answered_once_and_as_its_events_fared(
-    *, configs, scripts, turns, longest_list, on_cancel, program, end
+    *, configs, scripts, turns, longest_list, on_cancel, prompt, program, end
 ):
-    world = World(configs, scripts, turns, on_cancel)
+    world = World(configs, scripts, turns, on_cancel, prompt)
 
     async def run():
         world.start()
