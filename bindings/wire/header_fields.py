@@ -6,6 +6,7 @@ the names is looked up by that tuple, not by each name.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import overload
 
 import msgspec
 
@@ -27,7 +28,15 @@ class HeaderFields(msgspec.Struct, frozen=True, eq=False, gc=False):
     def __iter__(self) -> Iterator[tuple[str, str]]:
         return zip(self.names, self.values, strict=True)
 
-    def __getitem__(self, index: int) -> tuple[str, str]:
+    @overload
+    def __getitem__(self, index: int) -> tuple[str, str]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[tuple[str, str]]: ...
+
+    def __getitem__(self, index: int | slice) -> tuple[str, str] | list[tuple[str, str]]:
+        if isinstance(index, slice):
+            return list(self)[index]
         return self.names[index], self.values[index]
 
     def __eq__(self, other: object) -> bool:

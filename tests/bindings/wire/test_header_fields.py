@@ -16,6 +16,9 @@ def test_header_fields_are_a_sequence_of_pairs():
     assert list(FIELDS) == PAIRS
     assert len(FIELDS) == 3
     assert FIELDS[2] == ("a", "3")
+    assert (FIELDS[:2], FIELDS[1:]) == (PAIRS[:2], PAIRS[1:])
+    assert ("b", "") in FIELDS
+    assert list(reversed(FIELDS)) == PAIRS[::-1]
     assert repr(FIELDS) == repr(PAIRS)
     with pytest.raises(IndexError):
         FIELDS[3]
