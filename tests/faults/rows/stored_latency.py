@@ -88,7 +88,7 @@ async def _until_empty(gateway: GatewayProcess) -> None:
     deadline = loop.time() + 60
     while loop.time() < deadline:
         metrics = await gateway.metrics()
-        held = ("ce_gateway_inflight", "ce_gateway_spool_events")
+        held = ("ce_gateway_inflight{", "ce_gateway_spool_events{")
         if not any(value for name, value in metrics.items() if name.startswith(held)):
             return
         await asyncio.sleep(0.05)
