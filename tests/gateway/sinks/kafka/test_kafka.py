@@ -342,7 +342,7 @@ async def test_failure_whose_report_found_no_memory_is_not_taken_for_a_success(c
     config = KafkaSinkConfig(
         protocol="kafka", name="log", topic="events", bootstrap_servers=cluster.bootstrap_servers
     )
-    settings = librdkafka_settings(config, 10) | {"delivery.report.only.error": True, **extra}
+    settings = librdkafka_settings(config, 30) | {"delivery.report.only.error": True, **extra}
     client = Client(settings, 0.0, Tasks("test"))
 
     class Report:
@@ -357,7 +357,7 @@ async def test_failure_whose_report_found_no_memory_is_not_taken_for_a_success(c
             producer.produce("events", b"x", on_delivery=batch.reports[position])
         batch.produced = batch.size
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert (await client.run(3, produce)).failures == {}
         cluster.fail_next(PRODUCE, *[INVALID_RECORD] * 3)
         failures = (await client.run(3, produce)).failures
@@ -408,7 +408,7 @@ async def test_what_counts_as_delivered_was_reported_so_whatever_happens(
                 "message.max.bytes": 2000,
             },
         ),
-        1.0,
+        20.0,
     )
     client = Client(settings | {"delivery.report.only.error": False}, 0.0, Tasks("test"))
 
@@ -420,7 +420,7 @@ async def test_what_counts_as_delivered_was_reported_so_whatever_happens(
             )
         batch.produced = batch.size
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         failures = (await client.run(300, produce)).failures
     assert 0 < len(failures) < 300
     codes = (NOT_LEADER, REQUEST_TIMED_OUT, INVALID_RECORD, TOPIC_AUTHORIZATION_FAILED)
@@ -440,7 +440,8 @@ async def test_what_counts_as_delivered_was_reported_so_whatever_happens(
         cluster.come_up()
     monkeypatch.setattr("gateway.sinks.kafka.producer._CLOSE_SECONDS", 0.2)
     await client.close()
-    results = await asyncio.gather(*runs, return_exceptions=True)
+    async with asyncio.timeout(60):
+        results = await asyncio.gather(*runs, return_exceptions=True)
     assert {type(result) for result in results} <= {Told, asyncio.CancelledError}
     assert len(batches) == 41
 
