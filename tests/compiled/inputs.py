@@ -80,8 +80,26 @@ ANSWERS: Final[Sequence[bytes]] = (
     b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n",
     b"HTTP/1.0 400 Bad\r\n\r\nno",
 )
+_POST: Final = b"POST /ce HTTP/1.1\r\nHost: h:1\r\n"
+_CE: Final = b"ce-specversion: 1.0\r\nce-id: 7\r\nce-source: /s\r\nce-type: t\r\n"
+REQUESTS: Final[Sequence[bytes]] = (
+    _POST + _CE + b"Content-Type: text/plain\r\nContent-Length: 2\r\n\r\nhi",
+    (_POST + _CE + b"Content-Length: 0\r\n\r\n") * 3,
+    _POST + _CE + b"Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+    _POST + _CE + b"Expect: 100-continue\r\nConnection: close\r\nContent-Length: 1\r\n\r\nx",
+    _POST + _CE + b"Upgrade: h2c\r\nConnection: Upgrade\r\nContent-Length: 1\r\n\r\nx",
+    b"POST /ce HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 0\r\n" + _CE + b"\r\n",
+    _POST
+    + b"Content-Type: application/cloudevents-batch+json\r\nContent-Length: 106\r\n\r\n"
+    + b'[{"specversion":"1.0","id":"1","source":"/s","type":"t"},'
+    + b'{"specversion":"1.0","id":"2","source":"/s","ty":1}]'[:49],
+    b"OPTIONS / HTTP/1.1\r\nHost: h\r\nWebHook-Request-Origin: o\r\n\r\n",
+    b"HEAD / HTTP/1.1\r\nHost: h\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\nHost: h\r\n\r\n",
+)
 CORPUS: Final = {
     "http_answers": ANSWERS,
+    "http_requests": REQUESTS,
+    "http_heads": REQUESTS,
     "mqtt": MQTT,
     "nats": NATS,
     "nats_headers": HEADERS,

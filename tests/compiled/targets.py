@@ -5,6 +5,7 @@ Everything that can be seen is said: values with their types, texts of errors an
 
 import asyncio
 import logging
+import re
 import zlib
 from collections.abc import Callable
 from typing import Any, Final, cast
@@ -16,10 +17,15 @@ from bindings.kafka import KAFKA
 from bindings.mqtt import MQTT
 from bindings.nats import NATS
 from bindings.wire import cbor, coap, nats
+from bindings.wire.http1_request import PlainPosts
 from bindings.wire.mqtt import PacketReader, Peer, decode, encode, parse
 from bindings.wire.mqtt import property as properties
+from gateway.delivery import ACCEPTED, DRAINING, Delivery, settle_all
 from gateway.sinks.http import HttpSink, HttpSinkConfig
 from gateway.sinks.http.connection import Connection
+from gateway.sources.http import HttpSourceConfig
+from gateway.sources.http.connection import Connection as Receiver
+from gateway.sources.http.listener import Listener
 
 Target = Callable[[bytes], object]
 
@@ -212,6 +218,99 @@ def http_answers(data: bytes) -> object:
     return asyncio.run(_post_each(answers))
 
 
+POST: Final = (
+    b"POST /ce HTTP/1.1\r\nHost: h:1\r\nce-specversion: 1.0\r\nce-id: 7\r\nce-source: /s\r\n"
+    b"ce-type: t\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nhi"
+)
+
+
+def http_heads(data: bytes) -> object:
+    """Ask for requests at a glance, of shapes that were seen once, often and never."""
+    posts = PlainPosts()
+    for name in (b"Host", b"ce-specversion", b"ce-id", b"ce-source", b"ce-type"):
+        posts.learn_name(name)
+    for name in (b"Content-Type", b"Content-Length", b"Authorization", data[:9]):
+        posts.learn_name(name)
+    posts.learn_target(b"/ce", b"h:1", "/ce")
+    posts.learn_target(data[5:8], b"h:1", "")
+    asked = [posts.read(request, 0, 9) for request in (data, POST, data, *[POST] * 20, data)]
+    more = [said(posts.read, POST + data, start, 2**40) for start in (0, len(POST), -1, 2**40)]
+    return asked, more
+
+
+class _Intake:
+    """Keeps what is submitted; says what was refused."""
+
+    def __init__(self) -> None:
+        self.taken: list[Delivery] = []
+        self.refused: list[object] = []
+
+    def try_submit(self, deliveries: list[Delivery]) -> bool:
+        self.taken += deliveries
+        return len(deliveries) < 3  # lists of more are too many at once
+
+    def rejected(self, reason: str, detail: str, count: int = 1) -> None:
+        self.refused.append((reason, detail, count))
+
+
+class _Sender(_Transport):
+    """A transport of the other side: reading can be stopped, and writing ended."""
+
+    def get_extra_info(self, name: str) -> object:
+        return ("127.0.0.1", 1) if name == "peername" else None
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        self.did.append("eof")
+
+    def pause_reading(self) -> None:
+        self.did.append("pause")
+
+    def resume_reading(self) -> None:
+        self.did.append("resume")
+
+
+async def _receive(listener: Listener, pieces: list[bytes]) -> object:
+    """Let a listener's connection read pieces; its events are settled after each of them."""
+    intake = cast("_Intake", listener.intake)
+    transport, found = _Sender(), list[object]()
+    connection = Receiver(listener)
+    connection.connection_made(cast("asyncio.Transport", transport))
+    for number, piece in enumerate(pieces):
+        connection.data_received(piece)
+        await asyncio.sleep(0)
+        taken = [delivery for delivery in intake.taken if not delivery.settled]
+        found.append([delivery.events for delivery in intake.taken])
+        intake.taken = []
+        settle_all(taken, DRAINING if number % 5 == 4 else ACCEPTED)
+        await asyncio.sleep(0)
+    connection.expire(2.0**60)
+    found.append([connection.is_idle, connection.eof_received()])
+    connection.connection_lost(None)
+    refused, intake.refused = intake.refused, []
+    did = [
+        re.sub(rb"Date: [^\r]*", b"", one) if type(one) is bytes else one for one in transport.did
+    ]
+    return found, did, refused
+
+
+async def _receive_each(lists: list[list[bytes]]) -> object:
+    config = HttpSourceConfig.model_validate({"name": "in", "listen": "127.0.0.1:0", "path": "*"})
+    listener = Listener(config, cast("Any", _Intake()))
+    try:
+        return [await _receive(listener, pieces) for pieces in lists]
+    finally:
+        await listener.close()
+
+
+def http_requests(data: bytes) -> object:
+    """Ask what the source makes of requests, whole and cut, pipelined, and of shapes it knows."""
+    lists = [[data], cut(data), [POST * 2, data, POST], [POST] * 20, [data], [POST + data + POST]]
+    return asyncio.run(_receive_each(lists))
+
+
 TARGETS: Final[dict[str, Target]] = {
     f"mqtt {peer.name} {version}": lambda data, peer=peer, version=version: mqtt(
         data, peer, version
@@ -224,7 +323,7 @@ TARGETS: Final[dict[str, Target]] = {
         mqtt_stream, mqtt_parts, mqtt_write, nats_stream, nats_headers, nats_write,
         header_bindings,
         coap_datagram, coap_options, cbor_item, cbor_rows,
-        http_answers,
+        http_answers, http_requests, http_heads,
     )
 }  # fmt: skip
 MODULES: Final = frozenset(
@@ -232,6 +331,7 @@ MODULES: Final = frozenset(
         "bindings.binding",
         "bindings.wire.cbor",
         "bindings.wire.coap",
+        "bindings.wire.http1_request",
         "bindings.wire.mqtt.decode",
         "bindings.wire.mqtt.encode",
         "bindings.wire.mqtt.property",
@@ -241,6 +341,11 @@ MODULES: Final = frozenset(
         "gateway.sinks.http.job",
         "gateway.sinks.http.pool",
         "gateway.sinks.http.sink",
+        "gateway.sources.http.answers",
+        "gateway.sources.http.connection",
+        "gateway.sources.http.exchange",
+        "gateway.sources.http.incoming",
+        "gateway.sources.http.listener",
     }
 )
 """What the targets go through."""

@@ -33,8 +33,11 @@ _IDLE: Final = Phase.IDLE  # asked for with every request, and the lookup in an 
 _LINGER: Final = Phase.LINGER
 
 
-class Connection(Incoming, asyncio.Protocol):
-    """A sender's connection."""
+class Connection(Incoming):
+    """A sender's connection.
+
+    An `asyncio.Protocol`, though by its methods alone: an extension type can't inherit from it.
+    """
 
     def __init__(self, listener: Listener) -> None:
         super().__init__(listener.plain)
@@ -161,9 +164,9 @@ class Connection(Incoming, asyncio.Protocol):
     def _take_plain(self, data: bytes) -> int:
         """Take the requests that need no parser; returns where the first one that does begins."""
         listener, position, size = self._listener, 0, len(data)
-        read, deadline = listener.plain.read, self._loop.time() + listener.ack_timeout
+        plain, deadline = listener.plain, self._loop.time() + listener.ack_timeout
         while position < size and not listener.draining:
-            found = read(data, position, self._limit)
+            found = plain.read(data, position, self._limit)
             if found is None or not (
                 listener.credentials is None or listener.accepts(found.authorization)
             ):

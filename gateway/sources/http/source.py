@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from gateway.config.records import Address
 from gateway.errors import ListenError
@@ -38,7 +38,7 @@ class HttpSource:
         listener = self._listener = Listener(config, intake)
         try:
             self._server = await asyncio.get_running_loop().create_server(
-                lambda: Connection(listener),
+                lambda: cast("asyncio.Protocol", Connection(listener)),
                 config.listen.host,
                 config.listen.port,
                 reuse_port=config.reuse_port,
