@@ -241,7 +241,10 @@ class Dispatcher:
         self._failing.difference_update(keys)
         self._metrics.sent += len(ended)
         self._circuit.succeeded()
-        self._ends.delivered(ended)
+        try:
+            self._ends.delivered(ended)
+        except Exception as error:  # noqa: BLE001 - as in `_ended`
+            self._senders.died(error)
         self._queue.end_turn(keys)
         if (
             batch.is_straggling

@@ -203,7 +203,10 @@ async def test_a_list_that_has_ended_does_not_wait_for_the_collector(rig):
         gc.enable()
 
 
-async def test_a_bug_behind_an_end_stops_the_service_and_not_the_sink(rig, caplog, monkeypatch):
+@pytest.mark.parametrize("early", [False, True])
+async def test_a_bug_behind_an_end_stops_the_service_and_not_the_sink(
+    rig, caplog, monkeypatch, early
+):
     failed = asyncio.Event()
     monkeypatch.setattr(Tasks, "failed", failed)
     sink, answers = PromptSink(), Answers()
@@ -213,8 +216,12 @@ async def test_a_bug_behind_an_end_stops_the_service_and_not_the_sink(rig, caplo
         raise ZeroDivisionError
 
     dispatcher._ends.delivered = ends
-    dispatcher.put([answers.delivery(make_event(1))])
-    sink.under_way[0][0](())
+    dispatcher.put([answers.delivery(make_event(1)), answers.delivery(make_event(2))])
+    on_ended, on_accepted = sink.under_way[0]
+    if early:
+        on_accepted([0])
+    else:
+        on_ended(())
     assert failed.is_set()
     assert "ZeroDivisionError" in caplog.text
 
