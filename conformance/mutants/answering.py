@@ -25,12 +25,6 @@ _NATS: Mapping[str, Any] = {"protocol": "nats"}
 _REFUSED = Settlement(Outcome.REJECTED, Reason.SINK_REFUSED)
 
 
-def _settled_at_once(events: Any, on_settled: Callable[[Settlement], None]) -> Delivery:
-    """Make a delivery whose source is told at once that the event is safe."""
-    on_settled(ACCEPTED)
-    return Delivery(events, lambda _settlement: None)
-
-
 def _as(outcome: Outcome, instead: Settlement) -> Callable[[Settlement], Settlement]:
     return lambda found: instead if found.outcome is outcome else found
 
@@ -41,7 +35,12 @@ def _as(outcome: Outcome, instead: Settlement) -> Callable[[Settlement], Settlem
 @MUTANTS.patching("acknowledgement", "GW-ACK-001", **_HTTP)
 def http_202_at_once(patch: Patch) -> None:
     """An event is answered by 202 before the sink has it."""
-    patch(http, "Delivery", _settled_at_once)
+
+    def submission(events: Any, _settle: object, *, exchange: Exchange) -> Delivery:
+        exchange.answer(answers.ACCEPTED)
+        return Delivery(events, lambda _settlement: None)
+
+    patch(http, "Submission", submission)
 
 
 def _answer(patch: Patch, change: Callable[[Settlement], Settlement]) -> None:
