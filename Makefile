@@ -57,7 +57,7 @@ conformance-mutants: .venv/dev   ## the suite finds every deliberate mistake
 
 e2e: .venv/dev                ## tests with real brokers and foreign clients
 	.ci/servers
-	$(BIN)/pytest -q -n 3 --dist loadfile tests/e2e
+	$(BIN)/pytest -q -n 4 --dist loadfile tests/e2e
 
 faults: .venv/dev             ## the fault plan: kills, power cuts, full disks, broken sinks and brokers; the figures
 	.ci/servers

@@ -42,7 +42,9 @@ class Build:
     """
 
     def __init__(self, path: Sequence[Path]) -> None:
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path))}
+        # The order of a set may show: both builds have to have the same one.
+        environment = {**os.environ, "PYTHONHASHSEED": "0"}
+        environment["PYTHONPATH"] = os.pathsep.join(map(str, path))
         # -P: what is in the working directory does not come first.
         command = [sys.executable, "-P", "-m", "tests.compiled.interpreter"]
         self._process = subprocess.Popen(

@@ -96,7 +96,12 @@ REQUESTS: Final[Sequence[bytes]] = (
     b"OPTIONS / HTTP/1.1\r\nHost: h\r\nWebHook-Request-Origin: o\r\n\r\n",
     b"HEAD / HTTP/1.1\r\nHost: h\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\nHost: h\r\n\r\n",
 )
+_COMMANDS: Final = (
+    bytes((7, 4, 3, 130, 2, 145, 128, 250, 128, 128)),
+    bytes((3, 16, 9, 128, 129, 33, 112, 137, 154, 128, 80, 131, 255, 139, 128)),
+)
 CORPUS: Final = {
+    "pipeline_lists": _COMMANDS,
     "http_answers": ANSWERS,
     "http_requests": REQUESTS,
     "http_heads": REQUESTS,

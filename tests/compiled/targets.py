@@ -26,6 +26,7 @@ from gateway.sinks.http.connection import Connection
 from gateway.sources.http import HttpSourceConfig
 from gateway.sources.http.connection import Connection as Receiver
 from gateway.sources.http.listener import Listener
+from tests.compiled.pipeline import pipeline_lists
 
 Target = Callable[[bytes], object]
 
@@ -323,6 +324,7 @@ TARGETS: Final[dict[str, Target]] = {
         mqtt_stream, mqtt_parts, mqtt_write, nats_stream, nats_headers, nats_write,
         header_bindings,
         coap_datagram, coap_options, cbor_item, cbor_rows,
+        pipeline_lists,
         http_answers, http_requests, http_heads,
     )
 }  # fmt: skip
@@ -337,6 +339,12 @@ MODULES: Final = frozenset(
         "bindings.wire.mqtt.property",
         "bindings.wire.mqtt.reader",
         "bindings.wire.nats",
+        "gateway.batch",
+        "gateway.dispatcher",
+        "gateway.intake",
+        "gateway.key_queue",
+        "gateway.lane",
+        "gateway.running_route",
         "gateway.sinks.http.connection",
         "gateway.sinks.http.job",
         "gateway.sinks.http.pool",

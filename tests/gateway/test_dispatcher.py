@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from gateway.delivery import ACCEPTED, DRAINING, Failure, Outcome, Reason, Settlement
-from gateway.dispatcher import MAX_LIST, LISTS, Dispatcher
+from gateway.dispatcher import LISTS, MAX_LIST, Dispatcher
 from gateway.metrics import SinkMetrics
 from gateway.retry import RetryPolicy
 from gateway.target import Target
