@@ -61,8 +61,8 @@ def test_the_path_is_the_systems_where_we_may_write_there(tmp_path, monkeypatch)
 
 async def test_dead_letters_take_an_eighth_and_the_spools_the_rest_in_equal_parts(states, tmp_path):
     state = states(tmp_path, [SPOOLED, PLAIN], max_bytes=80 * LEAST_BYTES)
-    assert state.letters._database._connection._max_bytes == 10 * LEAST_BYTES
-    caps = {state.spool_of("way", sink)._room._max_bytes for sink in "ab"}
+    assert state.letters._database._connection.max_bytes == 10 * LEAST_BYTES
+    caps = {state.spool_of("way", sink)._room.max_bytes for sink in "ab"}
     assert caps == {35 * LEAST_BYTES}
     assert not (tmp_path / "spool" / "plain").exists()
 
@@ -70,7 +70,7 @@ async def test_dead_letters_take_an_eighth_and_the_spools_the_rest_in_equal_part
 async def test_without_dead_letters_nothing_is_kept_for_them(states, tmp_path):
     state = states(tmp_path, [Route(name="way", sinks=["a"], spool=True)], max_bytes=LEAST_BYTES)
     assert state.letters is None
-    assert state.spool_of("way", "a")._room._max_bytes == LEAST_BYTES
+    assert state.spool_of("way", "a")._room.max_bytes == LEAST_BYTES
 
 
 @pytest.mark.parametrize(
