@@ -61,7 +61,7 @@ def test_the_path_is_the_systems_where_we_may_write_there(tmp_path, monkeypatch)
 
 async def test_dead_letters_take_an_eighth_and_the_spools_the_rest_in_equal_parts(states, tmp_path):
     state = states(tmp_path, [SPOOLED, PLAIN], max_bytes=80 * LEAST_BYTES)
-    assert state.letters._database._connection.max_bytes == 10 * LEAST_BYTES
+    assert state.letters._database._connection._max_bytes == 10 * LEAST_BYTES
     caps = {state.spool_of("way", sink)._room.max_bytes for sink in "ab"}
     assert caps == {35 * LEAST_BYTES}
     assert not (tmp_path / "spool" / "plain").exists()
