@@ -103,14 +103,21 @@ async def connect(
         GatewayError: a certificate is wrong.
     """
     context = endpoint.tls() if endpoint.tls is not None else None
-    _, protocol = await asyncio.get_running_loop().create_connection(
-        lambda: _Negotiation(endpoint, pool, encoder),
-        endpoint.host,
-        endpoint.port,
-        ssl=context,
-        server_hostname=endpoint.host if context is not None else None,
-    )
-    connection = protocol.chosen
+    negotiation = _Negotiation(endpoint, pool, encoder)
+    try:
+        await asyncio.get_running_loop().create_connection(
+            lambda: negotiation,
+            endpoint.host,
+            endpoint.port,
+            ssl=context,
+            server_hostname=endpoint.host if context is not None else None,
+        )
+    except asyncio.CancelledError:
+        if negotiation.chosen is not None:  # uvloop closes it, and never tells it
+            negotiation.chosen.abort()
+            pool.lost(negotiation.chosen)
+        raise
+    connection = negotiation.chosen
     if connection is None:
         raise ConnectionError("the sink does not offer HTTP/2 (ALPN h2)")
     if isinstance(connection, Http2Connection):

@@ -254,3 +254,16 @@ async def test_a_sink_that_closes_while_it_connects_again_ends_every_list(server
         failures = await told
     assert [failure.detail for failure in failures] == ["the sink was closed"]
     assert [failure.detail for failures in later for failure in failures] == ["the sink was closed"]
+
+
+@pytest.mark.parametrize("turns", range(12))
+async def test_a_sink_that_closes_while_it_connects_ends(server, turns):
+    """The connection may stand though the task that made it has been cancelled."""
+    sink = HttpSink(HttpSinkConfig(name="out", url=server.url))
+    await sink.open()
+    sending = sink.start_sending([make_event(1)], None, lambda _: None, lambda _: None)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    sending.cancel()
+    async with asyncio.timeout(10):
+        await sink.close()
