@@ -82,7 +82,7 @@ def sent(broker, client="gw-1"):
 
 
 async def until(condition, what):
-    await asyncio.to_thread(poll_until, condition, 15, what)
+    await asyncio.to_thread(poll_until, condition, 60, what)
 
 
 @pytest.mark.parametrize("qos", [1, 2])
