@@ -95,7 +95,13 @@ def interim_answers_are_final(patch: Patch) -> None:
 @MUTANTS.patching(92, "KN-006", only="knative-status-20")
 def only_some_successes_are_known(patch: Patch) -> None:
     """Of the successes, only 200, 202 and 204 count."""
-    _answering(patch, _as_status(lambda s: 200 <= s < 300 and s not in {200, 202, 204}, 500))
+    right = HttpSink.answered
+    change = _as_status(lambda s: 200 <= s < 300 and s not in {200, 202, 204}, 500)
+
+    def answered(self: HttpSink, job: Job, chain: Chain, answer: Answer) -> None:
+        right(self, job, chain, change(answer))
+
+    patch(HttpSink, "answered", answered)
 
 
 @MUTANTS.patching(92, "KN-006", only="knative-status-4")

@@ -25,8 +25,8 @@ def accepts_before_the_sink(patch: Patch) -> None:
     """2.04 is sent when the event has been handed over, and not when it is accepted."""
 
     def wrong(right: Any, intake: Any, batch: Any, refuse: Any) -> None:
-        for _, one in batch:
-            refuse.__self__._finish(one, CHANGED)  # noqa: SLF001 - the mistake is in there
+        for one in batch:
+            refuse.__self__._finish(one.exchange, CHANGED)  # noqa: SLF001 - the mistake is in there
         right(intake, batch, refuse)
 
     around(patch, source, "hand_in", wrong)
@@ -37,9 +37,9 @@ def accepts_batches_before_the_sink(patch: Patch) -> None:
     """A batch is answered 2.04 when it has been handed over."""
 
     def wrong(right: Any, intake: Any, batch: Any, refuse: Any) -> None:
-        for delivery, one in batch:
-            if len(delivery.events) > 1:
-                refuse.__self__._finish(one, CHANGED)  # noqa: SLF001 - the mistake is in there
+        for one in batch:
+            if len(one.events) > 1:
+                refuse.__self__._finish(one.exchange, CHANGED)  # noqa: SLF001 - the mistake is in there
         right(intake, batch, refuse)
 
     around(patch, source, "hand_in", wrong)
