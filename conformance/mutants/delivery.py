@@ -347,6 +347,13 @@ def deliveries_by_put(patch: Patch) -> None:
 def dead_connections_lose_events(patch: Patch) -> None:
     """An event that was sent on a connection that turned out to be dead is given up."""
     patch(Pool, "repeat", lambda _pool, request: request.on_answer(Answer(400)))
+    # The first event may still be under way, so that the second has a connection of its own.
+    right = Connection._finish_early  # noqa: SLF001 - the mistake is in there
+
+    def finish_early(self: Connection, answer: Answer) -> None:
+        right(self, answer if answer.timed_out else Answer(400))
+
+    patch(Connection, "_finish_early", finish_early)
 
 
 @MUTANTS.patching(17, "CORE-SIZE-001 CORE-SIZE-003", only="largest")
