@@ -118,27 +118,6 @@ class Sink(Protocol):
 OnAccepted = Callable[[Sequence[int]], None]
 
 
-@runtime_checkable
-class ReportingSink(Protocol):
-    """A sink that tells what it has before it is through with a list.
-
-    For sinks that deliver one event after the other: what the receiver has accepted then need not
-    wait for the slowest of its list.
-    """
-
-    async def send_reporting(
-        self, events: Sequence[Event], timeout: float | None, on_accepted: OnAccepted
-    ) -> Sequence[Failure]:
-        """Do as `Sink.send` does.
-
-        Args:
-            events: as there.
-            timeout: as there.
-            on_accepted: may be called while this runs, in the event loop's thread, with positions
-                that were accepted since the last call. All others it has to be silent about.
-        """
-
-
 OnEnded = Callable[[Sequence[Failure]], None]
 
 
@@ -172,7 +151,9 @@ class PromptSink(Protocol):
             events: as there.
             timeout: as there.
             on_ended: called once, in the event loop's thread, with what `send` would return.
-            on_accepted: as of `ReportingSink`; it may be left alone.
+            on_accepted: may be called before that, in the event loop's thread, with positions that
+                were accepted since the last call: they then need not wait for the slowest of their
+                list. All others it has to be silent about.
         """
 
 

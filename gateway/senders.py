@@ -11,14 +11,7 @@ from typing import Final
 
 from bindings.event import Event
 from gateway.delivery import Failure, Outcome, Reason
-from gateway.interfaces import (
-    OnAccepted,
-    OnEnded,
-    PromptSink,
-    ReportingSink,
-    Sending,
-    Sink,
-)
+from gateway.interfaces import OnAccepted, OnEnded, PromptSink, Sending, Sink
 from gateway.tasks import Tasks
 from gateway.throttle import Throttle
 
@@ -43,7 +36,6 @@ class Senders:
         self._name = name
         self._sink = sink
         self._prompt = sink if isinstance(sink, PromptSink) else None
-        self._reporting = sink if isinstance(sink, ReportingSink) else None
         self._timeout = timeout
         self._tasks = Tasks(f"sink {name}")
         self._started = 0
@@ -72,7 +64,7 @@ class Senders:
             self._started += 1
             sender = _Sender(self._attempt, self._idle)
             self._tasks.start(sender.work(), f"sender {self._started}")
-        sender.take(events, on_ended, on_accepted)
+        sender.take(events, on_ended)
         return None
 
     def died(self, error: Exception) -> None:
@@ -84,10 +76,8 @@ class Senders:
         self._idle.clear()
         await self._tasks.close()
 
-    async def _attempt(self, events: Sequence[Event], on_accepted: OnAccepted) -> Sequence[Failure]:
+    async def _attempt(self, events: Sequence[Event]) -> Sequence[Failure]:
         try:
-            if self._reporting is not None:
-                return await self._reporting.send_reporting(events, self._timeout, on_accepted)
             return await self._sink.send(events, self._timeout)
         except (Exception, asyncio.CancelledError) as error:
             # It may have waited for something that was cancelled.
@@ -111,20 +101,18 @@ class _Sender:
 
     def __init__(
         self,
-        attempt: Callable[
-            [Sequence[Event], OnAccepted], Coroutine[object, object, Sequence[Failure]]
-        ],
+        attempt: Callable[[Sequence[Event]], Coroutine[object, object, Sequence[Failure]]],
         idle: "list[_Sender]",
     ) -> None:
         self._attempt = attempt
         self._idle = idle
-        self._list: tuple[Sequence[Event], OnEnded, OnAccepted] | None = None
+        self._list: tuple[Sequence[Event], OnEnded] | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._sent = 0
 
-    def take(self, events: Sequence[Event], on_ended: OnEnded, on_accepted: OnAccepted) -> None:
+    def take(self, events: Sequence[Event], on_ended: OnEnded) -> None:
         """Send this next; it sends nothing at the moment."""
-        self._list = (events, on_ended, on_accepted)
+        self._list = (events, on_ended)
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -141,9 +129,9 @@ class _Sender:
             self._sent += 1
             if not self._sent % _TURN:
                 await asyncio.sleep(0)
-            events, on_ended, on_accepted = self._list
+            events, on_ended = self._list
             self._list = None
-            failures = await self._attempt(events, on_accepted)
+            failures = await self._attempt(events)
             is_kept = len(self._idle) < KEPT
             if is_kept:
                 self._idle.append(self)

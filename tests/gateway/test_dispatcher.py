@@ -448,11 +448,14 @@ class ReportingSink(ScriptedSink):
         self.holds = holds
         self.gate.clear()
 
-    async def send_reporting(self, events, timeout, on_accepted):
+    def start_sending(self, events, timeout, on_ended, on_accepted):
+        return asyncio.ensure_future(self._work(events, timeout, on_ended, on_accepted))
+
+    async def _work(self, events, timeout, on_ended, on_accepted):
         held = [number for number, event in enumerate(events) if self.holds(event)]
         on_accepted([number for number in range(len(events)) if number not in held])
         failures = await self.send([events[number] for number in held], timeout) if held else []
-        return [msgspec.structs.replace(each, position=held[each.position]) for each in failures]
+        on_ended([msgspec.structs.replace(each, position=held[each.position]) for each in failures])
 
 
 async def test_what_a_sink_has_does_not_wait_for_the_slowest_of_its_list(dispatchers):
@@ -524,17 +527,18 @@ async def test_what_a_sink_has_is_not_given_up_when_it_is_stopped(dispatchers):
 class LateReportingSink(ScriptedSink):
     """A sink that tells what it has only when it is cut off."""
 
-    async def send_reporting(self, events, timeout, on_accepted):
-        try:
-            return await self.send(events, timeout)
-        except asyncio.CancelledError:
-            on_accepted([0])
-            raise
+    def start_sending(self, events, timeout, on_ended, on_accepted):
+        self.lists.append(list(events))
+        self.called.set()
+        self.on_accepted = on_accepted
+        return self
+
+    def cancel(self):
+        self.on_accepted([0])
 
 
 async def test_nothing_is_sent_any_more_when_a_sink_reports_while_it_is_cut_off(dispatchers):
     sink, answers = LateReportingSink(), Answers()
-    sink.gate.clear()
     dispatcher = dispatchers(sink)
     dispatcher.put([answers.delivery(make_event(n, source=f"/{n}")) for n in range(2)])
     await sink.called.wait()

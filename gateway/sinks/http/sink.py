@@ -73,18 +73,13 @@ class HttpSink:
         events: Sequence[Event],
         timeout: float | None = None,
     ) -> Sequence[Failure]:
-        return await self.send_reporting(events, timeout, None)
-
-    async def send_reporting(
-        self, events: Sequence[Event], timeout: float | None, on_accepted: OnAccepted | None
-    ) -> Sequence[Failure]:
         ended: asyncio.Future[Sequence[Failure]] = asyncio.get_running_loop().create_future()
 
         def on_ended(failures: Sequence[Failure]) -> None:
             if not ended.done():  # else the caller has been cancelled, and does not know it yet
                 ended.set_result(failures)
 
-        sending = self._start(events, timeout, on_ended, on_accepted)
+        sending = self.start_sending(events, timeout, on_ended, None)
         try:
             return await ended
         except asyncio.CancelledError:
@@ -96,17 +91,8 @@ class HttpSink:
         events: Sequence[Event],
         timeout: float | None,
         on_ended: OnEnded,
-        on_accepted: OnAccepted,
-    ) -> Sending:
-        return self._start(events, timeout, on_ended, on_accepted)
-
-    def _start(
-        self,
-        events: Sequence[Event],
-        timeout: float | None,
-        on_ended: OnEnded,
         on_accepted: OnAccepted | None,
-    ) -> Job:
+    ) -> Sending:
         pool, jobs = self._pool, self._jobs
         assert pool is not None  # noqa: S101 - for the type checker
         seconds = self._timeout if timeout is None else timeout
