@@ -544,9 +544,9 @@ async def test_nothing_is_sent_any_more_when_a_sink_reports_while_it_is_cut_off(
     await sink.called.wait()
     dispatcher.put([answers.delivery(make_event("behind", source="/0"))])
     await dispatcher.stop()
-    dispatcher.give_up()
     for _ in range(10):
         await asyncio.sleep(0)
+    dispatcher.give_up()
     assert len(sink.lists) == 1
     assert not dispatcher.is_sending
     assert answers.by_id == {"0": ACCEPTED, "1": DRAINING, "behind": DRAINING}

@@ -170,6 +170,25 @@ async def test_of_a_list_that_was_cut_off_nobody_is_told_and_nothing_more_is_sen
     assert sorted(request.id for request in server.requests) == ["0", "9"]
 
 
+async def test_of_a_call_that_was_cancelled_nothing_more_is_sent(server, sink):
+    go_on = asyncio.Event()
+
+    async def reply(_):
+        await go_on.wait()
+        return OK
+
+    server.reply = reply
+    same_key = [make_event(number, source="/same") for number in range(3)]
+    sending = asyncio.ensure_future(sink.send(same_key))
+    await server.wait_for(1)
+    sending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+    go_on.set()
+    assert await sink.send([make_event(9)]) == []
+    assert sorted(request.id for request in server.requests) == ["0", "9"]
+
+
 async def test_who_is_cancelled_in_the_turn_of_the_end_is_not_told(server):
     server.reply = lambda _: (b"", "stall")
     sink = HttpSink(HttpSinkConfig(name="out", url=server.url, connections=1))
