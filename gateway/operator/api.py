@@ -10,6 +10,7 @@ import aiohttp
 import kopf
 
 from gateway.errors import GatewayError
+from gateway.operator.manifests import GROUP, PLURAL, VERSION
 
 _MANAGER: Final = "ce-gateway-operator"
 _SECONDS: Final = 30
@@ -18,7 +19,7 @@ _PATHS: Final = {
     "Service": "api/v1/namespaces/{}/services",
     "Deployment": "apis/apps/v1/namespaces/{}/deployments",
     "SinkBinding": "apis/sources.knative.dev/v1/namespaces/{}/sinkbindings",
-    "ProtocolSource": "apis/sources.ce-gateway.dev/v1alpha1/namespaces/{}/protocolsources",
+    "ProtocolSource": f"apis/{GROUP}/{VERSION}/namespaces/{{}}/{PLURAL}",
 }
 """Where the objects of a kind are."""
 
