@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from tests.e2e.hosts.network import Host, Network
-from tests.e2e.servers import program
+from tests.e2e.servers import fetch, program
 
 ADDRESS: Final = "10.96.0.10"
 ADMIN_PORT: Final = 8081
@@ -116,11 +116,7 @@ class Service:
 
 def _status_of(address: str, path: str) -> int:
     """Return the status of a GET, 0 if there is no answer."""
-    connection = http.client.HTTPConnection(address, ADMIN_PORT, timeout=_PROBE_SECONDS)
     try:
-        connection.request("GET", path)
-        return connection.getresponse().status
+        return fetch(ADMIN_PORT, path, host=address, seconds=_PROBE_SECONDS)[0]
     except (OSError, http.client.HTTPException):
         return 0
-    finally:
-        connection.close()

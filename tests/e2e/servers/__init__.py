@@ -10,6 +10,7 @@ from tests.e2e.servers.gateway import Gateway
 from tests.e2e.servers.kafka import Kafka, make_kafka
 from tests.e2e.servers.process import HOST, MissingError, Server, free_port, poll_until, program
 from tests.e2e.servers.recorder import Answer, GatedRecorder, HttpRecorder, RecordedRequest
+from tests.e2e.servers.web import fetch
 
 __all__ = [
     "HOST",
@@ -23,6 +24,7 @@ __all__ = [
     "NatsServer",
     "RecordedRequest",
     "Server",
+    "fetch",
     "free_port",
     "make_kafka",
     "poll_until",

@@ -1,7 +1,6 @@
 """Envoy with the files of deploy/examples/envoy, on ports of the test."""
 
 import copy
-import http.client
 import json
 import shutil
 import socket
@@ -12,7 +11,8 @@ from typing import Any
 import yaml
 
 from tests.e2e.servers.kafka import CACHE
-from tests.e2e.servers.process import HOST, MissingError, Server, free_port
+from tests.e2e.servers.process import HOST, MissingError, free_port
+from tests.e2e.servers.web import WebServer
 
 EXAMPLE = Path(__file__).parents[3] / "deploy/examples/envoy"
 CLUSTERS = ("coap", "mqtt", "http")
@@ -32,7 +32,7 @@ def envoy_program() -> str:
     return str(path)
 
 
-class Envoy(Server):
+class Envoy(WebServer):
     """Envoy as deploy/examples/envoy has it; only addresses, folders and patience are other ones.
 
     Args:
@@ -46,7 +46,7 @@ class Envoy(Server):
     name = "envoy"
 
     def __init__(self, folder: Path, endpoints: Mapping[str, Sequence[tuple[int, int]]]) -> None:
-        super().__init__(folder)
+        super().__init__(folder, "/ready")
         self._program = envoy_program()
         self.ports = {
             "coap": free_port(socket.SOCK_DGRAM),
@@ -103,16 +103,6 @@ class Envoy(Server):
             locality["lb_endpoints"].append(endpoint)
         self.replace(f"eds-{cluster}.yaml", document)
 
-    def get(self, path: str) -> tuple[int, str]:
-        """Return status and body of a GET on the administration."""
-        connection = http.client.HTTPConnection(HOST, self.port, timeout=5)
-        try:
-            connection.request("GET", path)
-            response = connection.getresponse()
-            return response.status, response.read().decode()
-        finally:
-            connection.close()
-
     def hosts(self, cluster: str) -> dict[int, bool]:
         """Return the endpoints of a cluster by port, and whether each gets what comes."""
         answer = json.loads(self.get("/clusters?format=json")[1])
@@ -126,16 +116,14 @@ class Envoy(Server):
 
     def stat(self, name: str) -> int:
         """Return one of its counters or gauges; 0 before it was first used."""
-        for line in self.get(f"/stats?filter=^{name}$")[1].splitlines():
+        for line in self.get(f"/stats?filter=^{name}$")[1].decode().splitlines():
             return int(line.rpartition(": ")[2])
         return 0
 
     def is_ready(self) -> bool:
         try:
-            return self.get("/ready")[0] == 200 and all(
-                any(self.hosts(cluster).values()) for cluster in CLUSTERS
-            )
-        except (OSError, http.client.HTTPException, ValueError):
+            return super().is_ready() and all(any(self.hosts(name).values()) for name in CLUSTERS)
+        except (OSError, ValueError):  # it does not know the clusters yet
             return False
 
     @property

@@ -1,6 +1,5 @@
 """The gateway as a process."""
 
-import http.client
 import json
 import os
 import socket
@@ -10,12 +9,13 @@ from pathlib import Path
 
 import yaml
 
-from tests.e2e.servers.process import HOST, Server, free_port
+from tests.e2e.servers.process import HOST, free_port
+from tests.e2e.servers.web import WebServer
 
 ROOT = Path(__file__).parents[3]
 
 
-class Gateway(Server):
+class Gateway(WebServer):
     """`ce-gateway run` with a configuration, from the command line as an operator would.
 
     Args:
@@ -36,7 +36,7 @@ class Gateway(Server):
         *,
         ready: bool = True,
     ) -> None:
-        super().__init__(folder)
+        super().__init__(folder, "/readyz" if ready else "/livez")
         self.env = dict(env or {})
         self.ports: dict[str, int] = {}
         self.config = json.loads(json.dumps(config))
@@ -47,7 +47,6 @@ class Gateway(Server):
                 source["listen"] = source["listen"][:-1] + str(self.ports[name])
         self.config.setdefault("admin", {}).setdefault("listen", f"{HOST}:{self.port}")
         self.config.setdefault("state", {}).setdefault("path", str(folder / "state"))
-        self._probe = "/readyz" if ready else "/livez"
         self._file = folder / "gateway.yaml"
         self._file.write_text(yaml.safe_dump(self.config, sort_keys=False))
 
@@ -58,22 +57,6 @@ class Gateway(Server):
     def command(self) -> Sequence[str]:
         self.env.setdefault("PYTHONPATH", os.environ.get("PYTHONPATH", str(ROOT)))
         return [sys.executable, "-m", "gateway", "run", str(self._file)]
-
-    def get(self, path: str) -> tuple[int, bytes]:
-        """Return status and body of a GET on the admin listener."""
-        connection = http.client.HTTPConnection(HOST, self.port, timeout=5)
-        try:
-            connection.request("GET", path)
-            response = connection.getresponse()
-            return response.status, response.read()
-        finally:
-            connection.close()
-
-    def is_ready(self) -> bool:
-        try:
-            return self.get(self._probe)[0] == 200
-        except (OSError, http.client.HTTPException):
-            return False
 
     def finish(self) -> None:
         """Stop it and check that it went as an operator expects."""

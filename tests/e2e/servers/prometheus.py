@@ -1,6 +1,5 @@
 """Debian's Prometheus."""
 
-import http.client
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,10 +8,11 @@ from urllib.parse import urlencode
 
 import yaml
 
-from tests.e2e.servers.process import HOST, Server, program
+from tests.e2e.servers.process import HOST, program
+from tests.e2e.servers.web import WebServer
 
 
-class Prometheus(Server):
+class Prometheus(WebServer):
     """A Prometheus that scrapes every second.
 
     Args:
@@ -26,7 +26,7 @@ class Prometheus(Server):
     def __init__(
         self, folder: Path, targets: Mapping[str, Sequence[str]], rules: Sequence[Path] = ()
     ) -> None:
-        super().__init__(folder)
+        super().__init__(folder, "/-/ready")
         self._program = program("prometheus", "prometheus")
         config = {
             "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
@@ -48,12 +48,6 @@ class Prometheus(Server):
             "--log.level=warn",
         ]
 
-    def is_ready(self) -> bool:
-        try:
-            return self._get("/-/ready")[0] == 200
-        except (OSError, http.client.HTTPException):
-            return False
-
     def query(self, expression: str) -> list[dict[str, Any]]:
         """Return the samples of an instant query.
 
@@ -67,13 +61,4 @@ class Prometheus(Server):
 
     def api(self, call: str, **parameters: str) -> dict[str, Any]:
         """Return the answer of `/api/v1/CALL`."""
-        return dict(json.loads(self._get(f"/api/v1/{call}?{urlencode(parameters)}")[1]))
-
-    def _get(self, path: str) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection(HOST, self.port, timeout=10)
-        try:
-            connection.request("GET", path)
-            response = connection.getresponse()
-            return response.status, response.read()
-        finally:
-            connection.close()
+        return dict(json.loads(self.get(f"/api/v1/{call}?{urlencode(parameters)}")[1]))

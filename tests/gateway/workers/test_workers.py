@@ -1,15 +1,14 @@
 """Parent and workers as processes: what an operator sees and does; the rest is in tests/e2e."""
 
 import asyncio
-import http.client
 import json
 import os
 import signal
-import socket
 from pathlib import Path
 
 import pytest
 
+from tests.e2e.servers import fetch, free_port
 from tests.gateway.cli.processes import ce_gateway, read_until
 
 TEXT = """
@@ -160,28 +159,12 @@ async def test_the_console_needs_no_answer_of_a_worker_that_hangs(file):
         assert b'restarts_total{worker="1"} 1.0' in await asyncio.to_thread(get, port, "/metrics")
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def answer(port, path):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    try:
-        connection.request("GET", path)
-        response = connection.getresponse()
-        return response.status, response.read()
-    finally:
-        connection.close()
-
-
 def get(port, path):
-    return answer(port, path)[1]
+    return fetch(port, path, seconds=30)[1]
 
 
 def status_of(port, path):
-    return answer(port, path)[0]
+    return fetch(port, path, seconds=30)[0]
 
 
 async def test_a_worker_that_is_asked_to_end_is_replaced(file):
