@@ -29,7 +29,7 @@ _ANSWERS: Final[Mapping[SinkAnswer, Response]] = {
     "busy": Response(status=429, headers=(("Retry-After", "3"),)),
     "down": Response(status=503),
     "hang": Response(delay=600.0),
-    "slow": Response(delay=0.8),
+    "slow": Response(delay=1.2),
 }
 
 

@@ -25,7 +25,7 @@ _SETTLEMENTS: Final[Mapping[SinkAnswer, Settlement | None]] = {
     "slow": ACCEPTED,
     "hang": None,
 }
-_SLOW_SECONDS: Final = 0.8
+_SLOW_SECONDS: Final = 1.2
 
 _ANY: Final = {"source_policy": "any"}
 _LISTEN: Final = "127.0.0.1:0"
@@ -40,7 +40,7 @@ SETTINGS: Final[Mapping[str, Mapping[str, Any]]] = {
         "listen_tcp": _LISTEN,
         "listen_ws": _LISTEN,
         "psk": {name: {"key_hex": key.hex()} for name, key in credentials.PSK.items()},
-        "ack_after": 0.3,
+        "ack_after": 0.6,
         "sink_timeout": 5,
         "routes": {
             "/ce": {"mode": "auto", **_ANY},

@@ -103,6 +103,28 @@ def _extended(datagram: bytes, nibble: int, position: int) -> tuple[int, int]:
     return nibble, position
 
 
+# A gateway remembers message ids of an endpoint for minutes, so no port may speak to it twice.
+_SPOKEN_TO: Final = set[tuple[Any, int]]()
+
+
+def _socket_of_a_new_endpoint(family: int, address: Any) -> socket.socket:
+    """Return a socket whose port has not spoken to an address since the process began."""
+    unsuitable = []
+    try:
+        while True:
+            one = socket.socket(family, socket.SOCK_DGRAM)
+            one.setblocking(False)  # noqa: FBT003 - the library's interface
+            one.connect(address)
+            pair = address, one.getsockname()[1]
+            if pair not in _SPOKEN_TO:
+                _SPOKEN_TO.add(pair)
+                return one
+            unsuitable.append(one)  # kept for now, so that another port comes next
+    finally:
+        for one in unsuitable:
+            one.close()
+
+
 class Device:
     """A UDP socket of its own port, as an asynchronous context manager.
 
@@ -117,12 +139,10 @@ class Device:
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
-        ((family, kind, _, _, address), *_) = await loop.getaddrinfo(
+        ((family, _, _, _, address), *_) = await loop.getaddrinfo(
             *self._address, type=socket.SOCK_DGRAM
         )
-        self._socket = socket.socket(family, kind)
-        self._socket.setblocking(False)  # noqa: FBT003 - the library's interface
-        self._socket.connect(address)
+        self._socket = _socket_of_a_new_endpoint(family, address)
         return self
 
     async def __aexit__(

@@ -42,7 +42,8 @@ def judge(folder: Path, *arguments: str) -> tuple[subprocess.CompletedProcess, d
 
 def passed(report: dict[str, Any]) -> dict[str, int]:
     """Return how many checks of each family passed, after seeing that none failed."""
-    assert [case["id"] for case in report["cases"] if case["status"] == "failed"] == []
+    failed = [case for case in report["cases"] if case["status"] == "failed"]
+    assert failed == [], json.dumps(failed, indent=1)
     counts: dict[str, int] = {}
     for case in report["cases"]:
         counts[case["family"]] = counts.get(case["family"], 0) + (case["status"] == "passed")

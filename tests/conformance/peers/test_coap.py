@@ -70,3 +70,15 @@ async def test_an_answer_that_does_not_come_fails():
         device.send(PING)
         with pytest.raises(CheckFailed, match="no answer"):
             await device.receive(0.01)
+
+
+async def test_no_port_speaks_to_a_gateway_twice():
+    # Ports are given at random: of 800 about ten would come again.
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        ports = set()
+        for _ in range(800):
+            async with Device(f"coap://127.0.0.1:{server.getsockname()[1]}") as device:
+                device.send(PING)
+            ports.add(server.recvfrom(16)[1])
+    assert len(ports) == 800
