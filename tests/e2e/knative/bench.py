@@ -6,6 +6,7 @@ import socket
 import ssl
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,14 @@ def metric(gateway: Gateway, sample: str) -> float:
         if name == sample:
             return float(value)
     return 0.0
+
+
+@dataclass
+class Bench:
+    """A gateway, and the sink that it sends to."""
+
+    gateway: Gateway
+    sink: HttpRecorder
 
 
 class TlsRecorder(HttpRecorder):

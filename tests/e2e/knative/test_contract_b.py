@@ -1,13 +1,13 @@
 """Knative's contract, section B: what goes on the wire. docs/knative.md has the numbers."""
 
 import json
-from dataclasses import dataclass
 
 import pytest
 
 from tests.e2e.bad_input.peers import HttpPeer, http_post
 from tests.e2e.knative.bench import (
     QUICK,
+    Bench,
     attempts,
     configuration,
     event,
@@ -26,16 +26,9 @@ TRACE = {
 }
 
 
-@dataclass
-class Bench:
-    """A gateway whose events of type `binary` go by a sink in binary mode, all to one address."""
-
-    gateway: Gateway
-    sink: HttpRecorder
-
-
 @pytest.fixture(scope="module")
 def running(tmp_path_factory):
+    """A gateway whose events of type `binary` go by a sink in binary mode, all to one address."""
     with HttpRecorder() as sink:
         config = configuration({**QUICK, "retry": 3, "backoffDelay": "PT0.01S"})
         config["sinks"]["binary"] = {"protocol": "http", "url": "${K_SINK}", "mode": "binary"}

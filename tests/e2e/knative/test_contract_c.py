@@ -21,6 +21,7 @@ from tests.e2e.bad_input.peers import (
 from tests.e2e.knative.bench import (
     QUICK,
     STRUCTURED,
+    Bench,
     attempts,
     configuration,
     event,
@@ -53,11 +54,9 @@ DELIVERIES = {
 
 
 @dataclass
-class Bench:
-    """A gateway, and the sink and the dead-letter sink that it sends to."""
+class LetterBench(Bench):
+    """One with a dead-letter sink besides."""
 
-    gateway: Gateway
-    sink: HttpRecorder
     dead: HttpRecorder
 
     def letter(self, name: str) -> dict[str, object]:
@@ -86,7 +85,7 @@ def running(tmp_path_factory):
         config["routes"].append(absent)
         env = {"K_SINK": f"{sink.url}/ns/broker"}
         with started(Gateway(tmp_path_factory.mktemp("c"), config, env)) as gateway:
-            yield Bench(gateway, sink, dead)
+            yield LetterBench(gateway, sink, dead)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import contextlib
 import os
 import signal
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from tests.e2e.bad_input.peers import (
 )
 from tests.e2e.knative.bench import (
     STRUCTURED,
+    Bench,
     configuration,
     event,
     metric,
@@ -34,12 +34,6 @@ from tests.e2e.servers import (
     RecordedRequest,
     poll_until,
 )
-
-
-@dataclass
-class Bench:
-    gateway: Container
-    sink: HttpRecorder
 
 
 @pytest.fixture(scope="module")
