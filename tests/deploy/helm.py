@@ -1,14 +1,14 @@
 """The helm that `.ci/helm` fetched."""
 
-import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.e2e.servers.process import CACHE
+
 ROOT = Path(__file__).parents[2]
 VERSION = (ROOT / ".ci/helm").read_text().partition("\nversion=")[2].split()[0]
-CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "cloudevents-gateway"
 HELM = CACHE / f"helm-{VERSION}/helm"
 CHART = ROOT / "deploy/chart/ce-gateway"
 

@@ -10,8 +10,7 @@ from typing import Any
 
 import yaml
 
-from tests.e2e.servers.kafka import CACHE
-from tests.e2e.servers.process import HOST, MissingError, free_port
+from tests.e2e.servers.process import CACHE, HOST, MissingError, free_port
 from tests.e2e.servers.web import WebServer
 
 EXAMPLE = Path(__file__).parents[3] / "deploy/examples/envoy"

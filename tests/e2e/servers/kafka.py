@@ -1,13 +1,13 @@
 """Apache Kafka, and what stands in for it where it can't be had."""
 
 import contextlib
-import os
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.e2e.servers.process import (
+    CACHE,
     HOST,
     MissingError,
     Server,
@@ -16,8 +16,6 @@ from tests.e2e.servers.process import (
     program,
 )
 from tests.helpers import Certificates
-
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cloudevents-gateway"
 
 
 class Kafka(Server):

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 HOST = "127.0.0.1"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cloudevents-gateway"
+"""Where the scripts in .ci put what they fetch."""
 T = TypeVar("T")
 
 
