@@ -33,6 +33,7 @@ CHANGED: Final = bytes((Code.CHANGED,))
 AMPLIFICATION: Final = 3
 """An answer has at most so many times the bytes of its request (binding section 10.5)."""
 
+_CON: Final = int(Type.CON)  # each request's type is compared with it
 _MAX_AGE_SECONDS: Final = (30, 90)
 """Random, so that a fleet does not come back at once (binding section 4.3)."""
 _OUR_OWN: Final = frozenset({Reason.BUSY, Reason.DRAINING, Reason.NOT_STORED})
@@ -132,7 +133,7 @@ def exchange_of(endpoint: Endpoint, message: Message, key: bytes, size: int) -> 
         key: what a repetition of it is known by.
         size: the bytes of its datagram.
     """
-    confirmable = message.type == 0  # CON
+    confirmable = message.type == _CON
     limit = size * AMPLIFICATION
     return Exchange(endpoint, endpoint, key, confirmable, message.mid, message.token, limit)
 
