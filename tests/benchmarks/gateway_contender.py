@@ -20,7 +20,7 @@ from tests.benchmarks.contender import (
     Course,
     Form,
 )
-from tests.e2e.servers import HOST, free_port
+from tests.e2e.servers import HOST, fetch, free_port
 
 ROOT: Final = Path(__file__).parents[2]
 COMPILED: Final = ROOT / ".cache" / "compiled"
@@ -45,14 +45,10 @@ class RunningGateway:
     def is_ready(self) -> bool:
         if self._process.poll() is not None:
             raise RuntimeError(self._log.read_text()[-4000:])
-        connection = http.client.HTTPConnection(HOST, self._admin, timeout=5)
         try:
-            connection.request("GET", "/readyz")
-            return connection.getresponse().status == 200
+            return fetch(self._admin, "/readyz")[0] == 200
         except (OSError, http.client.HTTPException):
             return False
-        finally:
-            connection.close()
 
     def stop(self) -> None:
         if self._process.poll() is None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.servers.process import CACHE
+from tests.e2e.servers import CACHE
 
 ROOT = Path(__file__).parents[2]
 VERSION = (ROOT / ".ci/helm").read_text().partition("\nversion=")[2].split()[0]

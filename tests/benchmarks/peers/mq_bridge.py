@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.benchmarks.contender import STREAM, SUBJECT, TOPIC, Addresses, Course, Form
-from tests.benchmarks.peers.process import CACHE, PeerProcess, listens
+from tests.benchmarks.peers.process import PeerProcess, listens
+from tests.e2e.servers import CACHE
 
 VERSION: Final = "1.2.0"
 _FOLDER: Final = CACHE / f"mq-bridge-{VERSION}"

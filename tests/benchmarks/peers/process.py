@@ -9,9 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-CACHE: Final = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").joinpath(
-    "cloudevents-gateway"
-)
 _PATIENCE: Final = 20.0
 _TAIL: Final = 2000
 

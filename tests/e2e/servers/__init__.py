@@ -8,11 +8,20 @@ fixtures turn into a skip, or into a failure when REQUIRE_SERVERS=1.
 from tests.e2e.servers.brokers import Mosquitto, NatsServer
 from tests.e2e.servers.gateway import Gateway
 from tests.e2e.servers.kafka import Kafka, make_kafka
-from tests.e2e.servers.process import HOST, MissingError, Server, free_port, poll_until, program
+from tests.e2e.servers.process import (
+    CACHE,
+    HOST,
+    MissingError,
+    Server,
+    free_port,
+    poll_until,
+    program,
+)
 from tests.e2e.servers.recorder import Answer, GatedRecorder, HttpRecorder, RecordedRequest
 from tests.e2e.servers.web import fetch
 
 __all__ = [
+    "CACHE",
     "HOST",
     "Answer",
     "GatedRecorder",

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.benchmarks.contender import TOPIC, Addresses, Course, Form
-from tests.benchmarks.peers.process import CACHE, PeerProcess, listens
-from tests.e2e.servers import free_port
+from tests.benchmarks.peers.process import PeerProcess, listens
+from tests.e2e.servers import CACHE, free_port
 
 _HERE: Final = Path(__file__).parent
 _PACKAGES: Final[dict[str, str]] = json.loads((_HERE / "package.json").read_text())["dependencies"]

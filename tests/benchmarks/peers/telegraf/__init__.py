@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Final
 
 from tests.benchmarks.contender import DURABLE, STREAM, SUBJECT, TOPIC, Addresses, Course, Form
-from tests.benchmarks.peers.process import CACHE, PeerProcess, listens
+from tests.benchmarks.peers.process import PeerProcess, listens
+from tests.e2e.servers import CACHE
 
 _REQUIRED: Final = re.search(
     r"github.com/influxdata/telegraf v(\S+)", (Path(__file__).parent / "go.mod").read_text()
