@@ -7,14 +7,11 @@ import weakref
 import pytest
 
 from gateway.delivery import DRAINING, Failure, Outcome, Reason
-from gateway.dispatcher import Dispatcher
-from gateway.metrics import SinkMetrics
-from gateway.retry import RetryPolicy
 from gateway.senders import KEPT, Senders
-from gateway.target import Target
 from gateway.tasks import Tasks
-from tests.gateway.test_dispatcher import Ends
 from tests.helpers import Answers, ScriptedSink, make_event
+
+MANY = 3000
 
 
 class PromptSink(ScriptedSink):
@@ -37,98 +34,83 @@ class PromptSink(ScriptedSink):
         self.cut_off += 1
 
 
-@pytest.fixture
-async def rig():
-    started = []
+def put_many(dispatcher, answers):
+    """Put an event, and the next for each that has ended; return the list of those."""
+    ended = []
 
-    def make(sink):
-        target = Target(name="sink", sink=sink, address="http://sink/")
-        dispatcher = Dispatcher(
-            target, RetryPolicy(retry=1, delay=0.001),
-            timeout=None, metrics=SinkMetrics(), ends=Ends(), waits=False,
-        )  # fmt: skip
-        dispatcher.start()
-        started.append(dispatcher)
-        return dispatcher
+    def ends(deliveries):
+        ended.extend(deliveries)
+        if len(ended) < MANY:
+            dispatcher.put([answers.delivery(make_event(len(ended)))])
 
-    yield make
-    for dispatcher in started:
-        await dispatcher.stop()
-        dispatcher.give_up()
+    dispatcher._ends.delivered = ends
+    dispatcher.put([answers.delivery(make_event(0))])
+    return ended
 
 
 def ids_of(lists):
     return [[event.id for event in events] for events in lists]
 
 
-async def test_a_prompt_sink_has_the_event_when_put_returns(rig):
+async def test_a_prompt_sink_has_the_event_when_put_returns(dispatchers):
     sink, answers = PromptSink(), Answers()
-    rig(sink).put([answers.delivery(make_event(1))])
+    dispatchers(sink).put([answers.delivery(make_event(1))])
     assert ids_of(sink.lists) == [["1"]]
 
 
-async def test_the_source_has_its_answer_when_the_sink_has_told_of_the_end(rig):
+async def test_the_source_has_its_answer_when_the_sink_has_told_of_the_end(dispatchers):
     sink, answers = PromptSink(), Answers()
-    rig(sink).put([answers.delivery(make_event(1))])
+    dispatchers(sink).put([answers.delivery(make_event(1))])
     sink.under_way[0][0](())
     assert answers.by_id["1"].outcome is Outcome.ACCEPTED
 
 
-async def test_what_comes_while_a_list_is_under_way_gathers_for_a_turn(rig):
+async def test_what_comes_while_a_list_is_under_way_gathers_for_a_turn(dispatchers):
     sink, answers = PromptSink(), Answers()
-    dispatcher = rig(sink)
+    dispatcher = dispatchers(sink)
     for number in range(4):
         dispatcher.put([answers.delivery(make_event(number, source=f"/{number}"))])
     await asyncio.sleep(0)
     assert ids_of(sink.lists) == [["0"], ["1", "2", "3"]]
 
 
-async def test_a_sink_that_answers_while_it_is_called_is_heard_afterwards(rig):
+async def test_a_sink_that_answers_while_it_is_called_is_heard_afterwards(dispatchers):
     sink, answers = PromptSink(ends_at_once=True), Answers()
-    rig(sink).put([answers.delivery(make_event(1))])
+    dispatchers(sink).put([answers.delivery(make_event(1))])
     assert not answers.by_id
     await answers.count(1)
     assert answers.by_id["1"].outcome is Outcome.ACCEPTED
 
 
-async def test_a_source_that_hands_in_more_for_each_answer_does_not_nest(rig):
+async def test_a_source_that_hands_in_more_for_each_answer_does_not_nest(dispatchers):
     sink, answers = PromptSink(ends_at_once=True), Answers()
-    dispatcher = rig(sink)
-    ended = []
-
-    def ends(deliveries):
-        ended.extend(deliveries)
-        if len(ended) < 3000:
-            dispatcher.put([answers.delivery(make_event(len(ended)))])
-
-    dispatcher._ends.delivered = ends
-    dispatcher.put([answers.delivery(make_event(0))])
+    ended = put_many(dispatchers(sink), answers)
     async with asyncio.timeout(30):
-        while len(ended) < 3000:
+        while len(ended) < MANY:
             await asyncio.sleep(0)
 
 
-async def test_an_end_that_is_told_twice_counts_once(rig):
+async def test_an_end_that_is_told_twice_counts_once(dispatchers):
     sink, answers = PromptSink(), Answers()
-    dispatcher = rig(sink)
+    dispatcher = dispatchers(sink)
     dispatcher.put([answers.delivery(make_event(1))])
     for _ in range(2):
         sink.under_way[0][0](())
     assert dispatcher._metrics.sent == 1
 
 
-async def test_a_failed_event_of_a_prompt_sink_is_tried_again(rig):
+async def test_a_failed_event_of_a_prompt_sink_is_tried_again(dispatchers):
     sink, answers = PromptSink(), Answers()
-    rig(sink).put([answers.delivery(make_event(1))])
+    dispatchers(sink).put([answers.delivery(make_event(1))])
     sink.ends_at_once = True
     sink.under_way[0][0]([Failure(0, Outcome.RELEASED, Reason.SINK_DOWN)])
     await answers.count(1)
     assert ids_of(sink.lists) == [["1"], ["1"]]
 
 
-async def test_stopping_cuts_off_what_a_prompt_sink_has(rig):
+async def test_stopping_cuts_off_what_a_prompt_sink_has(dispatchers):
     sink, answers = PromptSink(), Answers()
-    dispatcher = rig(sink)
+    dispatcher = dispatchers(sink)
     dispatcher.put([answers.delivery(make_event(1))])
     await dispatcher.stop()
     dispatcher.give_up()
@@ -136,13 +118,13 @@ async def test_stopping_cuts_off_what_a_prompt_sink_has(rig):
     assert answers.by_id["1"] == DRAINING
 
 
-async def test_a_prompt_sink_that_raises_releases_its_list(rig, caplog):
+async def test_a_prompt_sink_that_raises_releases_its_list(dispatchers, caplog):
     class Broken(PromptSink):
         def start_sending(self, *args):
             raise ZeroDivisionError
 
     answers = Answers()
-    rig(Broken()).put([answers.delivery(make_event(1))])
+    dispatchers(Broken()).put([answers.delivery(make_event(1))])
     await answers.count(1)
     assert answers.by_id["1"].outcome is Outcome.RELEASED
     assert "raised instead of reporting" in caplog.text
@@ -184,14 +166,14 @@ class Sending:
         pass
 
 
-async def test_a_list_that_has_ended_does_not_wait_for_the_collector(rig):
+async def test_a_list_that_has_ended_does_not_wait_for_the_collector(dispatchers):
     class Sink(PromptSink):
         def start_sending(self, events, timeout, on_ended, on_accepted):
             self.sending = Sending(on_ended)
             return self.sending
 
     sink, answers = Sink(), Answers()
-    rig(sink).put([answers.delivery(make_event(1))])
+    dispatchers(sink).put([answers.delivery(make_event(1))])
     sending, sink.sending = sink.sending, None
     there = weakref.ref(sending)
     gc.disable()
@@ -205,12 +187,12 @@ async def test_a_list_that_has_ended_does_not_wait_for_the_collector(rig):
 
 @pytest.mark.parametrize("early", [False, True])
 async def test_a_bug_behind_an_end_stops_the_service_and_not_the_sink(
-    rig, caplog, monkeypatch, early
+    dispatchers, caplog, monkeypatch, early
 ):
     failed = asyncio.Event()
     monkeypatch.setattr(Tasks, "failed", failed)
     sink, answers = PromptSink(), Answers()
-    dispatcher = rig(sink)
+    dispatcher = dispatchers(sink)
 
     def ends(_):
         raise ZeroDivisionError
@@ -226,25 +208,18 @@ async def test_a_bug_behind_an_end_stops_the_service_and_not_the_sink(
     assert "ZeroDivisionError" in caplog.text
 
 
-async def test_a_sink_that_never_waits_leaves_others_their_turn(rig):
+async def test_a_sink_that_never_waits_leaves_others_their_turn(dispatchers):
     sink, answers = ScriptedSink(), Answers()
-    dispatcher = rig(sink)
-    loop, ended, turns = asyncio.get_running_loop(), [], []
+    loop, turns = asyncio.get_running_loop(), []
+    ended = put_many(dispatchers(sink), answers)
 
     def turn():
         turns.append(len(ended))
-        if len(ended) < 3000:
+        if len(ended) < MANY:
             loop.call_soon(turn)
 
-    def ends(deliveries):
-        ended.extend(deliveries)
-        if len(ended) < 3000:
-            dispatcher.put([answers.delivery(make_event(len(ended)))])
-
-    dispatcher._ends.delivered = ends
-    dispatcher.put([answers.delivery(make_event(0))])
     loop.call_soon(turn)
     async with asyncio.timeout(30):
-        while len(ended) < 3000:
+        while len(ended) < MANY:
             await asyncio.sleep(0)
     assert len(turns) > 30
