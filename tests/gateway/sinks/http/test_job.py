@@ -44,6 +44,18 @@ async def sink(server):
     await sink.close()
 
 
+def hold_answers(server):
+    """Let the server answer when the event that is returned is set."""
+    go_on = asyncio.Event()
+
+    async def reply(_):
+        await go_on.wait()
+        return OK
+
+    server.reply = reply
+    return go_on
+
+
 async def test_what_the_receiver_has_is_told_while_one_event_stalls(server, sink):
     go_on = asyncio.Event()
 
@@ -152,13 +164,7 @@ async def test_lists_that_follow_from_an_answer_use_all_connections(server, sink
 
 
 async def test_of_a_list_that_was_cut_off_nobody_is_told_and_nothing_more_is_sent(server, sink):
-    go_on = asyncio.Event()
-
-    async def reply(_):
-        await go_on.wait()
-        return OK
-
-    server.reply = reply
+    go_on = hold_answers(server)
     told = []
     same_key = [make_event(number, source="/same") for number in range(3)]
     sending = sink.start_sending(same_key, None, told.append, told.append)
@@ -171,13 +177,7 @@ async def test_of_a_list_that_was_cut_off_nobody_is_told_and_nothing_more_is_sen
 
 
 async def test_of_a_call_that_was_cancelled_nothing_more_is_sent(server, sink):
-    go_on = asyncio.Event()
-
-    async def reply(_):
-        await go_on.wait()
-        return OK
-
-    server.reply = reply
+    go_on = hold_answers(server)
     same_key = [make_event(number, source="/same") for number in range(3)]
     sending = asyncio.ensure_future(sink.send(same_key))
     await server.wait_for(1)
@@ -215,13 +215,7 @@ def unsendable(number, source):
 async def test_an_event_that_cannot_be_encoded_fails_and_no_other(server, options, caplog):
     sink = HttpSink(HttpSinkConfig(name="out", url=server.url, connections=1, **options))
     await sink.open()
-    go_on = asyncio.Event()
-
-    async def reply(_):
-        await go_on.wait()
-        return OK
-
-    server.reply = reply
+    go_on = hold_answers(server)
     loop = asyncio.get_running_loop()
     first, broken, last = loop.create_future(), loop.create_future(), loop.create_future()
     mixed = [
