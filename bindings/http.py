@@ -8,17 +8,10 @@ the two apart.
 from collections.abc import Sequence
 
 from bindings.binding import BATCH_MEDIA_TYPE, HeaderBinding, Message
-from bindings.event import Event
-from bindings.json_format import encode_event
 
 HTTP = HeaderBinding(name="http", prefix="ce-", fold_case=True, percent=True, batched=True)
 
 
-def encode_batch(events: Sequence[Event]) -> Message:
-    """Return `events` as one batched message; only for a sink that asked for batches."""
-    return join_batch([encode_event(event) for event in events])
-
-
 def join_batch(payloads: Sequence[bytes]) -> Message:
-    """Return events that are encoded already as one batched message."""
+    """Return events in the JSON format as one message; only for a sink that asked for batches."""
     return Message(b"[" + b",".join(payloads) + b"]", BATCH_MEDIA_TYPE)

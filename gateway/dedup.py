@@ -12,7 +12,7 @@ whatever the length of the id.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from enum import Enum
 from hashlib import blake2b
 
@@ -85,22 +85,6 @@ class Dedup:
         self._pending[key] = None
         return Verdict.NEW
 
-    def admit_all(self, keys: Sequence[bytes], now: float) -> list[Verdict] | None:
-        """Do as `admit` for each key, in order; None says that all of them are new."""
-        self._turn(now)
-        pending = self._pending
-        if (
-            self._young.isdisjoint(keys)
-            and self._old.isdisjoint(keys)
-            and pending.keys().isdisjoint(keys)
-        ):
-            before = len(pending)
-            pending.update(dict.fromkeys(keys))
-            if len(pending) == before + len(keys):
-                return None
-            return _first_of_each(keys)
-        return [self.admit(key, now) for key in keys]
-
     def attach(self, key: bytes, on_settled: OnSettled) -> None:
         """Have `on_settled` called once, when the event of this key that is under way is settled.
 
@@ -120,20 +104,6 @@ class Dedup:
         self._remember(key, now)
         for on_settled in waiting or ():
             on_settled(settlement)
-
-    def safe_all(self, keys: Sequence[bytes], now: float) -> None:
-        """Note that all of these were accepted or stored."""
-        self._turn(now)
-        pop = self._pending.pop
-        waiting = [copies for key in keys if (copies := pop(key, None)) is not None]
-        if len(self._young) + len(keys) <= self._most:
-            self._young.update(keys)
-        else:
-            for key in keys:
-                self._remember(key, now)
-        for copies in waiting:
-            for on_settled in copies:
-                on_settled(ACCEPTED)
 
     def forget(self, key: bytes, settlement: Settlement) -> None:
         """Note that an event under way was released or rejected; so are its copies.
@@ -171,13 +141,3 @@ class Dedup:
             self._since = now
             self._old, self._young = self._young, set()
         self._young.add(key)
-
-
-def _first_of_each(keys: Sequence[bytes]) -> list[Verdict]:
-    """Return the verdicts of keys that are new, but for those that stand there again."""
-    seen: set[bytes] = set()
-    verdicts = []
-    for key in keys:
-        verdicts.append(Verdict.DUPLICATE_PENDING if key in seen else Verdict.NEW)
-        seen.add(key)
-    return verdicts

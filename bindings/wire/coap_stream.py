@@ -6,9 +6,6 @@ nibble is 0 and nothing follows it; the rest is the same.
 
 from typing import Final, NamedTuple
 
-MAX_HEAD_BYTES: Final = 6
-"""What is in front of the token at most: length and token length, extended length, code."""
-
 _EXTENSIONS: Final = ((13, 1, 13), (14, 2, 269), (15, 4, 65805))
 """A nibble, how many bytes extend it, and what they are added to."""
 

@@ -52,7 +52,6 @@ class Reporter(Protocol):
 
 
 Run = Callable[[Event, Reporter], Value | Failed]
-RunValue = Callable[[Event, Reporter], Value]
 RunString = Callable[[Event, Reporter], str | Failed]
 RunInteger = Callable[[Event, Reporter], int | Failed]
 RunBoolean = Callable[[Event, Reporter], bool | Failed]

@@ -50,7 +50,7 @@ def test_copies_that_wait_get_what_the_original_gets(dedup):
     dedup.safe(A, 2.0)
     dedup.safe(B, 2.0, dead_lettered)
     dedup.forget(C, DRAINING)
-    dedup.safe_all([D], 2.0)
+    dedup.safe(D, 2.0)
     assert answers == [
         *[ACCEPTED] * 2,
         *[dead_lettered] * 2,
@@ -130,38 +130,15 @@ def test_beyond_the_most_entries_the_older_generation_goes_early():
     assert dedup.admit(keys[0], 1.0) is NEW
 
 
-def test_long_lists_keep_to_the_most_entries():
+def test_many_under_way_keep_to_the_most_entries_when_they_are_safe():
     dedup = Dedup(WINDOW, 10)
     keys = [key_of("/s", str(number)) for number in range(500)]
-    assert dedup.admit_all(keys, 1.0) is None
+    assert [dedup.admit(key, 1.0) for key in keys] == [NEW] * 500
     assert len(dedup) == 500  # under way
-    dedup.safe_all(keys, 1.0)
+    for key in keys:
+        dedup.safe(key, 1.0)
     assert len(dedup) == 10
     assert dedup.shortened == 490
-
-
-def test_a_list_of_new_events_is_admitted_at_once(dedup):
-    assert dedup.admit_all([A, B, C], 1.0) is None
-    assert dedup.admit_all([], 1.0) is None
-    assert dedup.admit_all([D], 1.0) is None
-    assert dedup.admit_all([A, B, C, D], 1.0) == [PENDING] * 4
-
-
-def test_a_list_with_copies_says_which_they_are(dedup):
-    accept(dedup, A, 1.0)
-    assert dedup.admit(B, 1.0) is NEW
-    assert dedup.admit_all([A, B, C, C, D], 1.0) == [SAFE, PENDING, NEW, PENDING, NEW]
-
-
-def test_a_list_of_copies_of_the_older_generation_is_known(dedup):
-    accept(dedup, A, 0.0)
-    assert dedup.admit_all([B], WINDOW) is None
-    assert dedup.admit_all([A], WINDOW) == [SAFE]
-
-
-def test_a_list_may_hold_the_same_event_twice(dedup):
-    assert dedup.admit_all([A, B, A, A], 1.0) == [NEW, NEW, PENDING, PENDING]
-    assert dedup.admit_all([A, B], 1.0) == [PENDING, PENDING]
 
 
 def test_what_is_restored_is_safe(dedup):
@@ -253,14 +230,6 @@ class AnyHistory(RuleBasedStateMachine):
     def admit(self, name):
         self.expect(name, self.dedup.admit(key_of("/s", name), self.now))
 
-    @rule(names=st.lists(names, max_size=6))
-    def admit_all(self, names):
-        keys = [key_of("/s", name) for name in names]
-        verdicts = self.dedup.admit_all(keys, self.now) or [NEW] * len(keys)
-        assert len(verdicts) == len(names)
-        for name, verdict in zip(names, verdicts, strict=True):
-            self.expect(name, verdict)
-
     def settled(self, names, settlement):
         for name in names:
             for number in self.waiting.pop(name):
@@ -275,13 +244,6 @@ class AnyHistory(RuleBasedStateMachine):
             name = data.draw(st.sampled_from(sorted(self.waiting)))
             self.dedup.safe(key_of("/s", name), self.now)
             self.settled([name], ACCEPTED)
-
-    @rule(data=st.data())
-    def safe_all(self, data):
-        if self.waiting:
-            names = data.draw(st.lists(st.sampled_from(sorted(self.waiting)), unique=True))
-            self.dedup.safe_all([key_of("/s", name) for name in names], self.now)
-            self.settled(names, ACCEPTED)
 
     @rule(data=st.data())
     def forget(self, data):
