@@ -446,6 +446,19 @@ async def test_what_counts_as_delivered_was_reported_so_whatever_happens(
     assert len(batches) == 41
 
 
+async def test_giving_up_releases_what_the_producer_still_holds():
+    batch = Batch(3)
+    held = batch.reports[1]  # as librdkafka's client does until it has reported
+    batch.produced = 2
+    batch.give_up("for a test")
+    assert {position: failure.outcome for position, failure in batch.failures.items()} == {
+        1: Outcome.RELEASED,
+        2: Outcome.RELEASED,
+    }
+    assert batch.finished.done()
+    del held
+
+
 async def test_lone_list_is_looked_at_later_where_the_broker_takes_its_time(cluster):
     config = KafkaSinkConfig(
         protocol="kafka", name="log", topic="events", bootstrap_servers=cluster.bootstrap_servers
@@ -467,6 +480,9 @@ async def test_lone_list_is_looked_at_later_where_the_broker_takes_its_time(clus
         before = client._usual = 0.5
         await client.run(1, produce)
         assert client._usual < before
+        before = client._usual
+        client._look()  # there is nothing to learn from
+        assert client._usual == before
     await client.close()
 
 

@@ -5,9 +5,10 @@ import asyncio
 import pytest
 
 from bindings.event import Event
+from gateway.config.records import LimitsConfig
 from gateway.delivery import ACCEPTED, BUSY, Delivery
 from gateway.sources.http import HttpSourceConfig, listener
-from tests.gateway.raw_http import open_clients, running_sources, structured
+from tests.gateway.raw_http import STRUCTURED, open_clients, post, running_sources, structured
 from tests.helpers import RecordingIntake
 
 
@@ -116,4 +117,27 @@ async def test_plain_requests_are_judged_by_credentials_origin_and_draining_as_a
     for _ in range(3):
         assert (await client.ask(structured(b"WebHook-Request-Origin: a"))).status == 202
         assert (await client.ask(structured(b"WebHook-Request-Origin: b"))).status == 403
+    assert len(intake.events) == 3
+
+
+async def test_a_plain_request_without_the_origin_that_is_required_is_refused(start, connect):
+    source, intake = await start(require_origin=True)
+    client = await connect(source)
+    for _ in range(3):
+        assert (await client.ask(structured(b"WebHook-Request-Origin: a"))).status == 202
+        assert (await client.ask(structured())).status == 403
+    assert len(intake.events) == 3
+
+
+async def test_a_plain_request_above_the_limit_is_refused(start, connect):
+    limit = len(STRUCTURED) + 10
+    source, intake = await start(limits=LimitsConfig(max_event_bytes=limit))
+
+    def padded(length):
+        return post(STRUCTURED.ljust(length), content_type=b"application/cloudevents+json")
+
+    client = await connect(source)
+    for length in (len(STRUCTURED), len(STRUCTURED), limit):  # the second needs no parser
+        assert (await client.ask(padded(length))).status == 202
+    assert (await client.ask(padded(limit + 1))).status == 413
     assert len(intake.events) == 3
