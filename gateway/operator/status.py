@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from gateway.operator.manifests import selector
+from gateway.operator.manifests import PLURAL, selector
 
 Condition = dict[str, str]
 
@@ -75,7 +75,7 @@ def attributes(source: Mapping[str, Any]) -> list[dict[str, str]]:
 
 def _path(source: Mapping[str, Any]) -> str:
     metadata = source["metadata"]
-    return f"/apis/v1/namespaces/{metadata['namespace']}/protocolsources/{metadata['name']}"
+    return f"/apis/v1/namespaces/{metadata['namespace']}/{PLURAL}/{metadata['name']}"
 
 
 def condition(owner: Mapping[str, Any], kind: str) -> Condition:
