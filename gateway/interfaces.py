@@ -116,8 +116,6 @@ class Sink(Protocol):
 
 
 OnAccepted = Callable[[Sequence[int]], None]
-
-
 OnEnded = Callable[[Sequence[Failure]], None]
 
 
