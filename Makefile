@@ -2,8 +2,11 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
+# Kept bytecode costs nothing; without it each of the hundreds of processes that tests start compiles
+# all modules again, and each worker of pytest all tests.
+export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run test quick lint fmt types unit more compiled compiled-tests conformance conformance-mutants e2e faults faults-short soak bench instructions instructions-update lock release-manifests clean
+.PHONY: run test quick lint fmt types unit fuzz more compiled compiled-tests conformance conformance-mutants e2e faults faults-short soak bench instructions instructions-update lock release-manifests clean
 
 run: .venv/run                ## start the embedded default: no broker, no root, no configuration
 	@$(BIN)/ce-gateway run
@@ -25,7 +28,10 @@ types: .venv/dev              ## strict types
 	$(BIN)/mypy
 
 unit: .venv/dev               ## tests that need no other program
-	$(BIN)/pytest -q -n 4 --ignore=tests/e2e --ignore=tests/instructions --ignore=tests/compiled $(MORE:%=--ignore=%)
+	$(BIN)/pytest -q -n 3 --ignore=tests/e2e --ignore=tests/instructions --ignore=tests/compiled $(MORE:%=--ignore=%)
+
+fuzz: .venv/dev               ## properties with many more examples: EXAMPLES=10 times what they name, `make unit` draws a quarter
+	EXAMPLES=$(or $(EXAMPLES),10) $(BIN)/pytest -q -n 2 --dist worksteal --timeout 7200 -m hypothesis --ignore=tests/e2e --ignore=tests/compiled
 
 more: .venv/dev               ## slower tests without other programs but helm, and that the suite finds every deliberate mistake
 	.ci/helm

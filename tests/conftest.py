@@ -6,12 +6,12 @@ import pytest
 import uvloop
 from hypothesis import settings
 
-from tests.helpers import Certificates, make_certificates
+from tests.helpers import Certificates, examples, make_certificates
 
 # A shared machine has no deadlines. In CI the same examples are drawn at every run, so that what
 # is red is red for the change at hand; people draw others each time.
-settings.register_profile("ci", deadline=None, derandomize=True)
-settings.register_profile("people", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True, max_examples=examples(100))
+settings.register_profile("people", deadline=None, max_examples=examples(100))
 settings.load_profile("ci" if os.environ.get("CI") else "people")
 
 

@@ -1,8 +1,9 @@
-"""Shared by the tests: an intake that records, and certificates of a throw-away CA."""
+"""Shared by the tests: how many examples, an intake that records, and a throw-away CA."""
 
 import asyncio
 import datetime
 import ipaddress
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,14 @@ from bindings.event import Event
 from gateway.delivery import ACCEPTED, Delivery, Failure, Outcome, Reason, Settlement
 from gateway.interfaces import OnKept
 from gateway.spool import StoreError
+
+EXAMPLES = float(os.environ.get("EXAMPLES") or 0.25)
+"""The share of a property's examples that is drawn; `make fuzz` draws ten times all of them."""
+
+
+def examples(count: int) -> int:
+    """Return how many of a property's examples to draw, at least ten."""
+    return max(10, round(count * EXAMPLES))
 
 
 class RecordingIntake:
@@ -33,7 +42,7 @@ class RecordingIntake:
         self.keeping: list[OnKept] | None = None  # a list: it answers nothing, and puts them there
         self.room = asyncio.Event()
         self.room.set()
-        self._changed = asyncio.Condition()
+        self._changed = asyncio.Event()
 
     @property
     def events(self):
@@ -51,7 +60,7 @@ class RecordingIntake:
 
     def rejected(self, reason: str, detail: str, count: int = 1) -> None:
         self.rejections.extend([(reason, detail)] * count)
-        self._wake()
+        self._changed.set()
 
     def undecodable(self, message: Message, reason: str, detail: str, on_kept: OnKept) -> None:
         if self.keep_error is None:
@@ -68,21 +77,16 @@ class RecordingIntake:
             settlement = self.answer(delivery)
             if settlement is not None:
                 delivery.settle(settlement)
-        self._wake()
-
-    def _wake(self) -> None:
-        async def notify() -> None:
-            async with self._changed:
-                self._changed.notify_all()
-
-        self._notifying = asyncio.ensure_future(notify())
+        self._changed.set()
 
     async def wait_for(
         self, condition: Callable[["RecordingIntake"], bool], seconds: float = 10
     ) -> None:
-        """Return when `condition(self)` holds; it is checked at each arrival."""
-        async with asyncio.timeout(seconds), self._changed:
-            await self._changed.wait_for(lambda: condition(self))
+        """Return when `condition(self)` holds; it is checked after each arrival."""
+        async with asyncio.timeout(seconds):
+            while not condition(self):
+                self._changed.clear()
+                await self._changed.wait()
 
 
 @dataclass(frozen=True)

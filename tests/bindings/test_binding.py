@@ -19,6 +19,7 @@ from bindings.kafka import KAFKA
 from bindings.mqtt import MQTT
 from bindings.nats import NATS
 from tests.bindings.strategies import events
+from tests.helpers import examples
 
 BINDINGS = [HTTP, KAFKA, MQTT, NATS]
 
@@ -29,7 +30,7 @@ def as_text(event):
 
 
 @pytest.mark.parametrize("binding", BINDINGS, ids=lambda binding: binding.name)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80))
 @given(event=events())
 def test_an_event_survives_binary_mode(binding, event):
     (back,) = binding.decode(binding.encode(event, "binary"))
@@ -43,7 +44,7 @@ def test_an_event_survives_binary_mode(binding, event):
 
 @pytest.mark.parametrize("first", BINDINGS, ids=lambda binding: binding.name)
 @pytest.mark.parametrize("second", BINDINGS, ids=lambda binding: binding.name)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15))
 @given(event=events())
 def test_a_relay_changes_nothing_whatever_the_way(first, second, event):
     direct = first.decode(first.encode(event, "binary"))[0]
@@ -72,7 +73,7 @@ def test_what_is_no_event_is_refused_with_its_reason(binding, message, reason):
 
 
 @pytest.mark.parametrize("binding", BINDINGS, ids=lambda binding: binding.name)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 @given(
     names=st.lists(st.text(max_size=6), max_size=5),
     values=st.lists(st.text(max_size=6), min_size=5, max_size=5),
@@ -171,7 +172,7 @@ def outcome(work):
 
 
 @pytest.mark.parametrize("binding", BINDINGS, ids=lambda binding: binding.name)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(
     names=st.lists(
         st.sampled_from([*COMMON_NAMES, "dataschema", "data", "ID", "X-y", "e1", "e2"]), max_size=4

@@ -18,6 +18,7 @@ from bindings.kafka import KAFKA
 from bindings.mqtt import MQTT
 from bindings.nats import NATS
 from tests.bindings.strategies import events
+from tests.helpers import examples
 
 MINIMAL = {"specversion": "1.0", "id": "1", "source": "/s", "type": "t"}
 
@@ -35,7 +36,7 @@ cbor_events = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(events() | cbor_events)
 def test_an_event_survives_the_cbor_format(event):
     assert decode_event(encode_event(event)) == event
@@ -50,7 +51,7 @@ def is_read_by_cbor2(event):
     return True
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given((events() | cbor_events).filter(is_read_by_cbor2))
 def test_cbor2_reads_the_attributes_and_the_data(event):
     # cbor2 makes dates of times, of those that it knows.
@@ -77,7 +78,7 @@ def test_cbor2_reads_the_time_as_a_date():
     assert cbor2.loads(encode_event(event))["time"] == expected
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500))
 @given(st.data())
 def test_any_bytes_raise_nothing_but_an_invalid_event(data):
     payload = data.draw(st.binary(max_size=60) | events().map(encode_event))
@@ -100,7 +101,7 @@ members = st.dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(members)
 def test_any_map_is_an_event_or_an_invalid_one(entries):
     with contextlib.suppress(InvalidEventError):

@@ -16,6 +16,7 @@ from bindings.event import (
     is_media_type,
     is_valid_name,
 )
+from tests.helpers import examples
 
 REQUIRED = {"specversion": "1.0", "id": "1", "source": "/s", "type": "t"}
 
@@ -183,7 +184,7 @@ def test_a_time_that_is_none_is_refused(time):
     assert fault(lambda: make(time=time)) == ("time", "attribute_type")
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=examples(1000))
 @given(
     st.lists(
         st.sampled_from([*"/:?#[]@!$&+.-%_~aZ0", "//", "://", ":8080", "%41", "urn:", "é", " "]),
@@ -208,7 +209,7 @@ def test_the_usual_sources_are_told_at_once(source):
     assert bindings.event._USUAL_REFERENCE.fullmatch(source)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(
     st.dictionaries(
         st.sampled_from(sorted(CORE_ATTRIBUTES | {"ext", "data", "B"})),

@@ -26,11 +26,12 @@ from bindings.json_format import (
     is_json,
 )
 from tests.bindings.strategies import events
+from tests.helpers import examples
 
 MINIMAL = b'{"specversion":"1.0","id":"1","source":"/s","type":"t"}'
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 @given(events())
 def test_an_event_survives_the_json_format(event):
     encoded = encode_event(event)
@@ -47,7 +48,7 @@ def test_an_event_survives_the_json_format(event):
     assert back.attributes() == expected
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(events())
 def test_the_attributes_are_written_as_one_object_in_their_order(event):
     attributes = msgspec.json.encode(event.attributes())
@@ -63,7 +64,7 @@ def test_extensions_may_be_in_any_mapping():
     assert encode_event(event) == MINIMAL[:-1] + b',"a":"b","c":true}'
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(st.one_of(st.binary(max_size=60), st.text(max_size=60).map(lambda text: text.encode())))
 def test_garbage_raises_nothing_but_the_named_errors(payload):
     for decode in (decode_event, decode_batch, decode_bare_event):
@@ -71,7 +72,7 @@ def test_garbage_raises_nothing_but_the_named_errors(payload):
             decode(payload + b"\0")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(st.data())
 def test_a_damaged_event_raises_nothing_but_the_named_errors(data):
     payload = bytearray(
@@ -168,7 +169,7 @@ def test_a_bare_event_is_told_by_its_specversion():
         decode_bare_event(b'{"\xff":"","specversion":"1.0"}')
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 @given(st.binary(max_size=40))
 def test_base64_of_any_bytes_is_read_back(data):
     import base64
@@ -271,7 +272,7 @@ MEMBERS = [
 SEPARATORS = [",", ", ", " ,", ",,", "\n,\n"]
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=examples(2000))
 @given(
     members=st.permutations(MEMBERS[:4]).flatmap(
         lambda required: st.lists(st.sampled_from(MEMBERS), max_size=4).map(
@@ -290,7 +291,7 @@ def test_the_short_cut_sees_what_a_reading_by_members_sees(members, cut, separat
     assert outcome(lambda: decode_event(payload)) == outcome(lambda: by_members(payload))
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500))
 @given(event=events(), data=st.data())
 def test_the_short_cut_sees_the_same_damage(event, data):
     payload = bytearray(encode_event(event))

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from bindings.errors import InvalidEventError
 from bindings.percent import is_plain, percent_decode, percent_encode
 from tests.bindings.strategies import texts
+from tests.helpers import examples
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(texts)
 def test_a_header_value_is_printable_ascii_that_a_foreign_decoder_reads(text):
     encoded = percent_encode(text)
@@ -36,7 +37,7 @@ def test_the_edges_of_utf_8_are_escaped_byte_for_byte():
     )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(st.text(st.characters(max_codepoint=0xFF), max_size=12))
 def test_any_header_value_is_decoded_or_refused_by_name(text):
     with contextlib.suppress(InvalidEventError):
@@ -54,7 +55,7 @@ def test_a_quoted_value_is_unquoted():
     assert percent_decode("subject", ' "a \\"b\\" %41" ') == 'a "b" A'
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(st.lists(st.text(max_size=4), max_size=4))
 def test_values_are_plain_together_if_each_of_them_is(values):
     assert bool(is_plain("".join(values))) == all(is_plain(value) for value in values)

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bindings.timestamp import is_timestamp, is_usual_timestamp
+from tests.helpers import examples
 
 
 @pytest.mark.parametrize("day", ["00", "01", "19", "28", "29", "30", "31", "32"])
@@ -48,7 +49,7 @@ def test_what_only_looks_like_a_timestamp_is_none(text):
     assert not is_usual_timestamp(text)
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=examples(1000))
 @given(st.datetimes(), st.data())
 def test_a_usual_timestamp_is_a_timestamp_whatever_is_changed_in_it(time, data):
     text = f"{time.isoformat(timespec='milliseconds')}Z"

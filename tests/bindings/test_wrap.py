@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from bindings.errors import InvalidEventError
 from bindings.json_format import decode_event, encode_event
 from bindings.wrap import Template, Wrapper
+from tests.helpers import examples
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,7 @@ def test_what_is_inserted_can_not_change_the_parts_of_a_source(template, value, 
     assert event.source == source
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(payload=st.binary(max_size=40), topic=st.text(max_size=20))
 def test_any_message_becomes_a_valid_event_or_a_named_error(payload, topic):
     wrapper = Wrapper(type="t", source="/p/{topic}", subject="{topic[0]}")

@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from gateway.circuit import PROBE_CAP, RETRY_AFTER_MAX, THRESHOLD, Circuit
 from gateway.delivery import Failure, Outcome, Reason
+from tests.helpers import examples
 
 RELEASED, REJECTED = Outcome.RELEASED, Outcome.REJECTED
 
@@ -472,5 +473,5 @@ class AnyHistory(RuleBasedStateMachine):
             assert not (self.circuit._probing and self.circuit.take_probe(self.clock.now + 1e9))
 
 
-AnyHistory.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+AnyHistory.TestCase.settings = settings(max_examples=examples(60), stateful_step_count=30)
 TestAnyHistory = AnyHistory.TestCase

@@ -29,7 +29,7 @@ from gateway.delivery import ACCEPTED, Outcome, Reason, Settlement
 from gateway.errors import GatewayError
 from gateway.metrics import Metrics
 from gateway.spool import Disk, StoreError
-from tests.helpers import RecordingIntake, make_event
+from tests.helpers import RecordingIntake, examples, make_event
 
 ROOT = Path(__file__).parents[2]
 MIB = 1 << 20
@@ -624,7 +624,7 @@ def sound(tmp_path_factory):
     return (folder / FILE).read_bytes()
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(place=st.integers(0, (1 << 24) - 1), bit=st.integers(0, 7))
 def test_no_flipped_bit_keeps_it_from_opening_storing_or_showing(
     tmp_path_factory, sound, place, bit
@@ -699,7 +699,7 @@ def made(fields):
     return letter(event=encode_event(make_event(1, type=kind)), **fields)
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(st.lists(FIELDS, max_size=12), FILTERS, st.integers(1, 5))
 def test_filters_mean_the_same_in_lists_counts_exports_and_purges(
     tmp_path_factory, fields, wanted, limit

@@ -11,6 +11,7 @@ from bindings.errors import InvalidEventError
 from bindings.event import Event
 from gateway.dedup import Dedup, Verdict, key_of, keys_of
 from gateway.delivery import ACCEPTED, BUSY, DRAINING, Outcome, Reason, Settlement
+from tests.helpers import examples
 
 NEW, SAFE, PENDING = Verdict.NEW, Verdict.DUPLICATE_SAFE, Verdict.DUPLICATE_PENDING
 A, B, C, D = (key_of("/s", name) for name in "abcd")
@@ -263,5 +264,5 @@ class AnyHistory(RuleBasedStateMachine):
             assert len(self.answers) + sum(map(len, self.waiting.values())) == self.copies
 
 
-AnyHistory.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+AnyHistory.TestCase.settings = settings(max_examples=examples(150), stateful_step_count=40)
 TestAnyHistory = AnyHistory.TestCase

@@ -24,6 +24,7 @@ from gateway.retry import RetryPolicy
 from gateway.router import Route
 from gateway.target import Target
 from gateway.tasks import Tasks
+from tests.helpers import examples
 
 SINKS = ("a", "b", "c")
 SOURCES = ("field", "plant")
@@ -401,7 +402,7 @@ def _of_types(types):
     return None if types is None else lambda event: event.type in types
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400))
 @given(
     configs=st.lists(routes, min_size=1, max_size=3),
     scripts=st.tuples(outcomes, outcomes, outcomes),

@@ -31,6 +31,7 @@ from gateway.target import Target
 from gateway.tasks import Tasks
 from tests.gateway.spool.simulated import Cut, SimulatedDisk, SteppedSpool
 from tests.gateway.stepped import SteppedLetters, VirtualLoop
+from tests.helpers import examples
 
 MAX_BYTES = 6000
 SINKS = ("a", "b", "dead")
@@ -565,7 +566,5 @@ async def _call(function):
     function()
 
 
-PipelineMachine.TestCase.settings = settings(
-    max_examples=150, stateful_step_count=50, deadline=None
-)
+PipelineMachine.TestCase.settings = settings(max_examples=examples(150), stateful_step_count=50)
 TestPipelineAgainstItsModel = PipelineMachine.TestCase

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from bindings.coap import Moment, Peer, Route, decode_request, diagnostic, read_request
 from bindings.errors import CloudEventError, InvalidEventError, UnknownEncodingError
 from bindings.wire.coap import Message, parse
+from tests.helpers import examples
 
 PEER = Peer(b"udp 192.0.2.1 5683", "coap://192.0.2.1")
 MOMENT = Moment(1767323045.2504, "2026-01-02T03:04:05.250Z")
@@ -360,7 +361,7 @@ items = st.one_of(
 records = st.dictionaries(keys, items, max_size=6)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500))
 @given(st.lists(records, max_size=3).map(lambda maps: [cbor2.dumps(one) for one in maps])
        | st.lists(st.binary(max_size=20), max_size=2))  # fmt: skip
 def test_any_payload_is_events_or_a_named_error(parts):

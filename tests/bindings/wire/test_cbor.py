@@ -21,6 +21,7 @@ from bindings.wire.cbor import (
     iter_array,
     iter_sequence,
 )
+from tests.helpers import examples
 
 
 def plain(value):
@@ -257,7 +258,7 @@ def same(one, other):
     return repr(one) == repr(other)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(trees.filter(lambda value: depth_of(value) <= MAX_DEPTH), st.booleans())
 def test_cbor2_and_we_read_each_other(value, shortest):
     encoded = cbor2.dumps(value, canonical=shortest)
@@ -287,7 +288,7 @@ def read_by_cbor2(encoded):
     return values
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500))
 @given(st.binary(max_size=40) | trees.map(cbor2.dumps).flatmap(changed))
 def test_any_bytes_raise_only_the_named_error_and_are_read_as_cbor2_reads_them(encoded):
     try:

@@ -22,6 +22,7 @@ from bindings.wire.nats import (
     parse_headers,
     parse_number,
 )
+from tests.helpers import examples
 
 # docs.nats.io, "Client Protocol", the examples of MSG and HMSG.
 DOCUMENTED = [
@@ -299,7 +300,7 @@ GRAMMAR_LINE = re.compile(r"([^:\r\n]+):[ \t]*([^\r\n]*?)[ \t]*\r\n")
     ),
     st.booleans(),
 )  # fmt: skip
-@settings(max_examples=2000)
+@settings(max_examples=examples(2000))
 def test_a_header_block_is_what_the_grammar_says(pieces, framed):
     text = "".join(pieces)
     if framed:

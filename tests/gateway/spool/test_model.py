@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from gateway.spool import segment
 from tests.gateway.spool.simulated import Cut, SimulatedDisk, SteppedSpool
+from tests.helpers import examples
 
 TROUBLE = [
     ("write", errno.EIO),
@@ -320,5 +321,5 @@ class SpoolMachine(RuleBasedStateMachine):
         assert self.disk.fds == {}
 
 
-SpoolMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=50)
+SpoolMachine.TestCase.settings = settings(max_examples=examples(150), stateful_step_count=50)
 TestSpoolAgainstItsModel = SpoolMachine.TestCase

@@ -24,7 +24,7 @@ from tests.gateway.sources.coap.oscore_device import (
     protected,
     with_echo,
 )
-from tests.helpers import RecordingIntake
+from tests.helpers import RecordingIntake, examples
 
 OWN = {"/ce": {}, "/t": {"type": "com.acme.temp.v1"}}
 POST_T = bytes.fromhex("02b1741132ff7b2261223a317d")  # POST /t, Content-Format 50, {"a":1}
@@ -282,7 +282,7 @@ async def test_malformed_options_are_refused(option, code):
     assert len(intake.rejections) == 1
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(60))
 @given(option=st.binary(max_size=12), payload=st.binary(max_size=40))
 def test_any_option_and_ciphertext_are_answered_and_counted(option, payload):
     async def ask():
@@ -297,7 +297,7 @@ def test_any_option_and_ciphertext_are_answered_and_counted(option, payload):
     assert len(intake.rejections) == 1
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(inner=st.binary(max_size=40))
 def test_anything_inside_is_answered_protected(inner):
     async def ask():

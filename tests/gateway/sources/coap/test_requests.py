@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.gateway.sources.coap.device import PING, RESET, Device, fields, post, running
-from tests.helpers import RecordingIntake
+from tests.helpers import RecordingIntake, examples
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ async def test_events_of_a_batch_get_numbered_ids_and_ignore_id_and_time_of_the_
 CASES = json.loads(Path("conformance/vectors/coap.json").read_text())["cases"]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(40), suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_no_datagram_stops_the_source(data):
     known = st.sampled_from(
