@@ -168,8 +168,12 @@ def _shown(document: Document, keys: Keys, inside: Keys, detail: ErrorDetails) -
     if not isinstance(value, (str, int, float, bool, type(None))):
         return ""
     hint = ""
-    if detail["type"] in {"literal_error", "enum"} and isinstance(value, str):
-        hint = did_you_mean(value, re.findall(r"'([^']*)'", str(detail.get("ctx", {})["expected"])))
+    if detail["type"] in {"literal_error", "enum"}:
+        words = re.findall(r"'([^']*)'", str(detail.get("ctx", {})["expected"]))
+        if isinstance(value, str):
+            hint = did_you_mean(value, words)
+        elif str(value) in words:
+            hint = "; put it in quotes"
     elif detail["type"] == "string_type" and value is not None:
         hint = "; put it in quotes"
     if any(_SECRET.search(str(key)) for key in inside):  # a table of secrets, or one

@@ -27,6 +27,7 @@ class Outer(Record):
     ratio: float = Field(default=0.0, gt=0, le=1, multiple_of=0.5)
     name: str = Field(default="", min_length=2, max_length=4, pattern="^[a-z]*$")
     flag: bool = False
+    version: Literal["1.1", "2", "old"] = "2"
     secret: SecretStr | None = None
     psk: dict[str, Inner] = Field(default={})
 
@@ -64,6 +65,12 @@ def test_an_unknown_key_where_none_is_known_names_none():
         ("plain: null", "f:1:8: plain: expected an integer, not null"),
         ("plain: [1]", "f:1:8: plain: expected an integer, not a list"),
         ("flag: maybe", "f:1:7: flag: expected true or false, not 'maybe'"),
+        ("version: 2", "f:1:10: version: expected '1.1', '2' or 'old', not 2; put it in quotes"),
+        ("version: 3", "f:1:10: version: expected '1.1', '2' or 'old', not 3"),
+        (
+            "version: 1.1",
+            "f:1:10: version: expected '1.1', '2' or 'old', not 1.1; put it in quotes",
+        ),
         ("ratio: 0", "f:1:8: ratio: expected more than 0.0, not 0"),
         ("ratio: 1.5", "f:1:8: ratio: expected at most 1.0, not 1.5"),
         ("ratio: 0.7", "f:1:8: ratio: expected a multiple of 0.5, not 0.7"),
