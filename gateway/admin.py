@@ -198,6 +198,7 @@ class AdminServer:
         except OSError as error:
             self._socket.close()
             raise GatewayError(f"admin can't listen on {self._listen}: {error.strerror}") from error
+        _log.info("health, metrics and console on http://%s", self.address)
         self._tasks.start(self._server.serve(sockets=[self._socket]), "listener")
 
     async def close(self) -> None:

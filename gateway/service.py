@@ -79,6 +79,7 @@ class Service:
         self._elsewhere = letters
         self._on_ready = on_ready
         self._unready = "starting"
+        self._opening: list[str] = []  # what is waited for meanwhile
         self._sources: dict[str, Source] = {}
         self._sinks: dict[str, Sink] = {}
         self._pipeline: Pipeline | None = None
@@ -98,13 +99,15 @@ class Service:
     @property
     def unready(self) -> str:
         """Why the gateway is not ready; "" when it is."""
+        if self._opening and self._unready == "starting":
+            return f"starting; not open yet: {', '.join(self._opening)}"
         return self._unready
 
     def status(self) -> dict[str, Any]:
         """Return sources, sinks and routes as plain data, secrets masked."""
         return {
-            "ready": not self._unready,
-            "unready": self._unready,
+            "ready": not self.unready,
+            "unready": self.unready,
             "configuration": assembly.masked(self._config.model_dump(mode="json", by_alias=True)),
             "inflight": self.inflight,
         }
@@ -186,7 +189,7 @@ class Service:
         self.logs = {name: sink for name, sink in self._sinks.items() if isinstance(sink, LogSink)}
         async with asyncio.TaskGroup() as group:
             for name, sink in self._sinks.items():
-                group.create_task(_open("sink", name, sink.open()))
+                group.create_task(self._open("sink", name, sink.open()))
         targets = {
             name: Target(
                 name=name, sink=sink, address=assembly.address_of(name, self._config.sinks[name])
@@ -221,9 +224,18 @@ class Service:
             for sink in self._config.sinks.values()
         )
 
+    async def _open(self, kind: str, name: str, opening: Awaitable[None]) -> None:
+        """Await the opening of an adapter; its error says which one it is."""
+        self._opening.append(f"{kind} {name}")
+        try:
+            await opening
+        except GatewayError as error:
+            raise GatewayError(f"{kind} {name}: {error}") from error
+        self._opening.remove(f"{kind} {name}")
+
     async def _open_source(self, name: str, source: Source, pipeline: Pipeline) -> None:
         intake = pipeline.intake(name, self._config.sources[name].protocol)
-        await _open("source", name, source.open(intake))
+        await self._open("source", name, source.open(intake))
         _log.info("source %s is open", name, extra={"source": name})
 
     def _say_ready(self) -> None:
@@ -310,14 +322,6 @@ async def start_embedded_nats(config: GatewayConfig) -> tuple[Any, dict[str, Add
     server = EmbeddedNats(port=port)
     await server.start()
     return server, {name: Address("127.0.0.1", port)}
-
-
-async def _open(kind: str, name: str, opening: Awaitable[None]) -> None:
-    """Await the opening of an adapter; its error says which one it is."""
-    try:
-        await opening
-    except GatewayError as error:
-        raise GatewayError(f"{kind} {name}: {error}") from error
 
 
 async def _close_all(adapters: Mapping[str, Source | Sink]) -> None:

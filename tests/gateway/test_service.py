@@ -23,13 +23,14 @@ drain: {grace: PT2S}
 EVENT = b'{"specversion": "1.0", "id": "1", "source": "/s", "type": "t", "data": {"a": 1.0}}'
 
 MAIN = """
-import json, sys
+import json, logging, sys
 from pathlib import Path
 import os
 from gateway.config.loader import load
 from gateway.service import serve
 def on_ready(addresses):
     print(json.dumps({name: list(address) for name, address in addresses.items()}), flush=True)
+logging.basicConfig(level="INFO", format="%(message)s")
 sys.exit(serve(load(Path(sys.argv[1]), os.environ), on_ready=on_ready))
 """
 
@@ -76,12 +77,13 @@ class Process:
         return self.request("web", "POST", "/", EVENT, "application/cloudevents+json")
 
     async def says(self, text):
-        """Return when it has written `text` to stderr."""
+        """Return the line of stderr with `text` in it, when it is there."""
         async with asyncio.timeout(20):
             line = b"..."
             while line and text not in line.decode():
                 line = await self._process.stderr.readline()
         assert line, f"it ended and never said {text}"
+        return line.decode()
 
 
 @pytest.fixture
@@ -320,6 +322,18 @@ async def test_a_source_that_cannot_be_opened_ends_the_opening_of_the_others(sta
     assert lines.index("a gave up") < lines.index("a closes")
     assert "b can't be opened" in stderr
     assert "Traceback" not in stderr
+
+
+async def test_while_it_starts_readyz_says_what_is_not_open_yet(start, odd):
+    sources = "b: {protocol: odd, behaviour: never opens}, a: {protocol: odd, behaviour: opens}"
+    gateway = await start(sources, odd, ODD_CONFIG)
+    line = await gateway.says("health, metrics and console on http://127.0.0.1:")
+    gateway.addresses["admin"] = ("127.0.0.1", int(line.rpartition(":")[2]))
+    await gateway.says("source a is open")
+    status, body = await gateway.request("admin", "GET", "/readyz")
+    assert (status, body) == (503, b"starting; not open yet: source b\n")
+    gateway.signal(signal.SIGTERM)
+    assert (await gateway.ended())[0] == 0
 
 
 async def test_a_task_that_dies_ends_the_gateway_with_1(start, odd):
