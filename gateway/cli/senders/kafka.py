@@ -13,8 +13,9 @@ from bindings.kafka import KAFKA
 from gateway.cli.senders import Plain, SendError, SendOptions
 from gateway.config.records import TlsConfig
 from gateway.errors import GatewayError
+from gateway.sinks.kafka.batch import Batch
 from gateway.sinks.kafka.config import KafkaSinkConfig, librdkafka_settings
-from gateway.sinks.kafka.producer import Batch, Client
+from gateway.sinks.kafka.producer import Client
 from gateway.tasks import Tasks
 from gateway.tls import client_context
 

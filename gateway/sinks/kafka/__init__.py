@@ -3,26 +3,19 @@
 import asyncio
 import logging
 from collections.abc import Sequence
-from functools import partial
 from typing import ClassVar, Final
 
-import msgspec
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException
 
-from bindings.binding import EVENT_MEDIA_TYPE, Message
-from bindings.event import Event, canonical_text
-from bindings.json_format import encode_event
-from bindings.kafka import KAFKA
+from bindings.event import Event
 from gateway.config.records import SinkConfig
-from gateway.delivery import Failure, Outcome, Reason
+from gateway.delivery import Failure, Reason
 from gateway.errors import GatewayError
-from gateway.sinks.kafka.config import (
-    ONE_BY_ONE,
-    KafkaSinkConfig,
-    TopicTemplate,
-    librdkafka_settings,
-)
-from gateway.sinks.kafka.producer import REFUSED, Batch, Client, failure_of
+from gateway.interfaces import OnAccepted, OnEnded, Sending
+from gateway.sinks.kafka.config import ONE_BY_ONE, KafkaSinkConfig, librdkafka_settings
+from gateway.sinks.kafka.job import Job
+from gateway.sinks.kafka.producer import Client
+from gateway.sinks.kafka.records import Records
 from gateway.tasks import Tasks
 from gateway.throttle import Throttle
 from gateway.tls import client_context
@@ -31,11 +24,6 @@ __all__ = ["KafkaSink", "KafkaSinkConfig"]
 
 _log = logging.getLogger(__name__)
 
-_Headers = list[tuple[str, str | bytes | None]]
-
-_STRUCTURED: Final[_Headers] = [("content-type", EVENT_MEDIA_TYPE.encode())]
-"""The headers of nearly every record."""
-_ANY_PARTITION: Final = -1  # RD_KAFKA_PARTITION_UA of librdkafka's rdkafka.h
 _UNANSWERED: Final = {Reason.TIMEOUT, Reason.SINK_DOWN}
 
 # Errors of a connection that another attempt does not mend.
@@ -54,11 +42,9 @@ class KafkaSink:
 
     def __init__(self, config: KafkaSinkConfig) -> None:
         self._config = config
-        self._topic = TopicTemplate(config.topic)
-        self._fixed_topic = self._topic.fixed
-        self._mode = config.mode
-        self._key_name = config.key
+        self._records = Records(config)
         self._tasks = Tasks(f"sink {config.name}")
+        self._closed = False
         self._clients: dict[tuple[float, bool], Client] = {}
         self._connected: bool | None = None  # None: not known yet
         self._trouble = "no answer in time"
@@ -67,108 +53,51 @@ class KafkaSink:
     async def open(self) -> None:
         if self._config.tls is not None:
             client_context(self._config.tls)  # says which file is wrong; librdkafka does not
-        self._client(self._config.timeout)
+        self.client(self._config.timeout)
 
     async def send(
         self, events: Sequence[Event], timeout: float | None = None
     ) -> Sequence[Failure]:
-        seconds = self._config.timeout if timeout is None else timeout
-        failures: dict[int, Failure] = {}
-        positions: Sequence[int] = range(len(events))
-        while positions:
-            batch = await self._send_some(self._client(seconds), events, positions, failures)
-            if not batch.suspects:
-                break
-            # Whose fault was it? And then on with what was not sent because of it.
-            suspects = [positions[index] for index in sorted(batch.suspects)]
-            positions = [positions[index] for index in sorted(batch.swept)]
-            for position in (*suspects, *positions):
-                del failures[position]
-            self._note_suspects(len(suspects))
-            alone = self._client(seconds, one_by_one=True)
-            await self._send_some(alone, events, suspects, failures)
-        if len(failures) < len(events):
-            self._note_connection(connected=True)
-        elif any(f.reason in _UNANSWERED and f.status is None for f in failures.values()):
-            self._note_connection(connected=False)
-        return [failures[position] for position in sorted(failures)]
+        ended: asyncio.Future[Sequence[Failure]] = asyncio.get_running_loop().create_future()
 
-    async def _send_some(
-        self,
-        client: Client,
-        events: Sequence[Event],
-        positions: Sequence[int],
-        failures: dict[int, Failure],
-    ) -> Batch:
-        """Send the events at these positions, and add to `failures`."""
-        held: dict[str, int] = {}  # by key: the first position that has to be repeated
-        for position in sorted(failures):
-            if failures[position].outcome is Outcome.RELEASED:
-                held.setdefault(events[position].key, position)
+        def on_ended(failures: Sequence[Failure]) -> None:
+            if not ended.done():  # else the caller has been cancelled, and does not know it yet
+                ended.set_result(failures)
 
-        batch = await client.run(len(positions), partial(self._produce, events, positions, held))
-        for index, failure in batch.failures.items():
-            position = positions[index]
-            failures[position] = msgspec.structs.replace(failure, position=position)
-        return batch
-
-    def _produce(
-        self,
-        events: Sequence[Event],
-        positions: Sequence[int],
-        held: dict[str, int],
-        producer: Producer,
-        batch: Batch,
-    ) -> None:
-        """Hand the events at these positions over, from `batch.produced` on."""
-        produce, reports = producer.produce, batch.reports
-        fixed_topic, has_key = self._fixed_topic, self._key_name != "none"
-        headers, is_structured = _STRUCTURED, self._mode == "structured"
-        event, position = events[0], 0
-        index = first = batch.produced
+        sending = self.start_sending(events, timeout, on_ended)
         try:
-            for index in range(first, batch.size):
-                position = positions[index]
-                event = events[position]
-                if held and held.get(event.key, position) < position:
-                    batch.fail(index, Failure(index, Outcome.RELEASED, Reason.HELD))
-                    continue
-                topic = fixed_topic
-                if topic is None:
-                    try:
-                        topic = self._topic.fill(event)
-                    except ValueError as error:
-                        batch.fail(index, Failure(index, *REFUSED, detail=str(error)))
-                        continue
-                value: bytes | None
-                if is_structured:  # as KAFKA.encode does it
-                    value = encode_event(event)
-                else:
-                    value, headers = _record_of(KAFKA.encode(event, "binary"))
-                key = self._key(event) if has_key else None
-                # By position, as the client takes half a microsecond to read keywords.
-                produce(topic, value, key, _ANY_PARTITION, reports[index], None, 0, headers)
-            index = batch.size
-        except KafkaException as exception:
-            if failure_of(index, exception.args[0]).outcome is Outcome.RELEASED:
-                held.setdefault(event.key, position)  # librdkafka did not even queue it
+            return await ended
+        except asyncio.CancelledError:
+            sending.cancel()
             raise
-        finally:
-            batch.produced = index
+
+    def start_sending(
+        self,
+        events: Sequence[Event],
+        timeout: float | None,
+        on_ended: OnEnded,
+        on_accepted: OnAccepted | None = None,  # noqa: ARG002 - records are confirmed together
+    ) -> Sending:
+        seconds = self._config.timeout if timeout is None else timeout
+        job = Job(self, self._records, events, seconds, on_ended)
+        job.start()
+        return job
 
     async def close(self) -> None:
+        self._closed = True
         await asyncio.gather(*(client.close() for client in self._clients.values()))
         self._clients.clear()
         await self._tasks.close()
 
-    def _key(self, event: Event) -> bytes | None:
-        if self._key_name == "order":
-            return event.key.encode()
-        value = event.attributes().get(self._key_name)
-        return None if value is None else canonical_text(value).encode()
+    def client(self, timeout: float, *, one_by_one: bool = False) -> Client:
+        """Return the producer whose records time out after `timeout`: it has one time for all.
 
-    def _client(self, timeout: float, *, one_by_one: bool = False) -> Client:
-        """Return the producer whose records time out after `timeout`: it has one time for all."""
+        Raises:
+            GatewayError: there is none yet, and librdkafka does not take the settings; or the sink
+                is closed.
+        """
+        if self._closed:
+            raise GatewayError("the sink is closed")
         client = self._clients.get((timeout, one_by_one))
         if client is None:
             settings = librdkafka_settings(self._config, timeout)
@@ -189,7 +118,15 @@ class KafkaSink:
         if error.code() in _HOPELESS:
             self._note_connection(connected=False)
 
-    def _note_suspects(self, count: int) -> None:
+    def note_outcome(self, size: int, failures: Sequence[Failure]) -> None:
+        """Note what has become of a list of this size."""
+        if len(failures) < size:
+            self._note_connection(connected=True)
+        elif any(f.reason in _UNANSWERED and f.status is None for f in failures):
+            self._note_connection(connected=False)
+
+    def note_suspects(self, count: int) -> None:
+        """Say that so many records are sent one by one."""
         more = self._lines.pass_on("suspects", count)
         if more is not None:
             _log.warning(
@@ -219,11 +156,3 @@ class KafkaSink:
                 self._trouble,
                 extra=extra,
             )
-
-
-def _record_of(message: Message) -> tuple[bytes | None, _Headers]:
-    """Return a message's value and headers."""
-    headers: _Headers = [*message.headers]
-    if message.content_type:
-        headers.append(("content-type", message.content_type))
-    return message.payload, headers

@@ -4,18 +4,23 @@ import asyncio
 import json
 import logging
 import random
+from functools import partial
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 from pydantic import ValidationError
 
+from bindings.binding import HeaderBinding
 from bindings.event import Event
+from bindings.kafka import KAFKA
 from gateway.config.records import TlsConfig
 from gateway.delivery import Outcome, Reason
 from gateway.errors import GatewayError
+from gateway.interfaces import PromptSink
 from gateway.sinks.kafka import KafkaSink, KafkaSinkConfig
+from gateway.sinks.kafka.batch import Batch
 from gateway.sinks.kafka.config import ONE_BY_ONE, TopicTemplate, librdkafka_settings
-from gateway.sinks.kafka.producer import Batch, Client
+from gateway.sinks.kafka.producer import Client
 from gateway.tasks import Tasks
 from tests.mock_kafka import PRODUCE, MockCluster
 
@@ -379,8 +384,8 @@ async def test_what_counts_as_delivered_was_reported_so_whatever_happens(
 
         __slots__ = ("told",)
 
-        def __init__(self, size):
-            super().__init__(size)
+        def __init__(self, size, on_ended):
+            super().__init__(size, on_ended)
             self.told = {}
             batches.append(self)
 
@@ -389,7 +394,7 @@ async def test_what_counts_as_delivered_was_reported_so_whatever_happens(
             super()._report(position, error, message)
 
         def _finish(self):
-            if not self.finished.done():
+            if not self.is_ended:
                 delivered = set(range(self.size)) - self.failures.keys()
                 assert all(self.told.get(position) for position in delivered)
             super()._finish()
@@ -447,7 +452,7 @@ async def test_what_counts_as_delivered_was_reported_so_whatever_happens(
 
 
 async def test_giving_up_releases_what_the_producer_still_holds():
-    batch = Batch(3)
+    batch = Batch(3, print)
     held = batch.reports[1]  # as librdkafka's client does until it has reported
     batch.produced = 2
     batch.give_up("for a test")
@@ -455,7 +460,7 @@ async def test_giving_up_releases_what_the_producer_still_holds():
         1: Outcome.RELEASED,
         2: Outcome.RELEASED,
     }
-    assert batch.finished.done()
+    assert batch.is_ended
     del held
 
 
@@ -483,7 +488,99 @@ async def test_lone_list_is_looked_at_later_where_the_broker_takes_its_time(clus
         before = client._usual
         client._look()  # there is nothing to learn from
         assert client._usual == before
+        client._usual = 0.0
+        cluster.answer_after(200)
+        for _ in range(12):
+            await client.run(1, produce)
+        # Many slow lists don't make a quick one wait: it was a millisecond each, without end.
+        assert client._usual == 0.01
     await client.close()
+
+
+async def test_list_goes_out_in_the_call_that_brought_it(cluster, make_sink):
+    sink = await make_sink(mode="binary")
+    assert isinstance(sink, PromptSink)
+    told = asyncio.get_running_loop().create_future()
+    sending = sink.start_sending([event(1), event(2)], None, told.set_result, print)
+    assert sending._batch.produced == 2  # no turn of the event loop was needed
+    assert not told.done()
+    async with asyncio.timeout(20):
+        assert await told == []
+    assert [message.value() for message in read(cluster)] == [b"1", b"2"]
+
+
+async def test_end_of_a_list_that_fails_at_once_is_told_after_the_call(make_sink):
+    sink = await make_sink(topic="events.{subject}")
+    told = asyncio.get_running_loop().create_future()
+    sink.start_sending([event(1), event(2)], None, told.set_result, print)
+    assert not told.done()
+    async with asyncio.timeout(20):
+        assert [failure.outcome for failure in await told] == [Outcome.REJECTED] * 2
+
+
+async def test_list_that_was_cut_off_is_not_told_of(cluster, make_sink):
+    sink = await make_sink(mode="binary", properties={"queue.buffering.max.messages": 10})
+    assert await sink.send([event(0)]) == []
+    told = []
+    cluster.answer_after(200)
+    # The first waits for its reports, the second for room.
+    for first in (1, 100):
+        events = [event(number) for number in range(first, first + 9)]
+        sink.start_sending(events, None, told.append, print).cancel()
+    cluster.answer_after(0)
+    async with asyncio.timeout(20):
+        assert await sink.send([event(number) for number in range(200, 250)]) == []
+    assert told == []
+    values = [int(message.value()) for message in read(cluster)]
+    assert values == [*range(10), 100, *range(200, 250)]
+
+
+async def test_list_begun_as_another_ends_goes_out(make_sink):
+    sink = await make_sink(mode="binary", linger=0.0)
+    told = asyncio.get_running_loop().create_future()
+
+    def go_on(left, failures):
+        assert failures == []
+        if left:
+            sink.start_sending([event(left)], None, partial(go_on, left - 1), print)
+        else:
+            told.set_result(None)
+
+    go_on(5, [])
+    async with asyncio.timeout(20):
+        await told
+
+
+async def test_event_that_can_not_be_written_holds_back_its_key_only(
+    cluster, make_sink, monkeypatch, caplog
+):
+    class Faulty(HeaderBinding):
+        def encode(self, what, mode):
+            if what.id == "2":
+                raise LookupError(what.id)
+            return KAFKA.encode(what, mode)
+
+    monkeypatch.setattr("gateway.sinks.kafka.records.KAFKA", Faulty(name="kafka", prefix="ce_"))
+    sink = await make_sink(mode="binary")
+    events = [event(number, source=f"/{number % 2}") for number in range(6)]
+    failures = await sink.send(events)
+    assert [(f.position, f.outcome, f.reason) for f in failures] == [
+        (2, Outcome.RELEASED, Reason.SINK_DOWN),
+        (4, Outcome.RELEASED, Reason.HELD),
+    ]
+    assert [message.value() for message in read(cluster)] == [b"0", b"1", b"3", b"5"]
+    assert len(caplog.records) == 1
+
+
+async def test_second_attempt_that_has_no_producer_releases(cluster, make_sink, monkeypatch):
+    sink = await make_sink(mode="binary")
+    assert await sink.send([event(0)]) == []
+    cluster.fail_next(PRODUCE, MSG_SIZE_TOO_LARGE)
+    # No such setting of ours is wrong: this stands for a machine that has no thread left.
+    monkeypatch.setattr("gateway.sinks.kafka.ONE_BY_ONE", {"no.such.setting": 1})
+    async with asyncio.timeout(20):
+        failures = await sink.send([event(1), event(2)])
+    assert [failure.outcome for failure in failures] == [Outcome.RELEASED] * 2
 
 
 async def test_lists_one_after_the_other_without_linger(cluster, make_sink):
