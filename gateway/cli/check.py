@@ -37,10 +37,11 @@ def command(
         else:
             typer.echo(str(errors), err=True)
         raise typer.Exit(BAD_CONFIGURATION) from None
+    told = [*remarks(config), *_state_remarks(config)]
     if as_json:
-        typer.echo(json.dumps({"ok": True, **_summary(config), "remarks": remarks(config)}))
+        typer.echo(json.dumps({"ok": True, **_summary(config), "remarks": told}))
         return
-    for remark in remarks(config):
+    for remark in told:
         typer.echo(f"{file}: {remark}", err=True)
     typer.echo(f"{file}: ok")
     for line in _lines(config):
@@ -56,6 +57,23 @@ def _problem(problem: Problem) -> dict[str, object]:
         "path": problem.path,
         "text": problem.text,
     }
+
+
+def _state_remarks(config: GatewayConfig) -> list[str]:
+    """Return why the folder for the state can't be kept here, if the configuration names one.
+
+    That is no mistake in it: the gateway may run elsewhere, or as another user.
+    """
+    if config.state.path is None:
+        return []
+    path = config.state.path.absolute()
+    # `os.path` takes what we may not look at for something that isn't there.
+    nearest = next(one for one in (path, *path.parents) if os.path.exists(one))  # noqa: PTH110 - see above
+    if not nearest.is_dir():
+        return [f"state.path: {path} can't be made here: {nearest} is no folder"]
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        return [f"state.path: {path} can't be written here: no permission for {nearest}"]
+    return []
 
 
 def _summary(config: GatewayConfig) -> dict[str, object]:

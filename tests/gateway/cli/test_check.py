@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 
@@ -44,6 +45,34 @@ def test_a_right_file_is_summed_up_without_passwords(check):
         "  route rest: every source -> out\n"
     )
     assert result.stderr == "gateway.yaml: sinks.spare: no route leads to it\n"
+
+
+def test_state_that_cannot_be_kept_here_is_told(check, tmp_path):
+    (tmp_path / "file").write_text("")
+    in_the_way = tmp_path / "file/state"
+    result = check(f"{RIGHT}state: {{path: {in_the_way}}}\n")
+    assert result.exit_code == 0  # it may well be written where the gateway runs
+    remark = f"state.path: {in_the_way} can't be made here: {tmp_path / 'file'} is no folder"
+    assert f"gateway.yaml: {remark}\n" in result.stderr
+    result = check(f"{RIGHT}state: {{path: {in_the_way}}}\n", "--json")
+    assert remark in json.loads(result.stdout)["remarks"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_state_that_this_user_may_not_write_is_told(check, tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir(mode=0o500)
+    for path in (folder, folder / "state/below"):
+        remark = f"state.path: {path} can't be written here: no permission for {folder}\n"
+        assert remark in check(f"{RIGHT}state: {{path: {path}}}\n").stderr
+
+
+@pytest.mark.parametrize("name", ["new/below", "there", "relative"])
+def test_of_state_that_can_be_kept_nothing_is_said(check, tmp_path, name):
+    (tmp_path / "there").mkdir()
+    path = name if name == "relative" else tmp_path / name
+    assert "state.path" not in check(f"{RIGHT}state: {{path: {path}}}\n").stderr
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize(
