@@ -3,7 +3,7 @@ cimport cython
 
 
 @cython.locals(position=Py_ssize_t, size=Py_ssize_t, end=Py_ssize_t, start=Py_ssize_t, split=Py_ssize_t,
-    stop=Py_ssize_t, header_size=Py_ssize_t, body_size=Py_ssize_t, line=bytes, reply=bytes, subject=str)
+    stop=Py_ssize_t, header_size=Py_ssize_t, body_size=Py_ssize_t, line=bytes, reply=bytes, subject=bytes, text=str)
 cpdef tuple _cut(bytes buffer, list messages, list lines)
 
 
@@ -15,5 +15,5 @@ cpdef tuple _arguments(bytes line)
 cpdef parse_ack_place(bytes reply)
 
 
-@cython.locals(lines=list, pairs=list, line=bytes, first=bytes, name=str, value=str, colon=Py_ssize_t)
+@cython.locals(text=str, values=list, place=Py_ssize_t)
 cpdef parse_headers(bytes block)

@@ -8,13 +8,14 @@ Clauses: the protocol as in docs.nats.io "Client Protocol"; headers as in NATS A
 """
 
 import re
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 import msgspec
 
 from bindings.errors import InvalidEventError, excerpt
 from bindings.memory import Memory
+from bindings.wire.header_fields import HeaderFields
 
 MAX_LINE_BYTES: Final = 65536
 """Longest line taken without its end in sight. Subjects and replies are bounded by the sender's
@@ -25,17 +26,19 @@ _ACK: Final = b"$JS.ACK."
 _BLANKS = re.compile(rb"[ \t]+")
 # ADR-4: names are printable ASCII without colon and blanks.
 _NAME = re.compile(r"[!-9;-~]+")
-# Lines of header blocks and what they say; at most 1 MiB. Each event has some of its own.
-_PAIRS: Final = Memory[bytes, tuple[str, str]]()
-# Names that are well-formed, and whether a line that begins with it is worth being remembered.
-_NAMES: Final = Memory[bytes, tuple[str, bool]]()
-_NOT_SEEN_AGAIN: Final = frozenset(
-    {"ce-id", "ce-time", "ce-traceparent", "nats-msg-id", "content-type"}
-)
+# A line whose words one blank parts, as a server writes it. `H` stands before a header's size.
+_USUAL_LINE = re.compile(
+    rb"(H)?MSG ([!-\xff]+) ([0-9]{1,10}) (?:([!-\xff]+) )??(?(1)([0-9]{1,10}) )([0-9]{1,10})\r\n"
+).match
+# Visible, perhaps with blanks inside; what else a value may be is read line by line.
+_USUAL_VALUE: Final = "([!-\xff][ -\xff]*)(?<! )"
 # Numbers of (H)MSG lines: few subscriptions, and sizes that come again.
 _NUMBERS: Final = Memory[bytes, int](characters=6)
 _STATUS = re.compile(r"[0-9]{3}")
-_TAB, _LF, _CR, _COLON = b"\t\n\r:"  # a search for a number is cheaper than one for bytes
+_LF, _CR = b"\n\r"
+FREQUENT: Final = 32
+"""Header blocks with the same names that make us know their shape by heart, which costs 1 ms."""
+_MOST_USUAL: Final = 4
 _CONTROL_LINES: Final = (b"PING", b"PONG", b"INFO ", b"-ERR", b"+OK")
 
 
@@ -69,7 +72,7 @@ class Headers(msgspec.Struct, frozen=True, gc=False):
 
     status: int
     description: str
-    pairs: list[tuple[str, str]]
+    pairs: Sequence[tuple[str, str]]
     content_type: str = ""
 
     def get(self, name: str) -> str:
@@ -81,7 +84,26 @@ class Headers(msgspec.Struct, frozen=True, gc=False):
         return ""
 
 
+class _Shape(msgspec.Struct, eq=False):
+    """What header blocks of the same names have in common.
+
+    Attributes:
+        names: the names, well-formed, in the order of the wire.
+        content_type: position of the first `content-type` among them; -1 for none.
+        count: how many came that had to be read line by line.
+        match: tells a block of this shape, and finds its values.
+    """
+
+    names: tuple[str, ...]
+    content_type: int
+    count: int = 0
+    match: Callable[[str], re.Match[str] | None] = lambda _text: None
+
+
 NO_HEADERS: Final = Headers(0, "", [])
+# Shapes that came lately: at most 1 MiB. Those known by heart of which the latest blocks were.
+_SHAPES: Final = Memory[tuple[str, ...], _Shape](entries=64, characters=2048)
+_usual: Final[list[_Shape]] = []
 
 
 class NatsProtocolError(Exception):
@@ -138,44 +160,58 @@ class Parser:
         return messages, lines
 
 
-def _cut(buffer: bytes, messages: list[NatsMessage], lines: list[bytes]) -> tuple[int, int]:
+def _cut(  # noqa: C901, PLR0912 - a call for each number costs more than looking it up
+    buffer: bytes, messages: list[NatsMessage], lines: list[bytes]
+) -> tuple[int, int]:
     """Append what is complete; return the bytes used, and the bytes that the next message needs."""
     position = 0
     size = len(buffer)
+    known = _NUMBERS.get
     while True:
-        end = buffer.find(b"\r\n", position)
-        if end < 0:
-            if size - position > MAX_LINE_BYTES:
-                raise NatsProtocolError("a line without end")
-            return position, 0
-        line = buffer[position:end]
-        if line.startswith((b"HMSG ", b"MSG ")):
-            sid, subject, reply, header_size, body_size = _arguments(line)
-            start = end + 2
-            split = start + header_size
-            stop = start + body_size
-            if stop + 2 > size:
-                return position, stop + 2 - position
-            if buffer[stop] != _CR or buffer[stop + 1] != _LF:
-                raise NatsProtocolError("a message longer than it said")
-            messages.append(
-                NatsMessage(sid, subject, reply, buffer[start:split], buffer[split:stop])
-            )
-            position = stop + 2
-        elif line.startswith(_CONTROL_LINES):
-            lines.append(line)
-            position = end + 2
+        usual = _USUAL_LINE(buffer, position)
+        if usual is not None:
+            _, subject, sid, reply, header, total = usual.groups(b"")
+            start = usual.end()
         else:
-            raise NatsProtocolError(f"no NATS line: {excerpt(line[:40])}")
+            end = buffer.find(b"\r\n", position)
+            if end < 0:
+                if size - position > MAX_LINE_BYTES:
+                    raise NatsProtocolError("a line without end")
+                return position, 0
+            line = buffer[position:end]
+            start = end + 2
+            if not line.startswith((b"HMSG ", b"MSG ")):
+                if not line.startswith(_CONTROL_LINES):
+                    raise NatsProtocolError(f"no NATS line: {excerpt(line[:40])}")
+                lines.append(line)
+                position = start
+                continue
+            subject, sid, reply, header, total = _arguments(line)
+        number = known(sid)
+        if number is None:
+            number = _number(sid, buffer[position : start - 2])
+        found = known(header) if header else 0
+        header_size = found if found is not None else _number(header, buffer[position : start - 2])
+        found = known(total)
+        body_size = found if found is not None else _number(total, buffer[position : start - 2])
+        if header_size > body_size:
+            raise NatsProtocolError("a header block longer than its message")
+        split = start + header_size
+        stop = start + body_size
+        if stop + 2 > size:
+            return position, stop + 2 - position
+        if buffer[stop] != _CR or buffer[stop + 1] != _LF:
+            raise NatsProtocolError("a message longer than it said")
+        text = subject.decode("utf-8", "surrogateescape")
+        messages.append(NatsMessage(number, text, reply, buffer[start:split], buffer[split:stop]))
+        position = stop + 2
 
 
-def _arguments(line: bytes) -> tuple[int, str, bytes, int, int]:
-    """Return sid, subject, reply, size of the header block and size of all of (H)MSG's body."""
+def _arguments(line: bytes) -> tuple[bytes, bytes, bytes, bytes, bytes]:
+    """Return subject, sid, reply, size of the header block ("" for none) and of all the body."""
     # Not bytes.split(): it also cuts at vertical tabs, which a subject may hold.
-    words = line.split(b" ")
-    if b"" in words or _TAB in line:
-        words = _BLANKS.split(line.rstrip(b" \t"))
-    header = b"0"
+    words = _BLANKS.split(line.rstrip(b" \t"))
+    header = b""
     if len(words) > 1 and words[0] == b"HMSG":
         header = words.pop(-2)
     if len(words) == 5:
@@ -185,18 +221,7 @@ def _arguments(line: bytes) -> tuple[int, str, bytes, int, int]:
         reply = b""
     else:
         raise _no_arguments(line)
-    number = _NUMBERS.get(sid)
-    header_size = _NUMBERS.get(header)
-    body_size = _NUMBERS.get(total)
-    if number is None:
-        number = _number(sid, line)
-    if header_size is None:
-        header_size = _number(header, line)
-    if body_size is None:
-        body_size = _number(total, line)
-    if header_size > body_size:
-        raise NatsProtocolError("a header block longer than its message")
-    return number, subject.decode("utf-8", "surrogateescape"), reply, header_size, body_size
+    return subject, sid, reply, header, total
 
 
 def _number(word: bytes, line: bytes) -> int:
@@ -251,56 +276,80 @@ def parse_headers(block: bytes) -> Headers:
     """
     if not block:
         return NO_HEADERS
-    lines = block.split(b"\r\n")
-    # The first line, headers, and two times nothing: the block ends with an empty line.
-    if len(lines) < 3 or lines.pop() or lines.pop():
-        raise _no_block(block)
-    first = lines.pop(0)
-    known = _PAIRS.get
-    pairs: list[tuple[str, str]] = []
-    content_type = None
+    text = block.decode("latin-1")
+    for shape in _usual:
+        usual = shape.match(text)
+        if usual is not None:
+            if shape is not _usual[0]:
+                _usual.remove(shape)
+                _usual.insert(0, shape)
+            values = list(usual.groups())
+            place = shape.content_type
+            content_type = values[place] if place >= 0 else ""
+            pairs: Any = HeaderFields(shape.names, values)
+            return Headers(0, "", pairs, content_type)
+    return _read_lines(text)
+
+
+def _read_lines(text: str) -> Headers:
+    """Read a header block that is of no shape known by heart; learn its shape if it comes often."""
+    lines = text.split("\r\n")
+    # The first line, headers, and two times nothing: the block ends with an empty line. Any other
+    # line break is none (ADR-4: values are anything but those).
+    breaks = len(lines) - 1
+    if breaks < 2 or lines.pop() or lines.pop():
+        raise _no_block(text)
+    if text.count("\r") != breaks or text.count("\n") != breaks:
+        raise _no_block(text)
+    status, description = _status(lines.pop(0), text)
+    names: list[str] = []
+    values: list[str] = []
     for line in lines:
-        pair = known(line)
-        if pair is None:
-            # A line break that is none (ADR-4: values are anything but those).
-            colon = line.find(_COLON)
-            if colon < 0 or _CR in line or _LF in line:
-                raise _no_block(block)
-            name, comes_again = _NAMES.get(line[:colon]) or _judge_name(line[:colon], block)
-            value = line[colon + 1 :].strip(b" \t").decode("latin-1")
-            pair = name, value
-            if comes_again:
-                _PAIRS.remember(line, pair, len(line))
-            elif content_type is None and len(name) == 12 and name.lower() == "content-type":
-                content_type = value
-        pairs.append(pair)
-    if first == _VERSION:
-        return Headers(0, "", pairs, content_type or "")
-    status, description = _status(first, block)
-    return Headers(status, description, pairs, content_type or "")
+        name, colon, value = line.partition(":")
+        if not colon:
+            raise _no_block(text)
+        names.append(name)
+        values.append(value.strip(" \t"))
+    shape = _shape_of(tuple(names), text)
+    content_type = values[shape.content_type] if shape.content_type >= 0 else ""
+    pairs: Any = HeaderFields(shape.names, values) if values else []
+    return Headers(status, description, pairs, content_type)
 
 
-def _judge_name(word: bytes, block: bytes) -> tuple[str, bool]:
-    """Check the name of a header; return it, and whether its lines are worth being remembered."""
-    name = word.decode("latin-1")
-    if not _NAME.fullmatch(name):
-        raise _no_block(block)
-    judged = name, name.lower() not in _NOT_SEEN_AGAIN
-    _NAMES.remember(word, judged, len(word))
-    return judged
+def _shape_of(names: tuple[str, ...], text: str) -> _Shape:
+    """Return the shape of blocks with these names; have it known by heart when it is frequent."""
+    shape = _SHAPES.get(names)
+    if shape is None:
+        if not all(map(_NAME.fullmatch, names)):
+            raise _no_block(text)
+        folded = [name.lower() for name in names]
+        place = folded.index("content-type") if "content-type" in folded else -1
+        shape = _Shape(names, place)
+        # 50 characters stand for what a string costs.
+        _SHAPES.remember(names, shape, 50 * len(names) + len("".join(names)))
+    shape.count += 1
+    if shape.count == FREQUENT:
+        blank = " " if text.count(": ") >= len(names) else ""
+        pattern = "".join([f"{re.escape(name)}:{blank}{_USUAL_VALUE}\r\n" for name in names])
+        shape.match = re.compile(f"NATS/1\\.0\r\n{pattern}\r\n").fullmatch
+    if shape.count >= FREQUENT and shape not in _usual and shape.match(text) is not None:
+        _usual.insert(0, shape)
+        del _usual[_MOST_USUAL:]
+    return shape
 
 
-def _status(line: bytes, block: bytes) -> tuple[int, str]:
+def _status(first: str, text: str) -> tuple[int, str]:
     """Return code and text of a block's first line."""
-    first = line.decode("latin-1")
-    if not first.startswith("NATS/1.0 ") or "\r" in first or "\n" in first:
-        raise _no_block(block)
+    if first == "NATS/1.0":
+        return 0, ""
+    if not first.startswith("NATS/1.0 "):
+        raise _no_block(text)
     code, _, description = first[9:].strip(" ").partition(" ")
     return (int(code) if _STATUS.fullmatch(code) else 0), description
 
 
-def _no_block(block: bytes) -> InvalidEventError:
-    return _malformed(f"no header block of NATS/1.0: {excerpt(block.decode('latin-1')[:120])}")
+def _no_block(text: str) -> InvalidEventError:
+    return _malformed(f"no header block of NATS/1.0: {excerpt(text[:120])}")
 
 
 def _malformed(text: str) -> InvalidEventError:

@@ -13,6 +13,7 @@ from bindings.errors import CloudEventError, InvalidEventError
 from bindings.nats import NATS
 from bindings.wire import nats
 from bindings.wire.nats import (
+    FREQUENT,
     MAX_LINE_BYTES,
     NatsMessage,
     NatsProtocolError,
@@ -307,7 +308,7 @@ def test_a_header_block_is_what_the_grammar_says(pieces, framed):
         text = f"NATS/1.0\r\n{text}\r\n\r\n"
     block = text.encode("latin-1")
     match = GRAMMAR.fullmatch(text)
-    for _ in range(2):  # from memory the second time
+    for _ in range(FREQUENT + 1):  # by heart the last time
         if match or not block:
             assert parse_headers(block).pairs == GRAMMAR_LINE.findall(match[2] if match else "")
         else:
@@ -330,22 +331,65 @@ def test_the_words_of_a_message_may_stand_apart(blank, reply, header):
         assert message == NatsMessage(7, "a\x0b.b", reply, header, b"ok")
 
 
-def test_lines_of_headers_are_remembered_within_bounds():
+def test_shapes_of_header_blocks_are_remembered_within_bounds():
+    for number in range(300):
+        for _ in range(FREQUENT):
+            parse_headers(b"NATS/1.0\r\nX-%d: 1\r\nce-id: %d\r\n\r\n" % (number, number))
+    for _ in range(FREQUENT):
+        parse_headers(b"NATS/1.0\r\n" + b"x" * 5000 + b": long\r\n\r\n")
     for number in range(3000):
-        parse_headers(b"NATS/1.0\r\nX-%d: 1\r\nce-id: %d\r\n\r\n" % (number, number))
-    parse_headers(b"NATS/1.0\r\nlong: " + b"x" * 500 + b"\r\n\r\n")
-    assert 0 < len(nats._PAIRS) <= 2048
-    assert max(map(len, nats._PAIRS)) <= 128
-    assert not any(line.startswith(b"ce-id") for line in nats._PAIRS)
-    assert 0 < len(nats._NAMES) <= 2048
+        Parser().feed(b"MSG a %d 0\r\n\r\n" % (number * 1000))
+    assert 0 < len(nats._SHAPES) <= 64
+    assert max(len("".join(names)) for names in nats._SHAPES) <= 2048
+    assert 0 < len(nats._usual) <= 4
     assert 0 < len(nats._NUMBERS) <= 2048
     assert max(map(len, nats._NUMBERS)) <= 6
+
+
+@pytest.mark.parametrize("blank", [" ", "", "\t"])
+def test_a_frequent_header_block_is_read_as_a_rare_one(blank):
+    shapes = [
+        [("a", "1"), ("Content-Type", "t/x"), ("b", "2")], [("a", "1")], [("ab", "1"), ("a", "x")],
+        [("b", "2"), ("Content-Type", "t/x"), ("a", "1")], [("a", "1"), ("a", "1")], [],
+        [("a", "")],
+    ]  # fmt: skip
+    values = ["v", "two words", "", "\xff", "\x7f", "a\x01b", "\tx", "a: b", "a:b"]
+    for pairs in shapes * 2 * FREQUENT:
+        for value in values:
+            found = [(name, text and value) for name, text in pairs]
+            lines = "".join(f"{name}:{blank}{text}\r\n" for name, text in found)
+            headers = parse_headers(f"NATS/1.0\r\n{lines}\r\n".encode("latin-1"))
+            expected = [(name, text.strip(" \t")) for name, text in found]
+            assert headers.pairs == expected
+            assert headers.content_type == dict(expected).get("Content-Type", "")
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        "NATS/1.0\r\na: 1\r\nb: 2\r\n", "NATS/1.0\r\na: 1\r\nb: 2\r\n\r\n\r\n",
+        "NATS/1.0\r\na: 1\nx\r\nb: 2\r\n\r\n", "NATS/1.0\r\na: 1\rx\r\nb: 2\r\n\r\n",
+        "NATS/1.1\r\na: 1\r\nb: 2\r\n\r\n", "NATS/1.0\r\na: 1\r\nb: 2\r\n\r\nx",
+        "NATS/1.0\r\na: 1\r\nb2\r\n\r\n", "xNATS/1.0\r\na: 1\r\nb: 2\r\n\r\n",
+    ],
+)  # fmt: skip
+def test_a_fault_is_seen_in_a_block_whose_shape_is_known(damaged):
+    for _ in range(FREQUENT):
+        assert parse_headers(b"NATS/1.0\r\na: 1\r\nb: 2\r\n\r\n").pairs == [("a", "1"), ("b", "2")]
+    with pytest.raises(InvalidEventError):
+        parse_headers(damaged.encode())
+
+
+def test_a_name_with_a_fault_is_refused_each_time():
+    for _ in range(2 * FREQUENT):
+        with pytest.raises(InvalidEventError):
+            parse_headers(b"NATS/1.0\r\na b: 1\r\n\r\n")
 
 
 @pytest.mark.parametrize("name", ["content-type", "Content-Type", "CONTENT-TYPE"])
 def test_content_type_is_the_first_value_whatever_the_case_of_its_name(name):
     block = f"NATS/1.0\r\nce-id: 1\r\n{name}:  text/plain \r\nContent-Type: b\r\n\r\n".encode()
-    for _ in range(2):  # nothing of the first time changes the second
+    for _ in range(FREQUENT + 1):  # by heart the last time
         headers = parse_headers(block)
         assert headers.content_type == headers.get("content-type") == "text/plain"
     assert parse_headers(b"NATS/1.0\r\nce-id: 1\r\n\r\n").content_type == ""
@@ -383,13 +427,13 @@ def test_a_header_block_says_the_same_whatever_came_before_it(blocks):
             return str(error)
 
     def read_alone(block):
-        nats._PAIRS.clear()
-        nats._NAMES.clear()
+        nats._SHAPES.clear()
+        nats._usual.clear()
         return read(block, msgspec.structs.replace(NATS))
 
     expected = [read_alone(block) for block in wire]
     binding = msgspec.structs.replace(NATS)
-    for _ in range(2):
+    for _ in range(FREQUENT + 1):
         assert [read(block, binding) for block in wire] == expected
     assert [read(block, binding) for block in reversed(wire)] == expected[::-1]
 
