@@ -125,6 +125,16 @@ def test_listeners_that_are_not_said_are_found_and_those_of_the_pod_alone_are_no
     assert sorted(names) == ["http-8080", "tcp-15683", "udp-5683"]
 
 
+def test_udp_keeps_a_device_with_its_pod_and_tcp_needs_no_such_thing():
+    sources = {"field": {"protocol": "coap", "listen_tcp": "0.0.0.0:5683"}}
+    services = [each for each in children(example(sources=sources)) if each["kind"] == "Service"]
+    affinity = {
+        each["metadata"]["name"].rpartition("-")[2]: each["spec"].get("sessionAffinity")
+        for each in services
+    }
+    assert affinity == {"tcp": None, "udp": "ClientIP"}
+
+
 def test_what_only_fetches_has_no_service():
     kinds = [manifest["kind"] for manifest in children(example(sources=NATS))]
     assert kinds == ["ConfigMap", "SinkBinding", "Deployment"]
