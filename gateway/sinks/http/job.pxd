@@ -23,6 +23,7 @@ cdef class Job:
     cdef public list failures
     cdef public list accepted
     cdef public bint is_ended
+    cdef public bint reports
     cdef public double deadline
     cdef public Py_ssize_t _open
     cdef public object _on_ended

@@ -44,7 +44,7 @@ class Chain(Request):
     __slots__ = ("alone", "consent", "first", "job", "last", "positions", "retried_token")
 
     def __init__(self, job: "Job", positions: Sequence[int]) -> None:
-        super().__init__(b"", job.timeout, None)
+        Request.__init__(self, b"", job.timeout, None)  # `super()` is looked up each time
         self.job = job
         self.positions = positions
         self.first = self.last = 0
@@ -89,10 +89,12 @@ class Job:
 
     Attributes:
         ready: chains whose next request can be sent.
-        deadline: the loop's time after which it no longer waits for the pace of a webhook.
+        deadline: the loop's time after which it no longer waits for the pace of a webhook; set by
+            a sink that has one.
+        reports: whether anybody is told what the receiver has before every event has its outcome.
         is_ended: whether every event has its outcome, or nobody wants to know any more.
         failures: of the events that have ended.
-        accepted: positions that the receiver has, and of which nobody knows yet.
+        accepted: positions that the receiver has, and of which nobody knows yet; if it reports.
     """
 
     def __init__(
@@ -110,13 +112,14 @@ class Job:
         self.failures: list[Failure] = []
         self.accepted: list[int] = []
         self.is_ended = False
-        loop = asyncio.get_running_loop()
-        self.deadline = loop.time() + timeout
+        self.deadline = INFINITY
         self._open = 0
         self._on_ended = on_ended
         self._on_accepted = on_accepted
         self._timer: asyncio.TimerHandle | None = None
-        if on_accepted is not None and len(events) > 1:
+        self.reports = on_accepted is not None and len(events) > 1
+        if self.reports:
+            loop = asyncio.get_running_loop()
             self._timer = loop.call_later(REPORT_SECONDS, self._report)
 
     def divide(self, chains: Iterable[Sequence[int]]) -> None:

@@ -5,6 +5,7 @@ so a head that is known byte for byte needs no parser. `Date` changes once a sec
 never the same twice (a request id) is parsed each time.
 """
 
+from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
 _MAX_BYTES: Final = 1024
@@ -14,15 +15,16 @@ Answer = TypeVar("Answer")
 
 
 class KnownAnswers(Generic[Answer]):
-    """Answers after which a connection stays open, by their bytes."""
+    """Answers after which a connection stays open, by their bytes.
+
+    Attributes:
+        get: returns what bytes say if they are one whole answer that is known, else None.
+    """
 
     def __init__(self) -> None:
         self._whole: dict[bytes, Answer] = {}
         self._heads: dict[bytes, int] = {}
-
-    def get(self, data: bytes) -> Answer | None:
-        """Return what `data` says if it is one whole answer that is known."""
-        return self._whole.get(data)
+        self.get: Callable[[bytes], Answer | None] = self._whole.get
 
     def split(self, data: bytes, start: int) -> int:
         """Return where the answer that begins at `start` ends; 0 if its head is not known."""

@@ -98,6 +98,8 @@ class HttpSink:
         seconds = self._timeout if timeout is None else timeout
         job = Job(self, events, seconds, on_ended, on_accepted)
         job.divide(self._chains(events))
+        if self._webhook is not None:
+            job.deadline = asyncio.get_running_loop().time() + seconds
         # Routes may differ: who waits least long may not wait longer for a connection.
         pool.timeout = min(seconds, *[other.timeout for other in jobs]) if jobs else seconds
         jobs.append(job)
@@ -297,7 +299,8 @@ class HttpSink:
             if self._down:
                 self._note(answer)
             chain.retried_token = False
-            job.accepted += chain.under_way
+            if job.reports:
+                job.accepted += chain.under_way
         elif self._is_to_be_repeated(chain, status):
             chain.put_back()
         else:

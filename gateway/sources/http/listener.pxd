@@ -19,6 +19,8 @@ cdef class Listener:
     cdef public PlainPosts plain
     cdef public bint draining
     cdef public list _arrived
+    cdef bint _comes_alone
+    cdef double _handed_in_at
     cdef public set _connections
     cdef public set _refused
     cdef public dict _from_address
@@ -28,5 +30,6 @@ cdef class Listener:
     cdef public object _changed
 
     cpdef take(self, arrived)
+    cpdef _submit(self, reads)
     cpdef decode(self, message)
     cpdef bint accepts(self, str authorization) except? -1

@@ -88,6 +88,8 @@ class Listener:
         self.plain = PlainPosts()
         self.draining = False
         self._arrived: list[Sequence[Delivery]] = []
+        self._comes_alone = False  # the latest read did
+        self._handed_in_at = 0.0
         self._connections: set[Sender] = set()
         self._refused: set[Sender] = set()  # of these, those that are one too many
         self._from_address: dict[str, int] = {}
@@ -152,14 +154,29 @@ class Listener:
         return credentials is None or credentials.accepts(authorization.encode("latin-1"), b"")
 
     def take(self, arrived: Sequence[Delivery]) -> None:
-        """Hand in what one read brought, together with that of other connections."""
-        if not self._arrived:
-            self._loop.call_soon(self._hand_in)
+        """Hand in what one read brought, together with that of other connections.
+
+        While reads come one by one, the first of each millisecond waits for no others.
+        """
+        if self._arrived:
+            self._arrived.append(arrived)
+            return
+        if self._comes_alone:
+            now = self._loop.time()
+            if now != self._handed_in_at:
+                self._handed_in_at = now
+                self._submit([arrived])
+                return
         self._arrived.append(arrived)
+        self._loop.call_soon(self._hand_in)
 
     def _hand_in(self) -> None:
         """Hand in what the connections have read since the event loop last came by."""
         reads, self._arrived = self._arrived, []
+        self._comes_alone = len(reads) == 1
+        self._submit(reads)
+
+    def _submit(self, reads: Sequence[Sequence[Delivery]]) -> None:
         try_submit = self.intake.try_submit
         if len(reads) > 1 and try_submit([delivery for arrived in reads for delivery in arrived]):
             return

@@ -68,9 +68,13 @@ class Lists(RecordingIntake):
         return len(deliveries) <= self.most and super().try_submit(deliveries)
 
 
+def taker_for(intake):
+    return listener.Listener(HttpSourceConfig(name="http", listen="127.0.0.1:0"), intake)
+
+
 async def take_reads(intake, *sizes):
     """Take one read of each size; returns the settlements of each read."""
-    taker = listener.Listener(HttpSourceConfig(name="http", listen="127.0.0.1:0"), intake)
+    taker = taker_for(intake)
     settlements = [[] for _ in sizes]
     for number, size in enumerate(sizes):
         event = Event(id=str(number), source="/s", type="t")
@@ -86,6 +90,45 @@ async def test_what_connections_read_in_one_breath_goes_in_as_one_list_in_their_
     assert intake.sizes == [4]
     assert [event.id for event in intake.events] == ["0", "1", "1", "2"]
     assert settlements == [[ACCEPTED], [ACCEPTED] * 2, [ACCEPTED]]
+
+
+async def test_reads_that_come_one_by_one_wait_for_no_others_and_more_of_a_turn_go_together():
+    intake = Lists(room=10)
+    taker, settled = taker_for(intake), []
+
+    def take_one():
+        taker.take([Delivery((Event(id="1", source="/s", type="t"),), settled.append)])
+
+    take_one()  # nobody knows yet how they come
+    assert intake.sizes == []
+    await asyncio.sleep(0)
+    assert intake.sizes == [1]
+    take_one()
+    assert intake.sizes == [1, 1]
+    for _ in range(3):
+        take_one()
+    assert intake.sizes == [1, 1]
+    await asyncio.sleep(0)
+    assert intake.sizes == [1, 1, 3]
+    take_one()  # those before it did not come alone
+    assert intake.sizes == [1, 1, 3]
+    await asyncio.sleep(0)
+    assert settled == [ACCEPTED] * 6
+
+
+async def test_a_read_that_comes_alone_is_refused_at_once_if_there_is_no_room():
+    intake = Lists(room=1)
+    taker, settled = taker_for(intake), []
+
+    def take(size):
+        taker.take(
+            [Delivery((Event(id="1", source="/s", type="t"),), settled.append) for _ in range(size)]
+        )
+
+    take(1)
+    await asyncio.sleep(0)
+    take(2)
+    assert settled == [ACCEPTED, BUSY, BUSY]
 
 
 async def test_where_there_is_no_room_for_all_each_read_is_taken_or_refused_whole():
