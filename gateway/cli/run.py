@@ -58,6 +58,7 @@ def command(
     logs.configure(log_format, log_level)
     config, text = _load(file, ports)
     count = _count(workers, config)
+    config = config.model_copy(update={"workers": count})
     on_ready = None if file else partial(say_hello, k_sink=_k_sink(config), workers=count)
     # Not before the configuration is right.
     from gateway.workers.place import folders, state_of  # noqa: PLC0415 - see above

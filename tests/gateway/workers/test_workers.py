@@ -27,6 +27,15 @@ def file(tmp_path):
     return path
 
 
+def with_console(file):
+    """Have the administration listen on a port of its own, and return that."""
+    port = free_port()
+    text = file.read_text()
+    assert TEXT.splitlines()[-1] in text
+    file.write_text(text.replace(TEXT.splitlines()[-1], f'admin: {{listen: "127.0.0.1:{port}"}}'))
+    return port
+
+
 async def entries(stream, until):
     """Return the log's entries up to the one whose message begins so."""
     found = []
@@ -112,6 +121,17 @@ async def test_one_worker_is_the_process_itself(file):
         assert children == ""
 
 
+@pytest.mark.parametrize("count", [1, 2])
+async def test_the_status_says_how_many_workers_there_are(file, count):
+    port = with_console(file)
+    file.write_text(f"{file.read_text()}workers: 3\n")
+    async with ce_gateway("run", str(file), "--workers", str(count), *JSON_LOG) as gateway:
+        await entries(gateway.stderr, "ready")
+        status = json.loads(await asyncio.to_thread(get, port, "/api/v1/status"))
+        assert status["configuration"]["workers"] == count
+        assert len(status.get("workers", "1")) == count
+
+
 async def test_ctrl_c_drains_once_and_a_second_time_ends_at_once(file):
     async with ce_gateway("run", str(file), "--workers", "2", *JSON_LOG) as gateway:
         log = await ready(gateway)
@@ -135,9 +155,7 @@ async def test_a_second_signal_kills_workers_that_do_not_end(file):
 
 
 async def test_the_console_needs_no_answer_of_a_worker_that_hangs(file):
-    file.write_text(file.read_text().replace('admin: {listen: "127.0.0.1:0"}', "{admin}"))
-    port = free_port()
-    file.write_text(file.read_text().replace("{admin}", f'admin: {{listen: "127.0.0.1:{port}"}}'))
+    port = with_console(file)
     async with ce_gateway("run", str(file), "--workers", "2", *JSON_LOG) as gateway:
         log = await ready(gateway)
         os.kill(pids(log)[1], signal.SIGSTOP)
