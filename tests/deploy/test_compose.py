@@ -83,15 +83,17 @@ def test_everything_is_on_this_machine_only():
 def test_services_depend_on_services_that_tell_how_they_are():
     needed = [one["depends_on"] for one in SERVICES.values() if "depends_on" in one]
     assert {name for names in needed for name in names} <= set(SERVICES)
-    healthy = {
-        name
+    waits = {
+        (name, how["condition"])
         for names in needed
         if isinstance(names, dict)
         for name, how in names.items()
-        if how["condition"] == "service_healthy"
     }
+    healthy = {name for name, condition in waits if condition == "service_healthy"}
+    started = {name for name, condition in waits if condition == "service_started"}
     assert healthy
     assert [name for name in healthy if "healthcheck" not in SERVICES[name]] == []
+    assert [name for name in started if "healthcheck" in SERVICES[name]] == []
 
 
 def test_every_foreign_image_has_a_version():
