@@ -90,6 +90,19 @@ def test_values_of_the_table_are_those_of_the_chart():
     }
 
 
+def test_values_that_the_text_names_are_those_of_the_chart():
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    # `admin` and `config` hold keys of the gateway's own.
+    dotted = [name.split(".") for name in re.findall(r"`(\w+\.[\w.]+)`", PAGE)]
+    named = [path for path in dotted if path[0] in values.keys() - {"admin", "config"}]
+    assert len(named) >= 5
+    for path in named:
+        found = values
+        for key in path:
+            assert key in found, ".".join(path)
+            found = found[key]
+
+
 def test_the_three_commands_name_what_the_manifest_makes():
     made = documents((ROOT / "deploy/release/ce-gateway.yaml").read_text())
     (pod,) = [one for one in made if one["kind"] == "Deployment"]
