@@ -1,28 +1,30 @@
 """What is said at the start: what a configuration wants and several workers can't give."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from gateway.config.gateway import GatewayConfig, RouteConfig
 from gateway.config.records import SinkConfig, SourceConfig
 from gateway.config.worker import Place
 from gateway.errors import GatewayError
+from gateway.workers.place import folder_of
 
 
-def advice(config: GatewayConfig, count: int) -> Iterator[str]:
-    """Yield what an operator should know before `count` workers begin.
+def advice(config: GatewayConfig, count: int, retired: Sequence[int]) -> Iterator[str]:
+    """Yield what an operator should know before workers begin.
+
+    Args:
+        config: of the whole gateway.
+        count: how many there will be.
+        retired: the numbers of others, of an earlier run, which empty what they have left.
 
     Raises:
         GatewayError: something in it can't work with several processes.
     """
+    if count > 1 or retired:
+        _check_callbacks(config, count, retired)
     if count == 1:
         return
-    for name, sink in config.sinks.items():
-        webhook = getattr(sink, "webhook", None)
-        if webhook is not None and webhook.callback is not None:
-            raise GatewayError(
-                f"sinks.{name}.webhook.callback: a receiver's consent would reach any of the "
-                "workers, and not the one that asked for it: run this sink with one worker"
-            )
     for name, source in config.sources.items():
         if source.for_worker(Place(1, count, "")) is None:
             yield f"source {name}: only worker 0 opens it, as it can't be shared"
@@ -33,6 +35,21 @@ def advice(config: GatewayConfig, count: int) -> Iterator[str]:
                 f"route {route.name}: dedup: each worker knows what it has seen itself, so a "
                 "duplicate that comes by another worker is delivered"
             )
+
+
+def _check_callbacks(config: GatewayConfig, count: int, retired: Sequence[int]) -> None:
+    for name, sink in config.sinks.items():
+        webhook = getattr(sink, "webhook", None)
+        if webhook is None or webhook.callback is None:
+            continue
+        what_to_do = "run this sink with one worker"
+        if count == 1:
+            left = ", ".join(folder_of(Path(), number).name for number in retired)
+            what_to_do = f"run without it until nothing is left in {left} of state.path"
+        raise GatewayError(
+            f"sinks.{name}.webhook.callback: a receiver's consent would reach any of the "
+            f"workers, and not the one that asked for it: {what_to_do}"
+        )
 
 
 def _order(config: GatewayConfig) -> Iterator[str]:

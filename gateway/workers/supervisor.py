@@ -220,9 +220,9 @@ class Supervisor:
         self._open_letters()
         found = await addresses.found(config)
         group = f"ce-gateway-{uuid.uuid4().hex[:12]}"
-        for line in advice(config, self._count):
-            _log.warning("%s", line)
         left = [number for number in folders(self._state) if number >= self._count]
+        for line in advice(config, self._count, left):
+            _log.warning("%s", line)
         self._make_folders()
         _log.info("workers: %d", self._count)
         upkeep = Upkeep(self._state, self._count, self._pause, self._failed.set)

@@ -16,9 +16,10 @@ UNORDERED = "{protocol: http, url: 'http://127.0.0.1:1/', ordered: false}"
 KAFKA = "{protocol: kafka, bootstrap_servers: 'k:9092', topic: t%s}"
 
 
-def said(source, sink, route="", count=2):
+def said(source, sink, route="", count=2, retired=()):
     text = f"sources: {{it: {source}}}\nsinks: {{out: {sink}}}\n"
-    return list(advice(load(f"{text}routes: [{{name: way, to: [out]{route}}}]", {}), count))
+    config = load(f"{text}routes: [{{name: way, to: [out]{route}}}]", {})
+    return list(advice(config, count, retired))
 
 
 @pytest.mark.parametrize(
@@ -58,6 +59,12 @@ def test_consent_by_callback_is_one_process_business():
     with pytest.raises(GatewayError, match=r"sinks\.out\.webhook\.callback"):
         said(WEB, callback)
     assert said(WEB, callback, count=1) == []
+    with pytest.raises(GatewayError, match=r"sinks\.out\.webhook\.callback.*worker-2, worker-5"):
+        said(WEB, callback, count=1, retired=[2, 5])
+
+
+def test_one_worker_beside_retired_ones_has_all_that_it_wants():
+    assert said(MQTT, HTTP, ", dedup: {window: PT1M}", count=1, retired=[1]) == []
 
 
 def test_one_worker_is_told_nothing():

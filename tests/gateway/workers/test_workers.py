@@ -132,6 +132,20 @@ async def test_the_status_says_how_many_workers_there_are(file, count):
         assert len(status.get("workers", "1")) == count
 
 
+async def test_consent_by_callback_waits_until_earlier_workers_have_left_nothing(file):
+    folder = file.parent / "state/worker-1"
+    folder.mkdir(parents=True)
+    callback = "{url: 'https://a.example/', listen: '127.0.0.1:0'}"
+    webhook = f"{{origin: a.example, callback: {callback}}}"
+    sink = f"{{protocol: http, url: 'https://r.example/', token: t, webhook: {webhook}}}"
+    file.write_text(file.read_text().replace("{protocol: log}", sink))
+    async with ce_gateway("run", str(file), *JSON_LOG) as gateway:
+        _, err = await gateway.communicate()
+        assert gateway.returncode == 1
+        assert "sinks.out.webhook.callback" in err.decode()
+        assert "worker-1" in err.decode()
+
+
 async def test_ctrl_c_drains_once_and_a_second_time_ends_at_once(file):
     async with ce_gateway("run", str(file), "--workers", "2", *JSON_LOG) as gateway:
         log = await ready(gateway)
