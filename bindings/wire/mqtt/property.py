@@ -1,12 +1,13 @@
 """MQTT 5 properties (section 2.2.2): which exist, where they may stand, and their encoding."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 from typing import Final, Literal, cast
 
 from bindings.memory import Memory
 from bindings.wire.header_fields import HeaderFields
 from bindings.wire.mqtt.reason import malformed, protocol_error
+from bindings.wire.mqtt.shape import Shapes
 
 PropertyValue = int | str | bytes
 UserProperties = Sequence[tuple[str, str]]
@@ -106,6 +107,7 @@ _NOT_ZERO: Final = frozenset(
 )
 # An Enum is slow to be asked for its members.
 _RESPONSE_TOPIC: Final = Property.RESPONSE_TOPIC
+_PUBLISH: Final = Place.PUBLISH
 _WIDTHS: Final = {"flag": 1, "two": 2, "four": 4}
 
 # The names of user properties, and the bytes that stand before the value of each. Most messages
@@ -113,6 +115,12 @@ _WIDTHS: Final = {"flag": 1, "two": 2, "four": 4}
 _Names = tuple[tuple[str, ...], list[bytes]]
 _SEEN: Final = Memory[tuple[str, ...], _Names](entries=256, characters=4096)
 _latest: Final[list[_Names]] = [((), [])]
+
+_BY_SHAPE: Final = __file__.endswith(".py")
+"""Whether blocks are compared with shapes: compiled, one by one is as fast."""
+_shapes: Final = Shapes()
+_by_length: Final = _shapes.by_length
+_pairs: Final = cast("Callable[[tuple[str, ...], list[str]], UserProperties]", HeaderFields)
 
 
 def read_varint(buffer: bytes, pos: int) -> tuple[int, int]:
@@ -167,7 +175,7 @@ def read_binary(buffer: bytes, pos: int) -> tuple[bytes, int]:
     return buffer[start:end], end
 
 
-def read_properties(  # noqa: C901, PLR0912, PLR0915 - calls cost more than the work
+def read_properties(
     buffer: bytes, pos: int, end: int, place: Place
 ) -> tuple[Properties, UserProperties, int]:
     """Return the properties at `pos`, the user properties in their order, and where they end.
@@ -196,12 +204,36 @@ def read_properties(  # noqa: C901, PLR0912, PLR0915 - calls cost more than the 
     block = buffer[pos:stop]
     # Of ASCII, lengths included, a piece of the text is cheaper than a piece of the bytes decoded.
     text = block.decode() if block.isascii() else ""
+    by_shape = _BY_SHAPE and text and place is _PUBLISH
+    if by_shape:
+        for pattern, properties, names in _by_length.get(length, ()):
+            match = pattern.fullmatch(text)
+            if match is not None:
+                return properties, _pairs(names, list(match.groups())), stop
+    found, names, values = _read_one_by_one(block, text, place)
+    if not values:
+        return found, (), stop
+    if by_shape and _shapes.is_due():
+        _shapes.learn(text, _values_in(block), found, names)
+    return found, _pairs(names, values), stop
+
+
+def _read_one_by_one(
+    block: bytes, text: str, place: Place
+) -> tuple[Properties, tuple[str, ...], list[str]]:
+    """Return the properties, and the names and the values of the user properties.
+
+    Args:
+        block: the properties without their length.
+        text: the same, if it is ASCII; else "".
+        place: the packet they stand in.
+    """
+    length, pos = len(block), 0
     found: dict[Property, PropertyValue] = {}
     values: list[str] = []
     names, marks = _latest[0]
     known, user = len(marks), USER_PROPERTY
     others: list[str] | None = None  # the names, once one is not that of the message before
-    pos = 0
     while pos < length:
         count = len(values)
         if count < known and block.startswith(marks[count], pos):
@@ -228,7 +260,21 @@ def read_properties(  # noqa: C901, PLR0912, PLR0915 - calls cost more than the 
         raise malformed("a property is longer than the properties")
     if others is not None or 0 < len(values) < known:
         names = _see_names(names[: len(values)] if others is None else tuple(others))
-    return found, cast("UserProperties", HeaderFields(names, values) if values else ()), stop
+    return found, names, values
+
+
+def _values_in(block: bytes) -> list[slice]:
+    """Return where the values of user properties stand in a block of PUBLISH that has no fault."""
+    places: list[slice] = []
+    pos = 0
+    while pos < len(block):
+        if block[pos] == USER_PROPERTY:
+            middle = pos + 3 + (block[pos + 1] << 8 | block[pos + 2])
+            pos = middle + 2 + (block[middle] << 8 | block[middle + 1])
+            places.append(slice(middle + 2, pos))
+        else:
+            pos = _read_property(block, pos, _PUBLISH, {})
+    return places
 
 
 def _see_names(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -39,6 +39,7 @@ from bindings.wire.mqtt import (
 from bindings.wire.mqtt import property as wire_property
 from bindings.wire.mqtt.property import read_varint, write_varint
 from bindings.wire.mqtt.reason import describe
+from bindings.wire.mqtt.shape import Shapes
 
 EVENT_PROPERTIES = [
     ("specversion", "1.0"), ("id", "1"), ("source", "/s"), ("type", "t"), ("subject", "é %"),
@@ -506,16 +507,109 @@ def test_a_packet_says_the_same_whatever_came_before_it(packets):
         except CloudEventError as error:
             return user, packet.properties, str(error)
 
+    def read_and_learn(data, binding):
+        wire_property._shapes._left = 1
+        return read(data, binding)
+
     def read_alone(data):
         wire_property._SEEN.clear()
         wire_property._latest[0] = ((), [])
+        wire_property._by_length.clear()
         return read(data, msgspec.structs.replace(MQTT))
 
     expected = [read_alone(data) for data in packets]
     binding = msgspec.structs.replace(MQTT)
     for _ in range(2):
-        assert [read(data, binding) for data in packets] == expected
+        assert [read_and_learn(data, binding) for data in packets] == expected
     assert [read(data, binding) for data in reversed(packets)] == expected[::-1]
+
+
+CONTENT_TYPE = bytes.fromhex("03 000a 746578742f706c61696e")
+
+
+def publish_of(block):
+    """Write a PUBLISH whose properties are these bytes."""
+    rest = b"\0\1t" + write_varint(len(block)) + block
+    return b"\x30" + write_varint(len(rest)) + rest
+
+
+def read_often(block):
+    """Read properties so often that their shape is known."""
+    for _ in range(2000):
+        parse(publish_of(block), Peer.CLIENT)
+    assert len(block) in wire_property._by_length or not wire_property._BY_SHAPE
+
+
+@pytest.mark.parametrize(
+    ("learned", "next_one", "text"),
+    [
+        ("26 0001 61 0002 7878", "26 0001 61 0002 7800", "0000"),
+        ("26 0001 61 0002 7878", "26 0001 61 0002 0078", "0000"),
+        ("26 0001 61 0002 7878", "26 0001 61 0003 7878", "longer than the properties"),
+        ("26 0001 61 0002 7878", "26 0001 00 0002 7878", "0000"),
+        ("26 0001 61 0002 7878", "26 0001 61 0002 c328", "no UTF-8"),
+        ("01 01 26 0001 61 0001 78", "01 02 26 0001 61 0001 78", "must be 0 or 1"),
+        ("23 0001 26 0001 61 0001 78", "23 0001 23 0001 03 0001 78", "stands twice"),
+    ],
+)
+def test_what_is_wrong_is_told_of_a_block_that_is_nearly_like_those_before(learned, next_one, text):
+    read_often(bytes.fromhex(learned))
+    with pytest.raises(PacketError, match=text):
+        parse(publish_of(bytes.fromhex(next_one)), Peer.CLIENT)
+
+
+@pytest.mark.parametrize(
+    ("learned", "next_one", "user", "properties"),
+    [
+        # A value as long that looks like the piece that follows in the other.
+        ("26 0001 61 0003 787878 26 0001 62 0000", "26 0001 61 0003 26 01 01 26 0001 62 0000",
+         [("a", "&\x01\x01"), ("b", "")], {}),
+        # As long, and cut otherwise.
+        ("26 0001 61 0002 7878 26 0001 61 0001 79", "26 0001 61 0001 78 26 0001 61 0002 7979",
+         [("a", "x"), ("a", "yy")], {}),
+        # Two bytes are one character.
+        ("26 0001 61 0002 7878", "26 0001 61 0002 c3a9", [("a", "é")], {}),
+        # Characters that mean something to an expression, and line ends.
+        ("26 0002 2e2a 0002 285b", "26 0002 2e2a 0002 0a5d", [(".*", "\n]")], {}),
+        ("26 0002 2e2a 0002 285b", "26 0002 6161 0002 285b", [("aa", "([")], {}),
+        ("02 00000041 26 0001 61 0001 78", "02 00000042 26 0001 61 0001 79",
+         [("a", "y")], {Property.MESSAGE_EXPIRY_INTERVAL: 0x42}),
+        ("26 0001 61 0001 78 03 0001 41", "26 0001 61 0001 79 03 0001 42",
+         [("a", "y")], {Property.CONTENT_TYPE: "B"}),
+        ("09 0006 260001610000 26 0001 62 0001 78", "09 0006 260001610000 26 0001 62 0001 79",
+         [("b", "y")], {Property.CORRELATION_DATA: bytes.fromhex("260001610000")}),
+    ],
+)  # fmt: skip
+def test_a_block_that_is_nearly_like_those_before_is_read_for_what_it_is(
+    learned, next_one, user, properties
+):
+    read_often(bytes.fromhex(learned))
+    for _ in range(2):
+        [[packet], _, _] = parse(publish_of(bytes.fromhex(next_one)), Peer.CLIENT)
+        assert (packet.user_properties, packet.properties) == (user, properties)
+
+
+def test_properties_of_another_packet_than_publish_have_no_shape_of_its():
+    read_often(CONTENT_TYPE + bytes.fromhex("26 0001 61 0002 7878"))
+    block = CONTENT_TYPE + bytes.fromhex("26 0001 61 0002 7979")
+    rest = bytes.fromhex("0004 4d515454 05 02 0000") + bytes((len(block),)) + block + b"\0\0"
+    with pytest.raises(PacketError, match="must not stand in CONNECT"):
+        parse(b"\x10" + bytes((len(rest),)) + rest, Peer.CLIENT)
+
+
+def test_shapes_are_learned_rarely_and_kept_within_bounds():
+    shapes = Shapes()
+    assert [number for number in range(1, 5000) if shapes.is_due()] == [
+        16, 48, 112, 240, 496, 1008, 2032, 3056, 4080,
+    ]  # fmt: skip
+    for size in range(1, 3000):
+        shapes.learn("x" * size, [slice(0, 1)], {}, ("a",))
+        for name in "bcdefg" if size % 100 == 0 else "":
+            shapes.learn("x" * size, [slice(0, 1)], {}, (name,))
+    assert 0 < len(shapes.by_length) <= 256
+    assert max(shapes.by_length) <= 2048
+    assert max(map(len, shapes.by_length.values())) == 4
+    assert [names for _, _, names in shapes.by_length[2000]] == [("g",), ("f",), ("e",), ("d",)]
 
 
 def test_names_of_properties_are_remembered_within_bounds():
