@@ -139,7 +139,7 @@ class PromptSink(Protocol):
         events: Sequence[Event],
         timeout: float | None,
         on_ended: OnEnded,
-        on_accepted: OnAccepted,
+        on_accepted: OnAccepted | None,
     ) -> Sending:
         """Do as `Sink.send` does, and return at once.
 
@@ -151,7 +151,7 @@ class PromptSink(Protocol):
             on_ended: called once, in the event loop's thread, with what `send` would return.
             on_accepted: may be called before that, in the event loop's thread, with positions that
                 were accepted since the last call: they then need not wait for the slowest of their
-                list. All others it has to be silent about.
+                list. All others it has to be silent about. None: nobody asks.
         """
 
 

@@ -22,6 +22,7 @@ from bindings.http import join_batch
 from bindings.json_format import encode_event
 from gateway.delivery import Failure, Outcome, Reason
 from gateway.interfaces import OnAccepted, OnEnded, Sending
+from gateway.sinks import prompt
 from gateway.sinks.http.config import HttpSinkConfig
 from gateway.sinks.http.connection import Answer, Request
 from gateway.sinks.http.job import Chain, Job, held
@@ -73,18 +74,7 @@ class HttpSink:
         events: Sequence[Event],
         timeout: float | None = None,
     ) -> Sequence[Failure]:
-        ended: asyncio.Future[Sequence[Failure]] = asyncio.get_running_loop().create_future()
-
-        def on_ended(failures: Sequence[Failure]) -> None:
-            if not ended.done():  # else the caller has been cancelled, and does not know it yet
-                ended.set_result(failures)
-
-        sending = self.start_sending(events, timeout, on_ended, None)
-        try:
-            return await ended
-        except asyncio.CancelledError:
-            sending.cancel()
-            raise
+        return await prompt.send(self, events, timeout)
 
     def start_sending(
         self,

@@ -12,6 +12,7 @@ from gateway.config.records import SinkConfig
 from gateway.delivery import Failure, Reason
 from gateway.errors import GatewayError
 from gateway.interfaces import OnAccepted, OnEnded, Sending
+from gateway.sinks import prompt
 from gateway.sinks.kafka.config import ONE_BY_ONE, KafkaSinkConfig, librdkafka_settings
 from gateway.sinks.kafka.job import Job
 from gateway.sinks.kafka.producer import Client
@@ -58,25 +59,14 @@ class KafkaSink:
     async def send(
         self, events: Sequence[Event], timeout: float | None = None
     ) -> Sequence[Failure]:
-        ended: asyncio.Future[Sequence[Failure]] = asyncio.get_running_loop().create_future()
-
-        def on_ended(failures: Sequence[Failure]) -> None:
-            if not ended.done():  # else the caller has been cancelled, and does not know it yet
-                ended.set_result(failures)
-
-        sending = self.start_sending(events, timeout, on_ended)
-        try:
-            return await ended
-        except asyncio.CancelledError:
-            sending.cancel()
-            raise
+        return await prompt.send(self, events, timeout)
 
     def start_sending(
         self,
         events: Sequence[Event],
         timeout: float | None,
         on_ended: OnEnded,
-        on_accepted: OnAccepted | None = None,  # noqa: ARG002 - records are confirmed together
+        on_accepted: OnAccepted | None,  # noqa: ARG002 - records are confirmed together
     ) -> Sending:
         seconds = self._config.timeout if timeout is None else timeout
         job = Job(self, self._records, events, seconds, on_ended)
