@@ -38,7 +38,7 @@ class Item(ListedDelivery, eq=False, gc=False, kw_only=True):
     Attributes:
         message: as it came; forgotten when it has been decoded.
         reply: where the answer goes; a redelivery brings a newer one.
-        number: order of arrival, or the stream's sequence.
+        number: order of arrival, or the stream's sequence in decimal: few are ever read.
         size: bytes it takes.
         place: sequence and time (nanoseconds since 1970) in the stream, in decimal; none without.
         touched: monotonic seconds of the last sign to the server.
@@ -46,7 +46,7 @@ class Item(ListedDelivery, eq=False, gc=False, kw_only=True):
 
     message: NatsMessage | None
     reply: bytes
-    number: int
+    number: int | bytes
     size: int
     place: tuple[bytes, bytes] = (b"", b"")
     touched: float = 0.0
@@ -122,7 +122,7 @@ class Feed:
     def hold(self, item: Item, retry_after: float | None) -> None:
         """Submit an item again after a while."""
         self._bytes += item.size
-        self._backlog.hold(_key(item), item.number, partial(self._again, item), retry_after)
+        self._backlog.hold(_key(item), int(item.number), partial(self._again, item), retry_after)
 
     @property
     def unkept(self) -> int:
@@ -174,15 +174,15 @@ class Feed:
             for item in items:
                 self._owner.settled(item, settlement)
         if self._backlog.holds_any:
-            for item in items:
-                self._backlog.passed(_key(item), item.number)  # of no effect if it is held again
+            for item in items:  # of no effect on those that are held again
+                self._backlog.passed(_key(item), int(item.number))
 
     def _waits_behind(self, item: Item) -> bool:
         key = _key(item)
         if not self._backlog.holds(key):
             return False
         self._bytes += item.size
-        self._backlog.follow(key, item.number, partial(self._again, item))
+        self._backlog.follow(key, int(item.number), partial(self._again, item))
         return True
 
     def _again(self, item: Item) -> Delivery:

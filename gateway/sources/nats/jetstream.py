@@ -100,7 +100,7 @@ class JetStreamConsumer:
     # What the feed asks for.
 
     def identify(self, item: Item) -> tuple[str, str]:
-        return f"{self._config.stream}-{item.number}", utc_text(int(item.place[1]))
+        return f"{self._config.stream}-{int(item.number)}", utc_text(int(item.place[1]))
 
     def refused(self, item: Item, reason: str, text: str) -> None:
         self._feed.keep(item, reason, text, partial(self._done, (item,), b"+TERM"))
@@ -209,22 +209,22 @@ class JetStreamConsumer:
                 continue
             if self._outstanding:
                 self._outstanding -= 1
-            known = pending.get(place)
-            if known is not None:
-                known.reply = reply
-                known.touched = now
-                continue
-            item = pending[place] = Item(
+            item = Item(
                 (),
                 told,
                 message=message,
                 reply=reply,
-                number=int(place[0]),
+                number=place[0],
                 size=len(message.header) + len(message.payload),
                 place=place,
                 touched=now,
             )
-            items.append(item)
+            known = pending.setdefault(place, item)
+            if known is item:
+                items.append(item)
+            else:
+                known.reply = reply
+                known.touched = now
         if items:
             self._feed.put(items)
         self._request_more()
