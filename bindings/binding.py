@@ -21,7 +21,7 @@ from bindings.event import (
     event_from_attributes,
     is_valid_name,
 )
-from bindings.header_layout import HeaderLayout, Latest, layout_of
+from bindings.header_layout import HeaderLayout, Latest, event_of, layout_of
 from bindings.json_format import decode_bare_event, decode_batch, decode_event, encode_event
 from bindings.memory import Memory
 from bindings.percent import is_plain, percent_decode, percent_encode
@@ -193,6 +193,7 @@ class HeaderBinding(msgspec.Struct, frozen=True, kw_only=True):
         payload = message.payload
         if self.empty_is_absent and not payload:
             payload = None
+        own_type = None if self.content_type_header else content_type
         headers: Any = message.headers
         latest = self._latest
         layout = latest.layout
@@ -202,7 +203,7 @@ class HeaderBinding(msgspec.Struct, frozen=True, kw_only=True):
                 layout = self._layouts.get(shared) or self._layout(list(shared))
                 latest.layout, latest.names = layout, shared
             if layout.core:
-                return (self._event(layout, headers.values, content_type, payload),)
+                return (event_of(layout, headers.values, own_type, payload, self.percent),)
         elif headers:
             names = [name for name, _ in headers]
             if layout.headers != names:
@@ -210,41 +211,8 @@ class HeaderBinding(msgspec.Struct, frozen=True, kw_only=True):
                 latest.layout, latest.names = layout, None
             if layout.core:
                 values = [value for _, value in headers]
-                return (self._event(layout, values, content_type, payload),)
+                return (event_of(layout, values, own_type, payload, self.percent),)
         return (self._event_by_steps(message, payload),)
-
-    def _event(
-        self,
-        layout: HeaderLayout,
-        values: list[str],
-        content_type: str,
-        payload: bytes | None,
-    ) -> Event:
-        """Return the event of headers whose names have a layout; the same as `_event_by_steps`."""
-        if self.percent and not is_plain("".join(values)):
-            values = [
-                percent_decode(name, value) if name else value
-                for name, value in zip(layout.names, values, strict=True)
-            ]
-        specversion, id_, source, type_, datacontenttype, dataschema, subject, time = layout.core
-        texts: list[str | None] = [*values, None]  # the last is what stands at -1
-        extensions: dict[str, AttributeValue] = {}
-        for name, position in layout.extensions:
-            extensions[name] = values[position]
-        return Event(
-            id=values[id_],
-            source=values[source],
-            type=values[type_],
-            specversion=values[specversion],
-            datacontenttype=texts[datacontenttype]
-            if self.content_type_header
-            else content_type or None,
-            dataschema=texts[dataschema],
-            subject=texts[subject],
-            time=texts[time],
-            extensions=extensions,
-            data=payload,
-        )
 
     def _layout(self, names: list[str]) -> HeaderLayout:
         """Find out the layout of headers of these names, and remember it."""

@@ -1,18 +1,23 @@
 """Attribute values in headers of HTTP and NATS (http-protocol-binding.md 3.1.3.2), both ways."""
 
 import re
+from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from bindings.errors import InvalidEventError, excerpt
 
 # http-protocol-binding.md 3.1.3.2: space, double quote, percent and all outside U+0021-7E.
 _TO_ESCAPE = re.compile(r"[^!#$&-~]")
-is_plain = re.compile(r"[!#$&-~]*").fullmatch
-"""Finds a match if a header value is the text that it stands for, without escapes and quotes."""
+_PLAIN: Final = bytes(code for code in range(0x21, 0x7F) if code not in b'"%')
 _MALFORMED_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 # RFC 7230 section 3.2.6, without the grammar's own escaping of characters outside ASCII.
 _QUOTED_STRING = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
+
+
+def is_plain(text: str) -> bool:
+    """Whether a header value is the text that it stands for: no escapes, quotes and blanks."""
+    return text.isascii() and not text.encode().translate(None, _PLAIN)  # no bytes but these
 
 
 def percent_encode(text: str) -> str:

@@ -31,9 +31,10 @@ def test_hostile_values_do_not_make_the_memories_of_events_grow():
         size(f"{number}")
         size(f"{number}" + "x" * MAX_CHARACTERS)
     for memory in (
-        event._SOURCES,
-        event._DATASCHEMAS,
-        event._MEDIA_TYPES,
+        event.KNOWN_SOURCES,
+        event.KNOWN_DATASCHEMAS,
+        event.KNOWN_MEDIA_TYPES,
+        event.KNOWN_TYPES,
         event._JSON_TYPES,
         event._NAMES,
     ):
