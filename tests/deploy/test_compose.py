@@ -96,6 +96,20 @@ def test_services_depend_on_services_that_tell_how_they_are():
     assert [name for name in started if "healthcheck" in SERVICES[name]] == []
 
 
+def test_the_two_gateways_share_what_brokers_have():
+    config = yaml.safe_load((ROOT / "deploy/compose/gateway/gateway.yaml").read_text())
+    fetching = {
+        source["protocol"]: source
+        for source in config["sources"].values()
+        if source["protocol"] in {"mqtt", "nats"}
+    }
+    assert fetching["mqtt"]["share"]
+    assert fetching["mqtt"]["client_id"] == "${GATEWAY}"  # a session for each
+    assert fetching["nats"]["queue"]
+    names = [SERVICES[f"gateway-{number}"]["environment"]["GATEWAY"] for number in (1, 2)]
+    assert len(set(names)) == 2
+
+
 def test_every_foreign_image_has_a_version():
     images = [one["image"] for name, one in SERVICES.items() if name not in OURS]
     assert [image for image in images if not re.search(r":v?\d", image)] == []
