@@ -161,3 +161,15 @@ class ResumingSink(Protocol):
 
     def on_resumed(self, callback: Callable[[], None]) -> None:
         """Call `callback` each time: what was released goes now, whatever `retry_after` said."""
+
+
+@runtime_checkable
+class HurryingSink(Protocol):
+    """A sink that may wait long for a receiver whom nobody reaches."""
+
+    def hurry(self, deadline: float) -> None:
+        """Before a shutdown: release soon what can't arrive, as there is nobody to have it.
+
+        Its `retry_after` ends after `deadline` (the loop's clock), so that it is not tried again.
+        What may still be answered is waited for, and new lists may come.
+        """

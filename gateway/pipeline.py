@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from gateway.dedup_gate import REPLAY
 from gateway.intake import SourceIntake
+from gateway.interfaces import HurryingSink
 from gateway.metrics import Metrics
 from gateway.router import Route, routes_from
 from gateway.running_route import RunningRoute
@@ -86,6 +87,9 @@ class Pipeline:
         for route in self._routes:
             for lane in route.all_lanes:
                 lane.hurry(deadline)
+        for target in self._targets.values():
+            if isinstance(target.sink, HurryingSink):
+                target.sink.hurry(deadline)
         try:
             async with asyncio.timeout(grace):
                 for route in self._routes:

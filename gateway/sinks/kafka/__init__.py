@@ -25,6 +25,11 @@ __all__ = ["KafkaSink", "KafkaSinkConfig"]
 
 _log = logging.getLogger(__name__)
 
+_UNREACHED_SECONDS: Final = 10.0
+"""Until what waits for brokers is released, none of which has been reached before."""
+_HURRY_SECONDS: Final = 2.0
+"""The same before a shutdown, and if they have; librdkafka tries again within this time."""
+_MAX_TROUBLES: Final = 3
 _UNANSWERED: Final = {Reason.TIMEOUT, Reason.SINK_DOWN}
 
 # Errors of a connection that another attempt does not mend.
@@ -48,7 +53,10 @@ class KafkaSink:
         self._closed = False
         self._clients: dict[tuple[float, bool], Client] = {}
         self._connected: bool | None = None  # None: not known yet
-        self._trouble = "no answer in time"
+        self._is_down = False  # no broker could be reached, and nothing got through since
+        self._deadline: float | None = None  # of the shutdown that has begun
+        self._releasing: asyncio.TimerHandle | None = None
+        self._troubles: dict[str, str] = {}  # by broker, what was said last
         self._lines = Throttle()
 
     async def open(self) -> None:
@@ -75,6 +83,8 @@ class KafkaSink:
 
     async def close(self) -> None:
         self._closed = True
+        if self._releasing is not None:
+            self._releasing.cancel()
         await asyncio.gather(*(client.close() for client in self._clients.values()))
         self._clients.clear()
         await self._tasks.close()
@@ -103,15 +113,56 @@ class KafkaSink:
             self._clients[timeout, one_by_one] = client
         return client
 
+    def hurry(self, deadline: float) -> None:
+        self._deadline = deadline
+        if self._releasing is not None:
+            self._releasing.cancel()
+            self._releasing = None
+        self._release_in(_HURRY_SECONDS)
+
     def _on_error(self, error: KafkaError) -> None:
-        self._trouble = error.str()
-        if error.code() in _HOPELESS:
+        code = error.code()
+        if code == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - as above
+            self._is_down = True
+            if not self._connected:  # of one that was connected its lists tell
+                self._note_connection(connected=False)
+                self._release_in(_UNREACHED_SECONDS)
+            return
+        broker, _, _ = (text := error.str()).partition(": ")
+        self._troubles[broker] = text
+        if len(self._troubles) > _MAX_TROUBLES:
+            del self._troubles[next(iter(self._troubles))]
+        if code in _HOPELESS:
             self._note_connection(connected=False)
+
+    @property
+    def _trouble(self) -> str:
+        return "; ".join(self._troubles.values()) or "no answer in time"
+
+    def _release_in(self, seconds: float) -> None:
+        if self._releasing is None:
+            loop = asyncio.get_running_loop()
+            self._releasing = loop.call_later(seconds, self._release)
+
+    def _release(self) -> None:
+        """Release what is under way, if there is still nobody to have it."""
+        self._releasing = None
+        deadline, now = self._deadline, asyncio.get_running_loop().time()
+        if self._is_down:
+            # Before a shutdown it is not tried again: that would be after the deadline.
+            retry_after = None if deadline is None else max(deadline - now, 0.0) + 1.0
+            for client in self._clients.values():
+                client.release(self._trouble, retry_after)
+        if deadline is not None and not self._closed:
+            self._release_in(_HURRY_SECONDS)
 
     def note_outcome(self, size: int, failures: Sequence[Failure]) -> None:
         """Note what has become of a list of this size."""
         if len(failures) < size:
-            self._note_connection(connected=True)
+            if self._is_down or not self._connected:
+                self._is_down = False
+                self._troubles.clear()
+                self._note_connection(connected=True)
         elif any(f.reason in _UNANSWERED and f.status is None for f in failures):
             self._note_connection(connected=False)
 

@@ -10,8 +10,14 @@ from confluent_kafka import KafkaError
 
 from gateway.delivery import Failure, Outcome, Reason
 
-# What `getrefcount` says of an object that only the list refers to where it is looked up.
-_DROPPED: Final = getrefcount([object()][0]) + 1
+
+def _count_of_dropped() -> int:
+    """Return what `getrefcount` says of an object in a list that nothing else refers to."""
+    reports = [object()]
+    return getrefcount(reports[0])
+
+
+_DROPPED: Final = _count_of_dropped()
 
 Verdict = tuple[Outcome, Reason]
 OnEnded = Callable[["Batch"], None]
@@ -125,14 +131,15 @@ class Batch:
         for position in range(self._done, self.produced):
             self.fail(position, Failure(position, *DOWN, detail="a report was lost"))
 
-    def give_up(self, detail: str) -> None:
-        """Release whatever has no outcome yet."""
+    def give_up(self, detail: str, retry_after: float | None = None) -> None:
+        """Release whatever has no outcome yet, to be repeated after so many seconds."""
         if self.is_ended:
             return
         for position in range(self._done, self.size):
             if position >= self.produced or getrefcount(self.reports[position]) > _DROPPED:
                 self.swept.add(position)
-                self.fail(position, Failure(position, *DOWN, detail=detail))
+                failure = Failure(position, *DOWN, retry_after=retry_after, detail=detail)
+                self.fail(position, failure)
         self._finish()
 
     def _finish(self) -> None:

@@ -147,6 +147,22 @@ class Client:
         self._poll_in(delay)
         return True
 
+    def release(self, detail: str, retry_after: float | None) -> None:
+        """Release what is under way, as nobody is there to have it.
+
+        Args:
+            detail: why, in one line.
+            retry_after: seconds that it had better wait; None leaves that to the route.
+        """
+        if not self._batches:
+            return
+        with contextlib.suppress(KafkaException, MemoryError):  # `produce` meets a fatal one, too
+            self._serve(self._producer)
+        for batch in self._batches:
+            batch.give_up(detail, retry_after)
+        self._producer.purge(blocking=False)
+        self._loop.call_soon(self._tell)
+
     async def close(self) -> None:
         """Wait a little for what is under way, then release it."""
         if self._batches:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import random
+import socket
 from functools import partial
 
 import pytest
@@ -14,13 +15,17 @@ from bindings.binding import HeaderBinding
 from bindings.event import Event
 from bindings.kafka import KAFKA
 from gateway.config.records import TlsConfig
-from gateway.delivery import Outcome, Reason
+from gateway.delivery import Delivery, Outcome, Reason
 from gateway.errors import GatewayError
-from gateway.interfaces import PromptSink
+from gateway.interfaces import HurryingSink, PromptSink
+from gateway.metrics import Metrics
+from gateway.pipeline import Pipeline
+from gateway.router import Route
 from gateway.sinks.kafka import KafkaSink, KafkaSinkConfig
 from gateway.sinks.kafka.batch import Batch
 from gateway.sinks.kafka.config import ONE_BY_ONE, TopicTemplate, librdkafka_settings
 from gateway.sinks.kafka.producer import Client
+from gateway.target import Target
 from gateway.tasks import Tasks
 from tests.mock_kafka import PRODUCE, MockCluster
 
@@ -624,6 +629,87 @@ async def test_sink_opens_while_the_broker_is_down(cluster, make_sink):
     await asyncio.sleep(0)
     cluster.come_up()
     assert await sending == []
+
+
+@pytest.fixture
+def nobody():
+    """An address of which every connection is refused: bound, and nobody listens."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{bound.getsockname()[1]}"
+
+
+async def test_log_says_which_servers_were_never_reached_and_why(make_sink, nobody, caplog):
+    servers = f"no.such.host.invalid:9092,{nobody}"
+    await make_sink(bootstrap_servers=servers)  # and not an event comes
+    async with asyncio.timeout(60):
+        while not caplog.records:
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(0.5)
+    [record] = caplog.records
+    line = record.getMessage()
+    assert servers in line
+    assert f"{nobody}/bootstrap: Connect" in line
+    assert "efused" in line
+    assert "Failed to resolve 'no.such.host.invalid:9092'" in line
+
+
+async def test_brokers_that_were_never_reached_do_not_keep_events_for_the_whole_timeout(
+    make_sink, nobody, monkeypatch
+):
+    monkeypatch.setattr("gateway.sinks.kafka._UNREACHED_SECONDS", 0.1)
+    sink = await make_sink(bootstrap_servers=nobody, timeout=3000)
+    for _ in range(2):
+        async with asyncio.timeout(60):
+            failures = await sink.send([event(1), event(2)])
+        assert [failure.position for failure in failures] == [0, 1]
+        assert {failure.outcome for failure in failures} == {Outcome.RELEASED}
+        assert {failure.reason for failure in failures} == {Reason.SINK_DOWN}
+        assert {failure.retry_after for failure in failures} == {None}
+        assert all("efused" in failure.detail for failure in failures)
+
+
+async def test_shutdown_does_not_wait_for_brokers_that_have_gone(cluster, make_sink, monkeypatch):
+    monkeypatch.setattr("gateway.sinks.kafka._HURRY_SECONDS", 0.1)
+    sink = await make_sink(mode="binary", timeout=3000)
+    assert await sink.send([event(1)]) == []
+    cluster.go_down()
+    sending = asyncio.ensure_future(sink.send([event(2), event(3)]))
+    await asyncio.sleep(0)
+    sink.hurry(asyncio.get_running_loop().time() + 500)
+    async with asyncio.timeout(60):
+        failures = await sending
+    assert {failure.outcome for failure in failures} == {Outcome.RELEASED}
+    assert all(400 < failure.retry_after <= 501 for failure in failures)
+    async with asyncio.timeout(60):  # a list that comes while the shutdown lasts
+        assert len(await sink.send([event(4)])) == 1
+        cluster.come_up()
+        while await sink.send([event(5)]):
+            pass
+
+
+async def test_shutdown_waits_for_brokers_that_take_their_time(cluster, make_sink, monkeypatch):
+    monkeypatch.setattr("gateway.sinks.kafka._HURRY_SECONDS", 0.01)
+    sink = await make_sink(mode="binary")
+    assert await sink.send([event(1)]) == []
+    cluster.answer_after(500)
+    sink.hurry(asyncio.get_running_loop().time())
+    assert await sink.send([event(2)]) == []
+
+
+async def test_gateway_ends_though_its_brokers_were_never_there(make_sink, nobody, monkeypatch):
+    monkeypatch.setattr("gateway.sinks.kafka._HURRY_SECONDS", 0.1)
+    sink = await make_sink(bootstrap_servers=nobody, timeout=3000)
+    assert isinstance(sink, HurryingSink)
+    route = Route(name="r", sinks=["log"])
+    pipeline = Pipeline([route], {"log": Target(name="log", sink=sink, address="log")}, Metrics())
+    pipeline.start()
+    settled = []
+    await pipeline.intake("s").submit([Delivery((event(1),), settled.append)])
+    async with asyncio.timeout(60):
+        await pipeline.drain(500)
+    await pipeline.close()
+    assert [settlement.outcome for settlement in settled] == [Outcome.RELEASED]
 
 
 async def test_close_releases_what_is_under_way(cluster, make_sink, monkeypatch):
