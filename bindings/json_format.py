@@ -23,6 +23,7 @@ import msgspec
 
 from bindings.errors import InvalidEventError, NotAnEventError, TooManyEventsError, excerpt
 from bindings.event import (
+    JSON_TYPES,
     AttributeValue,
     Event,
     event_from_attributes,
@@ -36,6 +37,7 @@ _STRING: Final = msgspec.json.Decoder(str)
 _STRINGS: Final = msgspec.json.Decoder(dict[str, str])
 _ANY: Final = msgspec.json.Decoder(msgspec.Raw)
 _ENCODER: Final = msgspec.json.Encoder()
+_NO_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _BLANKS: Final = b" \t\r\n"
 _BRACE: Final = ord("}")
 # The JSON grammar has already seen to leading zeros and signs.
@@ -69,7 +71,7 @@ def decode_bare_event(payload: bytes) -> Event:
     if b'"specversion"' in payload:
         try:
             members = _MEMBERS.decode(payload)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except _NO_JSON:
             members = {}
         if "specversion" in members:
             _check_utf8(payload)
@@ -109,7 +111,10 @@ def decode_batch(payload: bytes, *, max_events: int = 0) -> list[Event]:
 class _Attributes(
     msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag_field="specversion", tag="1.0"
 ):
-    """The attributes that every event may have, as the encoder takes them: in their order."""
+    """The attributes that every event may have, as the encoder takes them: in their order.
+
+    With the extension that events have most often; others are encoded on their own.
+    """
 
     id: str
     source: str
@@ -118,6 +123,7 @@ class _Attributes(
     dataschema: str | None = None
     subject: str | None = None
     time: str | None = None
+    partitionkey: AttributeValue | None = None
 
 
 def encode_event(event: Event) -> bytes:
@@ -125,6 +131,12 @@ def encode_event(event: Event) -> bytes:
     if event.encoded is not None:
         return event.encoded
     content_type, data, extensions = event.datacontenttype, event.data, event.extensions
+    only, more = None, b""
+    if extensions:
+        if len(extensions) == 1:
+            only = extensions.get("partitionkey")
+        if only is None:
+            more = _ENCODER.encode(extensions if type(extensions) is dict else dict(extensions))
     head = _ENCODER.encode(
         _Attributes(
             event.id,
@@ -134,21 +146,24 @@ def encode_event(event: Event) -> bytes:
             event.dataschema,
             event.subject,
             event.time,
+            only,
         )
     )
-    more = b""
-    if extensions:
-        more = _ENCODER.encode(extensions if type(extensions) is dict else dict(extensions))
     if data is None:
         return b"".join((head[:-1], b",", more[1:])) if more else head
     name = b',"data":'
-    if content_type is None or not is_json_type(content_type):
+    if content_type is None or not (JSON_TYPES.get(content_type) or is_json_type(content_type)):
         text = decode_text(data, content_type or "")
         if text is None:
             name = b',"data_base64":'
         data = _ENCODER.encode(data if text is None else text)
-    elif not is_json(data):
-        name, data = b',"data_base64":', _ENCODER.encode(data)
+    else:
+        try:  # `is_json`, without the cost of a call
+            if not data.isascii():
+                data.decode("utf-8")
+            _ANY.decode(data)
+        except _NO_JSON:
+            name, data = b',"data_base64":', _ENCODER.encode(data)
     # One object of pieces, each without the brace towards the next.
     if more:
         return b"".join((head[:-1], b",", more[1:-1], name, data, b"}"))
@@ -161,7 +176,7 @@ def is_json(data: bytes) -> bool:
         if not data.isascii():
             data.decode("utf-8")
         _ANY.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except _NO_JSON:
         return False
     return True
 

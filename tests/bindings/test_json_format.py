@@ -328,3 +328,26 @@ def test_the_usual_form_takes_the_short_cut(separators):
 )
 def test_any_other_form_is_read_by_members(payload):
     assert json_format._usual_event(payload) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("a/\u00e9", b'"a/\xc3\xa9"'),
+        ("", b'""'),
+        (-5, b"-5"),
+        (False, b"false"),
+        (b"\xff", b'"/w=="'),
+    ],
+)
+def test_an_only_extension_stands_behind_the_core_attributes_whatever_its_type(value, text):
+    for name in ("partitionkey", "ext"):
+        event = Event(id="1", source="/s", type="t", subject="u", extensions={name: value})
+        expected = (
+            b'{"specversion":"1.0","id":"1","source":"/s","type":"t","subject":"u","%s":%s}'
+        ) % (name.encode(), text)
+        assert encode_event(event) == expected
+        more = event.replace(
+            extensions={name: value, "b": "c"}, data=b"[1]", datacontenttype="a/json"
+        )
+        assert encode_event(more).endswith(b',"%s":%s,"b":"c","data":[1]}' % (name.encode(), text))
