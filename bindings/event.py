@@ -73,7 +73,7 @@ KNOWN_SOURCES: Final = Memory[str, None]()
 KNOWN_TYPES: Final = Memory[str, None]()
 KNOWN_DATASCHEMAS: Final = Memory[str, None]()
 KNOWN_MEDIA_TYPES: Final = Memory[str, bool]()
-JSON_TYPES: Final = Memory[str, bool]()
+_JSON_TYPES: Final = Memory[str, bool]()
 _NAMES: Final = Memory[str, bool]()
 
 _set: Final = msgspec.structs.force_setattr
@@ -266,10 +266,10 @@ def _check_core(attributes: Mapping[str, AttributeValue]) -> None:
 
 def is_json_type(media_type: str) -> bool:
     """Whether a media type is JSON: `*/json` or `*/*+json`, parameters aside (json-format 3.1)."""
-    known = JSON_TYPES.get(media_type)
+    known = _JSON_TYPES.get(media_type)
     if known is None:
         known = _JSON_TYPE.fullmatch(media_type) is not None
-        JSON_TYPES.remember(media_type, known, len(media_type))
+        _JSON_TYPES.remember(media_type, known, len(media_type))
     return known
 
 

@@ -23,7 +23,6 @@ import msgspec
 
 from bindings.errors import InvalidEventError, NotAnEventError, TooManyEventsError, excerpt
 from bindings.event import (
-    JSON_TYPES,
     AttributeValue,
     Event,
     event_from_attributes,
@@ -37,7 +36,6 @@ _STRING: Final = msgspec.json.Decoder(str)
 _STRINGS: Final = msgspec.json.Decoder(dict[str, str])
 _ANY: Final = msgspec.json.Decoder(msgspec.Raw)
 _ENCODER: Final = msgspec.json.Encoder()
-_NO_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _BLANKS: Final = b" \t\r\n"
 _BRACE: Final = ord("}")
 # The JSON grammar has already seen to leading zeros and signs.
@@ -71,7 +69,7 @@ def decode_bare_event(payload: bytes) -> Event:
     if b'"specversion"' in payload:
         try:
             members = _MEMBERS.decode(payload)
-        except _NO_JSON:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             members = {}
         if "specversion" in members:
             _check_utf8(payload)
@@ -152,18 +150,13 @@ def encode_event(event: Event) -> bytes:
     if data is None:
         return b"".join((head[:-1], b",", more[1:])) if more else head
     name = b',"data":'
-    if content_type is None or not (JSON_TYPES.get(content_type) or is_json_type(content_type)):
+    if content_type is None or not is_json_type(content_type):
         text = decode_text(data, content_type or "")
         if text is None:
             name = b',"data_base64":'
         data = _ENCODER.encode(data if text is None else text)
-    else:
-        try:  # `is_json`, without the cost of a call
-            if not data.isascii():
-                data.decode("utf-8")
-            _ANY.decode(data)
-        except _NO_JSON:
-            name, data = b',"data_base64":', _ENCODER.encode(data)
+    elif not is_json(data):
+        name, data = b',"data_base64":', _ENCODER.encode(data)
     # One object of pieces, each without the brace towards the next.
     if more:
         return b"".join((head[:-1], b",", more[1:-1], name, data, b"}"))
@@ -176,7 +169,7 @@ def is_json(data: bytes) -> bool:
         if not data.isascii():
             data.decode("utf-8")
         _ANY.decode(data)
-    except _NO_JSON:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
     return True
 

@@ -35,7 +35,7 @@ def test_hostile_values_do_not_make_the_memories_of_events_grow():
         event.KNOWN_DATASCHEMAS,
         event.KNOWN_MEDIA_TYPES,
         event.KNOWN_TYPES,
-        event.JSON_TYPES,
+        event._JSON_TYPES,
         event._NAMES,
     ):
         assert 0 < len(memory) <= MAX_ENTRIES
