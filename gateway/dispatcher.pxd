@@ -13,6 +13,8 @@ cdef class Dispatcher:
     cdef public KeyQueue _queue
     cdef public set _failing
     cdef public list _under_way
+    cdef Py_ssize_t _events
+    cdef Py_ssize_t _few
     cdef public set _straggling
     cdef public object _timer
     cdef public double _deadline

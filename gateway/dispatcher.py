@@ -1,7 +1,8 @@
 """The dispatcher of a lane: lists to the sink, order per key, and retries.
 
 Deliveries come in as lists, each with one event. The sink gets a list at once if it has none, and
-a few more at a time of what has gathered, so that lists grow under load and are short when idle.
+more of what has gathered, a few at a time once much is under way, so that lists grow under load and
+are short when idle.
 While a key is under way or waits for its retry, later events of that key wait behind it and no
 other key does. What becomes of each delivery is told to the lane (`Ends`), which alone settles.
 """
@@ -15,7 +16,7 @@ from typing import Final
 
 from gateway.batch import Batch, Ends
 from gateway.delivery import Delivery, Failure, Outcome, Reason
-from gateway.interfaces import ResumingSink
+from gateway.interfaces import PromptSink, ResumingSink
 from gateway.key_queue import KeyQueue
 from gateway.metrics import SinkMetrics
 from gateway.retry import RetryPolicy
@@ -25,6 +26,9 @@ from gateway.target import Target
 
 LISTS: Final = 4
 """Lists under way at once: more would only make them shorter."""
+FEW: Final = 32
+"""Events under way below which none waits to become part of a longer list, at a sink that is given
+lists in a call: so much of it is idle, and one that takes long would keep them waiting."""
 MAX_STRAGGLERS: Final = 60
 """Further lists, of which the sink keeps us waiting for the lesser part."""
 MAX_LIST: Final = 512
@@ -70,6 +74,8 @@ class Dispatcher:
         self._queue = KeyQueue()
         self._failing: set[str] = set()
         self._under_way: list[Batch] = []
+        self._events = 0  # of those
+        self._few = FEW if isinstance(target.sink, PromptSink) else 0
         self._straggling: set[Batch] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._deadline = math.inf
@@ -108,6 +114,8 @@ class Dispatcher:
     @property
     def _has_room(self) -> bool:
         """Whether another list may be under way."""
+        if self._events < self._few:
+            return True
         return len(self._under_way) - len(self._straggling) < LISTS
 
     def start(self) -> None:
@@ -181,6 +189,7 @@ class Dispatcher:
         if batch is None:
             return
         self._under_way.append(batch)
+        self._events += len(batch.deliveries)
         batch.started, batch.resumed = time.monotonic(), self._resumed
         self._is_busy = True
         try:
@@ -201,6 +210,7 @@ class Dispatcher:
         if batch not in self._under_way:
             return
         self._under_way.remove(batch)
+        self._events -= len(batch.deliveries)
         batch.sending = None  # which refers to the batch: both would wait for the collector
         self._straggling.discard(batch)
         self._metrics.seconds.observe(time.monotonic() - batch.started, len(batch.deliveries))
@@ -236,6 +246,7 @@ class Dispatcher:
         ended, keys = batch.end(positions)
         if not ended:
             return
+        self._events -= len(ended)
         self._metrics.seconds.observe(time.monotonic() - batch.started, len(ended))
         self._health.note(len(ended), ())
         self._failing.difference_update(keys)

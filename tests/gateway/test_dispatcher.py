@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from gateway.delivery import ACCEPTED, DRAINING, Failure, Outcome, Reason
-from gateway.dispatcher import LISTS, MAX_LIST
+from gateway.dispatcher import FEW, LISTS, MAX_LIST
 from gateway.retry import RetryPolicy
 from tests.helpers import Answers, ScriptedSink, make_event
 
@@ -449,7 +449,7 @@ async def test_a_failure_after_a_report_is_of_the_event_that_failed(dispatchers)
 async def test_lists_of_which_little_is_left_make_room_for_others(dispatchers):
     sink, answers = ReportingSink(lambda event: event.id.startswith("slow")), Answers()
     dispatcher = dispatchers(sink)
-    lists = 3 * LISTS
+    lists = FEW + 3 * LISTS
     for number in range(lists):
         dispatcher.put(
             [answers.delivery(make_event(id_, source=f"/{id_}"))
@@ -463,6 +463,51 @@ async def test_lists_of_which_little_is_left_make_room_for_others(dispatchers):
         while dispatcher.is_sending:
             await asyncio.sleep(0)
     assert not dispatcher._straggling
+    sink.gate.clear()  # what was taken early and has ended is not counted twice, nor for ever
+    for number in range(FEW):
+        dispatcher.put([answers.delivery(make_event(f"slow-again-{number}", source=f"/{number}"))])
+        for _ in range(10):
+            await asyncio.sleep(0)
+    assert len(sink.lists) == lists + FEW
+    sink.gate.set()
+    await answers.count(3 * lists + FEW)
+
+
+async def test_few_events_do_not_wait_for_each_other_and_many_become_lists(dispatchers):
+    sink, answers = ReportingSink(lambda _: True), Answers()
+    dispatcher = dispatchers(sink)
+
+    async def put_one_by_one(numbers):
+        for number in numbers:
+            dispatcher.put([answers.delivery(make_event(number, source=f"/{number}"))])
+            for _ in range(10):
+                await asyncio.sleep(0)
+
+    await put_one_by_one(range(FEW))
+    assert [len(events) for events in sink.lists] == [1] * FEW
+    await put_one_by_one(range(FEW, FEW + 20))
+    assert len(sink.lists) == FEW
+    sink.gate.set()
+    await answers.count(FEW + 20)
+    assert [len(events) for events in sink.lists] == [1] * FEW + [20]
+    sink.gate.clear()  # what has ended is not counted
+    await put_one_by_one(range(100, 100 + FEW))
+    assert len(sink.lists) == 2 * FEW + 1
+    sink.gate.set()
+    await answers.count(2 * FEW + 20)
+
+
+async def test_a_sink_that_is_waited_for_in_tasks_gets_a_few_lists_at_a_time(dispatchers):
+    sink, answers = ScriptedSink(), Answers()
+    dispatcher = dispatchers(sink)
+    sink.gate.clear()
+    for number in range(FEW):
+        dispatcher.put([answers.delivery(make_event(number, source=f"/{number}"))])
+        for _ in range(10):
+            await asyncio.sleep(0)
+    assert [len(events) for events in sink.lists] == [1] * LISTS
+    sink.gate.set()
+    await answers.count(FEW)
 
 
 async def test_what_a_sink_has_is_not_given_up_when_it_is_stopped(dispatchers):
