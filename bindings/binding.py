@@ -195,7 +195,7 @@ class HeaderBinding(msgspec.Struct, frozen=True, kw_only=True):
             payload = None
         own_type = None if self.content_type_header else content_type
         headers: Any = message.headers
-        latest = self._latest
+        latest: Latest = self._latest
         layout = latest.layout
         if type(headers) is HeaderFields:
             shared = headers.names

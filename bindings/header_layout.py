@@ -8,8 +8,6 @@ missing) is found out once for all such messages.
 from collections.abc import Sequence
 from typing import Final
 
-import msgspec
-
 from bindings.event import (
     CORE_ATTRIBUTES,
     KNOWN_DATASCHEMAS,
@@ -28,7 +26,7 @@ from bindings.timestamp import is_usual_timestamp
 _OPTIONAL: Final = ("datacontenttype", "dataschema", "subject", "time")
 
 
-class HeaderLayout(msgspec.Struct, frozen=True):
+class HeaderLayout:
     """Which header is which attribute.
 
     Attributes:
@@ -42,11 +40,21 @@ class HeaderLayout(msgspec.Struct, frozen=True):
         key: the position of what `Event.key` will be.
     """
 
-    headers: Sequence[str] = ()
-    names: Sequence[str] = ()
-    core: Sequence[int] = ()
-    extensions: Sequence[tuple[str, int]] = ()
-    key: int = 0
+    __slots__ = ("core", "extensions", "headers", "key", "names")
+
+    def __init__(
+        self,
+        headers: Sequence[str],
+        names: Sequence[str] = (),
+        core: Sequence[int] = (),
+        extensions: Sequence[tuple[str, int]] = (),
+        key: int = 0,
+    ) -> None:
+        self.headers = headers
+        self.names = names
+        self.core = [*core]
+        self.extensions = [*extensions]
+        self.key = key
 
 
 def layout_of(headers: Sequence[str], names: Sequence[str]) -> HeaderLayout:
@@ -147,7 +155,7 @@ def _decoded(names: Sequence[str], values: Sequence[str]) -> list[str]:
     ]
 
 
-class Latest(msgspec.Struct):
+class Latest:
     """The layout of the message before, which most often is that of the next as well.
 
     Attributes:
@@ -155,5 +163,8 @@ class Latest(msgspec.Struct):
         names: the object that these names came in, if they came as `HeaderFields`.
     """
 
-    layout: HeaderLayout = HeaderLayout()
-    names: tuple[str, ...] | None = None
+    __slots__ = ("layout", "names")
+
+    def __init__(self) -> None:
+        self.layout = HeaderLayout(())
+        self.names: tuple[str, ...] | None = None

@@ -331,6 +331,7 @@ TARGETS: Final[dict[str, Target]] = {
 MODULES: Final = frozenset(
     {
         "bindings.binding",
+        "bindings.header_layout",
         "bindings.wire.cbor",
         "bindings.wire.coap",
         "bindings.wire.http1_request",

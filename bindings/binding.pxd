@@ -1,0 +1,1 @@
+from bindings.header_layout cimport HeaderLayout, Latest, event_of
