@@ -241,6 +241,19 @@ class Fleet:
             while await self.inflight(name) < 20:
                 await asyncio.sleep(0.02)
 
+    async def fails(self, name: str) -> None:
+        """Wait until a gateway has had no answer of its sink to what many devices have sent."""
+        async with asyncio.timeout(40):
+            failures = 0.0
+            while failures < 40:
+                metrics = await self.gateways[name].metrics()
+                failures = sum(
+                    value
+                    for key, value in metrics.items()
+                    if key.startswith("ce_gateway_sink_failures_total{")
+                )
+                await asyncio.sleep(0.05)
+
     async def _settle(self, running: Sequence[str]) -> None:
         """Wait until all that was acknowledged has arrived, and nothing is under way."""
         held: list[float] = []

@@ -87,6 +87,7 @@ def test_a_gateway_that_does_not_reach_the_sink_or_the_brokers_for_a_while_loses
         await fleet.more(1, keys=stay)
         before = len(fleet.arrivals["b"])
         await fleet.more(8, by=others("b"), keys=stay)
+        await fleet.fails("b")
         assert len(fleet.arrivals["b"]) == before
         fleet.network.cut([("a", "broker")])  # and b reaches the sink again
         await fleet.more(1, by=["b"], keys=set(fleet.keys("coap")) - set(stay))
