@@ -17,6 +17,7 @@ from pathlib import Path
 from gateway.errors import GatewayError
 from gateway.tasks import Tasks
 
+_HOST = "127.0.0.1"
 _START_SECONDS = 20
 _STOP_SECONDS = 10
 _SEVERE = re.compile(r"\[(?:FTL|ERR)\] (.*)")
@@ -36,7 +37,6 @@ class EmbeddedNats:
         self,
         folder: Path | None = None,
         *,
-        host: str = "127.0.0.1",
         port: int = 0,
         arguments: Sequence[str] = (),
     ) -> None:
@@ -44,13 +44,11 @@ class EmbeddedNats:
 
         Args:
             folder: where JetStream stores; None is a temporary one that `stop` removes.
-            host: address to listen on.
             port: port to listen on; 0 lets the system choose.
             arguments: more of nats-server's own options, as `["--user", "u", "--pass", "p"]`.
         """
         self._folder = folder
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
-        self._host = host
         self._port = port
         self._arguments = arguments
         self._process: asyncio.subprocess.Process | None = None
@@ -75,7 +73,7 @@ class EmbeddedNats:
         if folder is None:
             self._temporary = tempfile.TemporaryDirectory(prefix="ce-gateway-nats-")
             folder = Path(self._temporary.name)
-        command = [*_with_parent(), str(find_server()), "--addr", self._host, "--port"]
+        command = [*_with_parent(), str(find_server()), "--addr", _HOST, "--port"]
         command += [str(self._port or -1), "--jetstream", "--store_dir", str(folder)]
         self._process = await asyncio.create_subprocess_exec(
             *command,
@@ -128,7 +126,7 @@ class EmbeddedNats:
             if found:
                 port = int(found[1])
             if "Server is ready" in line:
-                self.url = f"nats://{self._host}:{port}"
+                self.url = f"nats://{_HOST}:{port}"
                 return True
         return False
 

@@ -129,16 +129,16 @@ class Deliveries:
                 ) from None
         return self.of(name)
 
-    async def pass_marker(self, name: str = "marker") -> None:
+    async def pass_marker(self) -> None:
         """Send an event that is answered 503 once, and wait for its repetition.
 
         Whatever was due to be repeated before has left by then, as it waited for as long; further
         events go the same way after it, so that it has come, too.
         """
-        self._answers[name] = [DOWN]
-        await self.send(name)
-        await self.wait(name, 2)
-        for after in (f"{name}-after", f"{name}-last"):
+        self._answers["marker"] = [DOWN]
+        await self.send("marker")
+        await self.wait("marker", 2)
+        for after in ("marker-after", "marker-last"):
             await self.send(after)
             await self.wait(after)
 

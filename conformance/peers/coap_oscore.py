@@ -80,9 +80,7 @@ def protect(inner: bytes, number: int, kid: bytes = DEVICE_ID) -> tuple[bytes, b
     return bytes((0x08 | len(piv),)) + piv + kid, sealed
 
 
-def request(
-    inner: bytes, number: int, *, kid: bytes = DEVICE_ID, outer: bytes = b"", mid: int = 0
-) -> bytes:
+def request(inner: bytes, number: int, *, kid: bytes = DEVICE_ID, outer: bytes = b"") -> bytes:
     """Return the datagram that carries a protected request, with a message id of its own.
 
     Args:
@@ -90,22 +88,19 @@ def request(
         number: of the Partial IV.
         kid: whose request it says it is.
         outer: options behind the OSCORE option, outside the protection.
-        mid: the message id; 0 means one that no other request of ours has.
     """
     option, sealed = protect(inner, number, kid)
-    return unprotected(option, outer + b"\xff" + sealed, mid=mid)
+    return unprotected(option, outer + b"\xff" + sealed)
 
 
-def unprotected(option: bytes, rest: bytes, *, mid: int = 0) -> bytes:
+def unprotected(option: bytes, rest: bytes) -> bytes:
     """Return a CON POST with an OSCORE option of that value.
 
     Args:
         option: up to 12 bytes.
         rest: what follows: other options, marker, payload.
-        mid: as in `request`.
     """
-    number = (mid or next(_mids)) & 0xFFFF
-    head = b"\x41\x02" + number.to_bytes(2, "big") + b"\x07"
+    head = b"\x41\x02" + (next(_mids) & 0xFFFF).to_bytes(2, "big") + b"\x07"
     return head + bytes((0x90 | len(option),)) + option + rest
 
 

@@ -1,7 +1,6 @@
 """A CoAP device on a TCP or TLS connection, byte by byte (RFC 8323 section 3)."""
 
 import asyncio
-import ssl
 import struct
 from types import TracebackType
 from typing import Any, Final, Self
@@ -17,7 +16,7 @@ RELEASE: Final = 0xE4
 ABORT: Final = 0xE5
 
 _EXTENDED: Final = {13: (1, 13), 14: (2, 269), 15: (4, 65805)}
-_PORTS: Final = {"coap+tcp": 5683, "coaps+tcp": 5684}
+_PORT: Final = 5683
 
 
 def frame(code: int, token: bytes = b"", rest: bytes = b"") -> bytes:
@@ -60,20 +59,16 @@ class StreamDevice:
     """A connection, as an asynchronous context manager.
 
     Args:
-        url: `coap+tcp://host:port` or coaps+tcp.
-        tls: for the latter.
+        url: `coap+tcp://host:port`.
     """
 
-    def __init__(self, url: str, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, url: str) -> None:
         at = urlsplit(url)
-        self._address = (at.hostname or "127.0.0.1", at.port or _PORTS[at.scheme])
-        self._tls = tls
+        self._address = (at.hostname or "127.0.0.1", at.port or _PORT)
 
     async def __aenter__(self) -> Self:
         try:
-            self._reader, self._writer = await asyncio.open_connection(
-                *self._address, ssl=self._tls
-            )
+            self._reader, self._writer = await asyncio.open_connection(*self._address)
         except OSError as error:
             raise CheckFailed("no connection", got=str(error)) from error
         return self

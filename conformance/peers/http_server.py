@@ -1,7 +1,6 @@
 """A scripted HTTP/1.1 server: keeps every request as it came and answers as it is told."""
 
 import asyncio
-import ssl
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Self, cast
@@ -21,13 +20,10 @@ class HttpServer:
 
     Args:
         host, port: where to listen; port 0 takes a free one.
-        tls: to be an https server.
     """
 
-    def __init__(
-        self, host: str = "127.0.0.1", port: int = 0, tls: ssl.SSLContext | None = None
-    ) -> None:
-        self._host, self._port, self._tls = host, port, tls
+    def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
+        self._host, self._port = host, port
         self._server: asyncio.Server | None = None
         self._requests: list[Request] = []
         self._changed = asyncio.Event()
@@ -37,13 +33,11 @@ class HttpServer:
     @property
     def url(self) -> str:
         """Where it listens."""
-        return f"{'https' if self._tls else 'http'}://{self._host}:{self._port}"
+        return f"http://{self._host}:{self._port}"
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: _Connection(self), self._host, self._port, ssl=self._tls
-        )
+        self._server = await loop.create_server(lambda: _Connection(self), self._host, self._port)
         self._port = self._server.sockets[0].getsockname()[1]
         return self
 

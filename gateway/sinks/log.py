@@ -7,6 +7,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Final
 from weakref import WeakSet
 
@@ -131,19 +132,9 @@ class LogSink:
         for listener in list(self._listeners):
             listener.close()
 
-    def recent(self, limit: int = 100, after: int = 0) -> list[Entry]:
-        """Return the newest entries, oldest first.
-
-        Args:
-            limit: how many at most.
-            after: only those with a greater sequence.
-        """
-        newest: list[Entry] = []
-        for entry in reversed(self._entries):
-            if len(newest) == limit or entry.sequence <= after:
-                break
-            newest.append(entry)
-        return newest[::-1]
+    def recent(self, limit: int = 100) -> list[Entry]:
+        """Return the newest entries, at most so many, oldest first."""
+        return list(islice(reversed(self._entries), limit))[::-1]
 
     def subscribe(self) -> Listener:
         """Return an iterator over what comes from now on; dropping it ends it."""

@@ -315,12 +315,12 @@ def the_path_is_the_subject(patch: Patch) -> None:
 # --- discovery ------------------------------------------------------------------------------------
 
 
-def _links(patch: Patch, pattern: bytes, replacement: bytes = b"") -> None:
+def _links(patch: Patch, pattern: bytes) -> None:
     around(
         patch,
         Resources,
         "links",
-        lambda right, self, queries: re.sub(pattern, replacement, right(self, queries)),
+        lambda right, self, queries: re.sub(pattern, b"", right(self, queries)),
     )
 
 
