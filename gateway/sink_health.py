@@ -34,13 +34,13 @@ class SinkHealth:
             if more is None:
                 return
             self._healthy = False
+            reason, detail = down[0].reason.value, down[0].detail
             _log.warning(
-                "sink %s takes no events: %s %s%s",
+                "sink %s takes no events: %s%s",
                 self._name,
-                down[0].reason.value,
-                down[0].detail,
+                f"{reason}: {detail}" if detail else reason,
                 more,
-                extra={"sink": self._name, "reason": down[0].reason.value},
+                extra={"sink": self._name, "reason": reason},
             )
         elif not self._healthy and len(failures) < count:
             self._healthy = True

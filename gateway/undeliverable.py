@@ -139,15 +139,16 @@ class Undeliverable:
         if more is None:
             return
         event = delivery.events[0]
+        reason = failure.reason.value
         _log.warning(
-            "route %s: event %s of %s is a dead letter, after %d attempts at sink %s: %s %s%s",
+            "route %s: event %s of %s is a dead letter, after %d attempt%s at sink %s: %s%s",
             self._route,
             event.id,
             event.source,
             delivery.attempts,
+            "" if delivery.attempts == 1 else "s",
             self._target.name,
-            failure.reason.value,
-            failure.detail,
+            f"{reason}: {failure.detail}" if failure.detail else reason,
             more,
             extra={"route": self._route, "sink": self._target.name},
         )

@@ -208,8 +208,8 @@ async def test_a_replayed_dead_letter_that_is_refused_again_makes_no_other_lette
     await copies.count(1)
     (line,) = [record.message for record in caplog.records if "is a dead letter" in record.message]
     assert line == (
-        "route way: event 1 of /devices/dev1 is a dead letter, after 1 attempts at sink out: "
-        "sink_refused "
+        "route way: event 1 of /devices/dev1 is a dead letter, after 1 attempt at sink out: "
+        "sink_refused"
     )
     await rig.pipeline.replay_intake("way").submit([copies.delivery(make_event(1))])
     await copies.count(2)

@@ -206,7 +206,7 @@ async def test_a_sink_that_goes_down_is_logged_once_and_once_when_it_is_back(dis
     dispatchers(sink, RetryPolicy(retry=5, delay=0)).put([answers.delivery(make_event())])
     await answers.count(1)
     lines = [record.message for record in caplog.records]
-    assert lines == ["sink sink takes no events: sink_down ", "sink sink takes events again"]
+    assert lines == ["sink sink takes no events: sink_down", "sink sink takes events again"]
 
 
 async def test_a_sink_that_goes_up_and_down_is_not_logged_each_time(dispatchers, caplog):

@@ -13,7 +13,7 @@ def test_a_change_is_told_once(caplog):
     for failures in ([], [DOWN, DOWN], [DOWN, DOWN], [DOWN], [], []):
         health.note(2, failures)
     assert [record.message for record in caplog.records] == [
-        "sink out takes no events: sink_down 503",
+        "sink out takes no events: sink_down: 503",
         "sink out takes events again",
     ]
 
