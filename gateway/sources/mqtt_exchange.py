@@ -159,31 +159,34 @@ class Receiver:
         opened, order, epoch = self._open, self._order, self._epoch
         first = self._backlog.next_number(len(packets))
         holds_any, told, submitted = self._backlog.holds_any, self._told, 0
+        decode = self._decode
         for number, packet in enumerate(packets, first):
             if isinstance(packet, Ack):
                 self._complete(packet.packet_id)
                 continue
-            packet_id, qos = packet.packet_id, packet.qos
-            content = 0
+            qos = packet.qos
             if qos:
+                packet_id = packet.packet_id
                 content = hash((packet.topic, packet.payload))
                 known = opened.get(packet_id)
                 if known is not None and self._is_repetition(packet, known, content):
                     self._repeat(known)
                     continue
-            exchange = Exchange(packet_id, qos, epoch, number, content)
-            if qos:
+                exchange = Exchange(packet_id, qos, epoch, number, content)
                 opened[packet_id] = exchange
                 order.append(exchange)
                 self.used_quota += 1
+            else:
+                exchange = Exchange(0, 0, epoch, number)
             try:
-                events = self._decode(packet)
+                events = decode(packet)
             except CloudEventError as error:
                 self._refuse(packet, error, exchange if qos else None)
                 continue
             if holds_any and self._follows(exchange, events):
                 continue
-            submitted += qos > 0
+            if qos:
+                submitted += 1
             deliveries.append(Submission(events, told, exchange=exchange))
         self.submitted += submitted
         if self._out or (order and order[0].code is not None):

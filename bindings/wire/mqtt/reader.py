@@ -89,9 +89,9 @@ def parse(  # noqa: C901, PLR0912 - the loop that every packet goes through
                 if decode is None:
                     raise _unexpected(first, version)
                 packets.append(decode(first, buffer, start, end, version))
+                if first == _CONNECT:
+                    return packets, end, 2
             pos = end
-            if first == _CONNECT:
-                return packets, pos, 2
     except PacketError as error:
         error.packets = packets
         raise

@@ -10,7 +10,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
@@ -72,7 +72,7 @@ class BrokerClient(paho.Client):
         config: MqttSourceConfig,
         sock: socket.socket | ssl.SSLSocket,
         on_session: Callable[[bool], None],
-        on_packets: Callable[[list[Publish | Ack]], None],
+        on_packets: Callable[[Sequence[Publish | Ack]], None],
         on_lost: Callable[[], None],
     ) -> None:
         is_v5 = config.version == "5"
@@ -233,9 +233,10 @@ class BrokerClient(paho.Client):
             packets = self._reader.feed(data)
         except PacketError as wrong:
             error, packets = wrong, wrong.packets
-        messages = [packet for packet in packets if isinstance(packet, (Publish, Ack))]
+        messages = cast("Sequence[Publish | Ack]", packets)
         result = _SUCCESS
-        if len(messages) < len(packets):
+        if RawPacket in set(map(type, packets)):
+            messages = [packet for packet in packets if isinstance(packet, (Publish, Ack))]
             for packet in packets:
                 if isinstance(packet, RawPacket) and not result:
                     result = self._hand_to_paho(packet)

@@ -258,7 +258,7 @@ class MqttSource:
                     self._config.name,
                 )
 
-    def _on_packets(self, packets: list[Publish | Ack]) -> None:
+    def _on_packets(self, packets: Sequence[Publish | Ack]) -> None:
         assert self._receiver is not None  # noqa: S101 - set by `open`
         assert self._gate is not None  # noqa: S101 - set by `open`
         self._gate.submit(self._receiver.take(packets), self._on_progress)
