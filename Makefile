@@ -6,7 +6,7 @@ BIN := .venv/bin
 # all modules again, and each worker of pytest all tests.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run test quick lint fmt types unit fuzz more compiled compiled-tests conformance conformance-mutants e2e faults faults-short soak bench instructions instructions-update lock release-manifests clean
+.PHONY: run test waiting computing quick lint fmt types unit fuzz more compiled compiled-tests conformance conformance-mutants e2e faults faults-short soak bench instructions instructions-update lock release-manifests clean
 
 run: .venv/run                ## start the embedded default: no broker, no root, no configuration
 	@$(BIN)/ce-gateway run
@@ -15,9 +15,24 @@ run: .venv/run                ## start the embedded default: no broker, no root,
 MORE := tests/conformance tests/docs tests/gateway/cli tests/gateway/test_service.py tests/gateway/sinks/kafka \
   tests/gateway/workers tests/test_hatch_build.py $(wildcard tests/deploy)
 
-test: quick more compiled-tests instructions e2e faults-short   ## everything
+# Two parts at a time, and what each prints when it ends.
+BESIDE := $(MAKE) --no-print-directory -j2 --output-sync=target
 
-quick: lint types unit        ## lint, types, unit tests
+test: .venv/dev               ## everything
+	.ci/helm
+	.ci/servers
+	@$(BESIDE) waiting computing
+
+# What mostly waits, for brokers, clients and faults, has the cores first; what computes has the rest.
+waiting:
+	@$(MAKE) --no-print-directory e2e
+	@$(MAKE) --no-print-directory faults-short
+
+computing:
+	@nice -n 5 $(MAKE) --no-print-directory lint types unit more compiled-tests instructions
+
+quick: .venv/dev              ## lint, types, unit tests
+	@$(BESIDE) unit lint types
 
 lint: .venv/dev               ## format, lint, import contracts
 	$(BIN)/ruff format --check .
@@ -35,7 +50,7 @@ fuzz: .venv/dev               ## properties with many more examples: EXAMPLES=10
 
 more: .venv/dev               ## slower tests without other programs but helm, and that the suite finds every deliberate mistake
 	.ci/helm
-	$(BIN)/pytest -q -n 4 $(MORE)
+	$(BIN)/pytest -q -n 3 $(MORE)
 	$(BIN)/python -m conformance.mutants
 
 compiled: .cache/compiled/made   ## the wheel with compiled modules, unpacked into .cache/compiled
@@ -43,7 +58,7 @@ compiled: .cache/compiled/made   ## the wheel with compiled modules, unpacked in
 # What of the tests goes through compiled modules, run with these before the checkout on the path.
 compiled-tests: .venv/dev     ## the codecs' tests against the compiled modules, and these against plain Python
 	@if .ci/compiler $(BIN)/python; then \
-	  $(MAKE) --no-print-directory compiled && TESTED_BUILD=compiled $(BIN)/pytest -q -n 4 -o pythonpath=".cache/compiled ." tests/compiled tests/bindings && \
+	  $(MAKE) --no-print-directory compiled && TESTED_BUILD=compiled $(BIN)/pytest -q -n 3 -o pythonpath=".cache/compiled ." tests/compiled tests/bindings && \
 	  PYTHONPATH=.cache/compiled $(BIN)/ce-gateway conformance run; \
 	else echo "skipped: tests of the compiled modules"; fi
 
