@@ -27,6 +27,8 @@ cdef class Listener:
     cdef public object _loop
     cdef public object _timer
     cdef public double _interval
+    cdef public list _unswept
+    cdef public double _pause
     cdef public object _changed
 
     cpdef take(self, arrived)

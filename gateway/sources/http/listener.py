@@ -1,6 +1,7 @@
 """What the connections of one listener share: limits, deadlines, the way into the gateway."""
 
 import asyncio
+import math
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -23,6 +24,8 @@ from gateway.sources.http.handshake import Handshake
 from gateway.sources.http.rate import RateLimit
 
 _SWEEP_SECONDS: Final = 1.0
+# Connections whose deadlines are looked at in one go: the requests of others wait meanwhile.
+_SWEPT_AT_ONCE: Final = 256
 # Connections too many that are told so at one time; further ones are closed without a word.
 _MAX_REFUSED: Final = 256
 
@@ -96,6 +99,8 @@ class Listener:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._interval = min(_SWEEP_SECONDS, min(*self.timeouts, config.ack_timeout) / 4)
+        self._unswept: list[Sender] = []  # whose turn is still to come
+        self._pause = self._interval
         self._changed = asyncio.Event()
 
     def connected(self, sender: Sender) -> bool:
@@ -214,6 +219,7 @@ class Listener:
         """Drop every connection and the timer."""
         await self.handshake.close()
         self._arrived.clear()  # nobody is left to be answered
+        self._unswept.clear()
         for sender in tuple(self._connections):
             sender.abort()
         while self._connections:
@@ -224,9 +230,16 @@ class Listener:
             self._timer = None
 
     def _sweep(self) -> None:
+        """Look at the deadlines of some connections, so that each has its turn in an interval."""
         self._timer = None
+        if not self._connections:
+            self._unswept.clear()
+            return
+        unswept = self._unswept
+        if not unswept:
+            unswept.extend(self._connections)
+            self._pause = self._interval / math.ceil(len(unswept) / _SWEPT_AT_ONCE)
         now = self._loop.time()
-        for sender in tuple(self._connections):
-            sender.expire(now)
-        if self._connections:
-            self._timer = self._loop.call_later(self._interval, self._sweep)
+        for _ in range(min(len(unswept), _SWEPT_AT_ONCE)):
+            unswept.pop().expire(now)
+        self._timer = self._loop.call_later(self._pause, self._sweep)

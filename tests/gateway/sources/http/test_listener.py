@@ -138,6 +138,40 @@ async def test_where_there_is_no_room_for_all_each_read_is_taken_or_refused_whol
     assert [event.id for event in intake.events] == ["0", "2", "2"]
 
 
+class Looked:
+    """A connection that notes when it was looked at."""
+
+    peer, is_idle = "", True
+
+    def __init__(self, taker, looks):
+        self._taker, self._looks = taker, looks
+
+    def expire(self, now):
+        self._looks.append((now, self))
+
+    def abort(self):
+        self._taker.disconnected(self)
+
+
+async def test_deadlines_of_many_are_looked_at_by_turns_and_of_few_at_once(monkeypatch):
+    monkeypatch.setattr(listener, "_SWEPT_AT_ONCE", 10)
+    config = HttpSourceConfig(name="http", listen="127.0.0.1:0", ack_timeout=0.04)
+    for count, turns in ((35, [10, 10, 10, 5]), (10, [10])):
+        looks = []
+        taker = listener.Listener(config, RecordingIntake())
+        for _ in range(count):
+            taker.connected(Looked(taker, looks))
+        async with asyncio.timeout(10):
+            while len(looks) < 2 * count:
+                await asyncio.sleep(0)
+        whole = looks[: 2 * count]
+        for half in (whole[:count], whole[count:]):
+            assert len({sender for _, sender in half}) == count
+            times = [now for now, _ in half]
+            assert [times.count(now) for now in dict.fromkeys(times)] == turns
+        await taker.close()
+
+
 async def test_plain_requests_are_judged_by_credentials_origin_and_draining_as_all_others(
     start, connect
 ):
