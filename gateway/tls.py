@@ -1,6 +1,7 @@
 """TLS contexts from the `tls:` table, for listeners and for connections."""
 
 import ssl
+from pathlib import Path
 
 from gateway.config.records import TlsConfig
 from gateway.errors import GatewayError
@@ -55,6 +56,9 @@ def client_context(config: TlsConfig | None, *, extra_ca: str = "") -> ssl.SSLCo
 
 def _load_own(context: ssl.SSLContext, config: TlsConfig) -> None:
     assert config.cert is not None  # noqa: S101 - for the type checker
+    for file in (config.cert, config.key):
+        if file is not None:
+            _check_readable(file)
     try:
         # An encrypted key has to fail; without a password OpenSSL would ask the terminal.
         context.load_cert_chain(config.cert, config.key, password="")
@@ -64,7 +68,18 @@ def _load_own(context: ssl.SSLContext, config: TlsConfig) -> None:
 
 
 def _load_ca(context: ssl.SSLContext, config: TlsConfig) -> None:
+    assert config.ca is not None  # noqa: S101 - for the type checker
+    _check_readable(config.ca)
     try:
         context.load_verify_locations(config.ca)
     except (OSError, ssl.SSLError) as error:
         raise GatewayError(f"can't load CA file {config.ca}: {error}") from error
+
+
+def _check_readable(file: Path) -> None:
+    """Say which file can't be read: OpenSSL does not."""
+    try:
+        with file.open("rb"):
+            pass
+    except OSError as error:
+        raise GatewayError(f"can't read {file}: {error.strerror}") from error

@@ -114,8 +114,10 @@ def parse_address(value: object) -> Address:
         if isinstance(value, str)
         else None
     )
-    if match is None or int(match[3]) > 65535:
+    if match is None:
         raise ValueError("expected host:port, such as 0.0.0.0:5683 or [::]:5683")
+    if int(match[3]) > 65535:
+        raise ValueError("expected host:port, with a port of at most 65535")
     return Address(match[1] or match[2] or "0.0.0.0", int(match[3]))  # noqa: S104 - ":5683" asks for it
 
 

@@ -70,6 +70,11 @@ def test_what_is_no_address_is_refused(text):
         parse_address(text)
 
 
+def test_a_port_that_is_none_is_told_so():
+    with pytest.raises(ValueError, match="a port of at most 65535"):
+        parse_address("127.0.0.1:65536")
+
+
 def test_loopback_is_only_what_no_other_machine_reaches():
     assert [Address(host, 1).is_loopback for host in ("127.0.0.5", "::1", "localhost")] == [
         True
