@@ -640,7 +640,7 @@ def nobody():
 
 
 async def test_log_says_which_servers_were_never_reached_and_why(make_sink, nobody, caplog):
-    servers = f"no.such.host.invalid:9092,{nobody}"
+    servers = f"127.0.0.1:1,{nobody}"
     await make_sink(bootstrap_servers=servers)  # and not an event comes
     async with asyncio.timeout(60):
         while not caplog.records:
@@ -649,9 +649,8 @@ async def test_log_says_which_servers_were_never_reached_and_why(make_sink, nobo
     [record] = caplog.records
     line = record.getMessage()
     assert servers in line
-    assert f"{nobody}/bootstrap: Connect" in line
-    assert "efused" in line
-    assert "Failed to resolve 'no.such.host.invalid:9092'" in line
+    for server in servers.split(","):  # in librdkafka's words
+        assert f"{server}/bootstrap: Connect to ipv4#{server} failed: Connection refused" in line
 
 
 async def test_brokers_that_were_never_reached_do_not_keep_events_for_the_whole_timeout(
