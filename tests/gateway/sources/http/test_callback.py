@@ -6,20 +6,7 @@ import ssl
 
 import pytest
 
-from tests.gateway.raw_http import open_clients, running_sources
 from tests.gateway.scripted_http import OK, Script, answer
-
-
-@pytest.fixture
-async def start():
-    async with running_sources() as start:
-        yield start
-
-
-@pytest.fixture
-async def connect():
-    async with open_clients() as connect:
-        yield connect
 
 
 @pytest.fixture

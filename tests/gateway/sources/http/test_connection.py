@@ -12,22 +12,10 @@ import pytest
 from gateway.config.records import LimitsConfig
 from gateway.delivery import ACCEPTED, BUSY, Outcome, Reason, Settlement, settle_all
 from gateway.sources.http import connection
-from tests.gateway.raw_http import open_clients, post, running_sources, structured
+from tests.gateway.raw_http import post, structured
 from tests.helpers import RecordingIntake
 
 CE_JSON = b"application/cloudevents+json"
-
-
-@pytest.fixture
-async def start():
-    async with running_sources() as start:
-        yield start
-
-
-@pytest.fixture
-async def connect():
-    async with open_clients() as connect:
-        yield connect
 
 
 def pending():

@@ -8,20 +8,8 @@ import logging
 import pytest
 
 from gateway.delivery import Outcome, Reason, Settlement
-from tests.gateway.raw_http import open_clients, post, running_sources, structured
+from tests.gateway.raw_http import post, structured
 from tests.helpers import RecordingIntake
-
-
-@pytest.fixture
-async def start():
-    async with running_sources() as start:
-        yield start
-
-
-@pytest.fixture
-async def connect():
-    async with open_clients() as connect:
-        yield connect
 
 
 def options(*fields, target=b"/"):

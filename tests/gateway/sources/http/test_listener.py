@@ -8,20 +8,8 @@ from bindings.event import Event
 from gateway.config.records import LimitsConfig
 from gateway.delivery import ACCEPTED, BUSY, Delivery
 from gateway.sources.http import HttpSourceConfig, listener
-from tests.gateway.raw_http import STRUCTURED, open_clients, post, running_sources, structured
+from tests.gateway.raw_http import STRUCTURED, post, structured
 from tests.helpers import RecordingIntake
-
-
-@pytest.fixture
-async def start():
-    async with running_sources() as start:
-        yield start
-
-
-@pytest.fixture
-async def connect():
-    async with open_clients() as connect:
-        yield connect
 
 
 @pytest.mark.parametrize("limit", ["max_connections", "max_connections_per_address"])
