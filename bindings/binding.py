@@ -203,7 +203,8 @@ class HeaderBinding(msgspec.Struct, frozen=True, kw_only=True):
                 layout = self._layouts.get(shared) or self._layout(list(shared))
                 latest.layout, latest.names = layout, shared
             if layout.core:
-                return (event_of(layout, headers.values, own_type, payload, self.percent),)
+                values, plain = headers.values, headers.plain
+                return (event_of(layout, values, own_type, payload, self.percent, plain),)
         elif headers:
             names = [name for name, _ in headers]
             if layout.headers != names:

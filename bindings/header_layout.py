@@ -82,6 +82,7 @@ def event_of(
     content_type: str | None,
     payload: bytes | None,
     percent: bool,  # noqa: FBT001 - keywords cost more
+    plain: bool = False,  # noqa: FBT001, FBT002 - as above
 ) -> Event:
     """Return the event of headers.
 
@@ -91,13 +92,15 @@ def event_of(
         content_type: what the protocol says of the payload; None if that is a header.
         payload: the data.
         percent: whether values are percent-encoded.
+        plain: whether the values are known to stand for themselves (`HeaderFields.plain`).
 
     Raises:
         InvalidEventError: a value can't be decoded, or breaks its attribute's rule.
     """
-    plain = percent and is_plain("".join(values))
     if percent and not plain:
-        values = _decoded(layout.names, values)
+        plain = is_plain("".join(values))
+        if not plain:
+            values = _decoded(layout.names, values)
     at_version, at_id, at_source, at_type, at_format, at_schema, at_subject, at_time = layout.core
     texts: list[str | None] = [*values, None]  # the last is what is absent
     id_, source, type_ = values[at_id], values[at_source], values[at_type]

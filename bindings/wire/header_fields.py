@@ -17,10 +17,13 @@ class HeaderFields(msgspec.Struct, frozen=True, eq=False, gc=False):
     Attributes:
         names: the names; as a rule one object for all messages that have these.
         values: as many values.
+        plain: whether it is known that each value is visible ASCII without percent and quote signs,
+            and not empty: percent-encoded or not, such a value stands for itself.
     """
 
     names: tuple[str, ...]
     values: list[str]
+    plain: bool = False
 
     def __len__(self) -> int:
         return len(self.values)

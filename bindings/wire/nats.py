@@ -30,7 +30,8 @@ _NAME = re.compile(r"[!-9;-~]+")
 _USUAL_LINE = re.compile(
     rb"(H)?MSG ([!-\xff]+) ([0-9]{1,10}) (?:([!-\xff]+) )??(?(1)([0-9]{1,10}) )([0-9]{1,10})\r\n"
 ).match
-# Visible, perhaps with blanks inside; what else a value may be is read line by line.
+# As `HeaderFields.plain` has it; visible, perhaps with blanks inside. Others are read line by line.
+_PLAIN_VALUE: Final = "([!#$&-~]+)"
 _USUAL_VALUE: Final = "([!-\xff][ -\xff]*)(?<! )"
 # Numbers of (H)MSG lines: few subscriptions, and sizes that come again.
 _NUMBERS: Final = Memory[bytes, int](characters=6)
@@ -91,13 +92,15 @@ class _Shape(msgspec.Struct, eq=False):
         names: the names, well-formed, in the order of the wire.
         content_type: position of the first `content-type` among them; -1 for none.
         count: how many came that had to be read line by line.
-        match: tells a block of this shape, and finds its values.
+        plain: tells a block of this shape whose values are plain, and finds them.
+        usual: likewise for those that are visible.
     """
 
     names: tuple[str, ...]
     content_type: int
     count: int = 0
-    match: Callable[[str], re.Match[str] | None] = lambda _text: None
+    plain: Callable[[str], re.Match[str] | None] = lambda _text: None
+    usual: Callable[[str], re.Match[str] | None] = lambda _text: None
 
 
 NO_HEADERS: Final = Headers(0, "", [])
@@ -278,15 +281,18 @@ def parse_headers(block: bytes) -> Headers:
         return NO_HEADERS
     text = block.decode("latin-1")
     for shape in _usual:
-        usual = shape.match(text)
-        if usual is not None:
+        found = shape.plain(text)
+        is_plain = found is not None
+        if found is None:
+            found = shape.usual(text)
+        if found is not None:
             if shape is not _usual[0]:
                 _usual.remove(shape)
                 _usual.insert(0, shape)
-            values = list(usual.groups())
+            values = list(found.groups())
             place = shape.content_type
             content_type = values[place] if place >= 0 else ""
-            pairs: Any = HeaderFields(shape.names, values)
+            pairs: Any = HeaderFields(shape.names, values, is_plain)
             return Headers(0, "", pairs, content_type)
     return _read_lines(text)
 
@@ -330,12 +336,20 @@ def _shape_of(names: tuple[str, ...], text: str) -> _Shape:
     shape.count += 1
     if shape.count == FREQUENT:
         blank = " " if text.count(": ") >= len(names) else ""
-        pattern = "".join([f"{re.escape(name)}:{blank}{_USUAL_VALUE}\r\n" for name in names])
-        shape.match = re.compile(f"NATS/1\\.0\r\n{pattern}\r\n").fullmatch
-    if shape.count >= FREQUENT and shape not in _usual and shape.match(text) is not None:
+        shape.plain = _pattern(names, blank, _PLAIN_VALUE)
+        shape.usual = _pattern(names, blank, _USUAL_VALUE)
+    if shape.count >= FREQUENT and shape not in _usual and shape.usual(text) is not None:
         _usual.insert(0, shape)
         del _usual[_MOST_USUAL:]
     return shape
+
+
+def _pattern(
+    names: tuple[str, ...], blank: str, value: str
+) -> Callable[[str], re.Match[str] | None]:
+    """Return what finds the values in a block of these names."""
+    lines = "".join([f"{re.escape(name)}:{blank}{value}\r\n" for name in names])
+    return re.compile(f"NATS/1\\.0\r\n{lines}\r\n").fullmatch
 
 
 def _status(first: str, text: str) -> tuple[int, str]:

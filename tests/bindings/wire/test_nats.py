@@ -365,6 +365,30 @@ def test_a_frequent_header_block_is_read_as_a_rare_one(blank):
 
 
 @pytest.mark.parametrize(
+    ("value", "subject"),
+    [
+        ("room-1", "room-1"), ("%41", "A"), ("a%20b", "a b"), ('"a b"', "a b"), ("a b", "a b"),
+        ("100%", None), ("a\x7fb", None), ("\xff", None),
+    ],
+)  # fmt: skip
+def test_a_frequent_block_is_plain_only_if_its_values_stand_for_themselves(value, subject):
+    core = (
+        "NATS/1.0\r\nce-specversion: 1.0\r\nce-id: 1\r\nce-source: /s\r\nce-type: t\r\nce-subject: "
+    )
+    for _ in range(FREQUENT):
+        parse_headers(f"{core}x\r\n\r\n".encode())
+    headers = parse_headers(f"{core}{value}\r\n\r\n".encode("latin-1"))
+    assert headers.pairs.plain is (value == subject and " " not in value)
+    message = Message(b"{}", "", headers.pairs)
+    if subject is not None:
+        (event,) = NATS.decode(message)
+        assert event.subject == subject
+    else:
+        with pytest.raises(InvalidEventError):
+            NATS.decode(message)
+
+
+@pytest.mark.parametrize(
     "damaged",
     [
         "NATS/1.0\r\na: 1\r\nb: 2\r\n", "NATS/1.0\r\na: 1\r\nb: 2\r\n\r\n\r\n",
