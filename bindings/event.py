@@ -1,9 +1,9 @@
 """The event: one CloudEvent whose attributes obey the type rules of CloudEvents 1.0.2.
 
 An `Event` that exists is valid: every constructor path ends in `__post_init__`, which checks each
-attribute by spec.md "Type System" and "Context Attributes". Decoders therefore only collect what
-the wire said; they neither check twice nor fill anything in. `time` is kept as the text that
-arrived, integers and booleans only where the format carried them as such.
+attribute by spec.md "Type System" and "Context Attributes"; who makes a `CheckedEvent` has done so.
+Decoders therefore only collect what the wire said; they neither check twice nor fill anything in.
+`time` is kept as the text that arrived, integers and booleans only where the format has them.
 """
 
 import re
