@@ -80,6 +80,7 @@ class Job:
         """Tell nobody what becomes of it; what was handed over may arrive."""
         if self._client is not None and self._batch is not None:
             self._client.cancel(self._batch)
+            self._batch = None  # as below
 
     def _send(self, client: Client, positions: Sequence[int]) -> None:
         self._positions, self._client = positions, client
