@@ -26,13 +26,14 @@ _ACK: Final = b"$JS.ACK."
 _BLANKS = re.compile(rb"[ \t]+")
 # ADR-4: names are printable ASCII without colon and blanks.
 _NAME = re.compile(r"[!-9;-~]+")
-# A line whose words one blank parts, as a server writes it. `H` stands before a header's size.
+# A line as a server writes it, one blank between words. `++`: no word or value could end earlier.
 _USUAL_LINE = re.compile(
-    rb"(H)?MSG ([!-\xff]+) ([0-9]{1,10}) (?:([!-\xff]+) )??(?(1)([0-9]{1,10}) )([0-9]{1,10})\r\n"
+    rb"(H)?MSG ([!-\xff]++) ([0-9]{1,10}+) (?:([!-\xff]++) )??"
+    rb"(?(1)([0-9]{1,10}+) )([0-9]{1,10}+)\r\n"
 ).match
 # As `HeaderFields.plain` has it; visible, perhaps with blanks inside. Others are read line by line.
-_PLAIN_VALUE: Final = "([!#$&-~]+)"
-_USUAL_VALUE: Final = "([!-\xff][ -\xff]*)(?<! )"
+_PLAIN_VALUE: Final = "([!#$&-~]++)"
+_USUAL_VALUE: Final = "([!-\xff][ -\xff]*+)(?<! )"
 # Numbers of (H)MSG lines: few subscriptions, and sizes that come again.
 _NUMBERS: Final = Memory[bytes, int](characters=6)
 _STATUS = re.compile(r"[0-9]{3}")
