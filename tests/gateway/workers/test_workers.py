@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.servers import fetch, free_port
+from tests.e2e.servers import fetch
 from tests.gateway.cli.processes import ce_gateway, read_until
 
 TEXT = """
@@ -27,13 +27,11 @@ def file(tmp_path):
     return path
 
 
-def with_console(file):
-    """Have the administration listen on a port of its own, and return that."""
-    port = free_port()
-    text = file.read_text()
-    assert TEXT.splitlines()[-1] in text
-    file.write_text(text.replace(TEXT.splitlines()[-1], f'admin: {{listen: "127.0.0.1:{port}"}}'))
-    return port
+def console_of(log):
+    """Return the port of the administration, which the log names."""
+    text = "health, metrics and console on "
+    (line,) = (entry["message"] for entry in log if entry["message"].startswith(text))
+    return int(line.rpartition(":")[2])
 
 
 async def entries(stream, until):
@@ -123,10 +121,9 @@ async def test_one_worker_is_the_process_itself(file):
 
 @pytest.mark.parametrize("count", [1, 2])
 async def test_the_status_says_how_many_workers_there_are(file, count):
-    port = with_console(file)
     file.write_text(f"{file.read_text()}workers: 3\n")
     async with ce_gateway("run", str(file), "--workers", str(count), *JSON_LOG) as gateway:
-        await entries(gateway.stderr, "ready")
+        port = console_of(await entries(gateway.stderr, "ready"))
         status = json.loads(await asyncio.to_thread(get, port, "/api/v1/status"))
         assert status["configuration"]["workers"] == count
         assert len(status.get("workers", "1")) == count
@@ -169,9 +166,9 @@ async def test_a_second_signal_kills_workers_that_do_not_end(file):
 
 
 async def test_the_console_needs_no_answer_of_a_worker_that_hangs(file):
-    port = with_console(file)
     async with ce_gateway("run", str(file), "--workers", "2", *JSON_LOG) as gateway:
         log = await ready(gateway)
+        port = console_of(log)
         os.kill(pids(log)[1], signal.SIGSTOP)
         try:
             text = await asyncio.to_thread(get, port, "/metrics")
@@ -225,20 +222,19 @@ async def test_the_embedded_default_has_one_nats_server_for_all_workers(tmp_path
 
 
 async def test_without_k_sink_the_gateway_lives_and_is_not_ready(tmp_path):
-    port = free_port()
     path = tmp_path / "gateway.yaml"
     path.write_text(
         f"""
 sources: {{web: {{protocol: http, listen: "127.0.0.1:0"}}}}
 sinks: {{out: {{protocol: http, url: "${{K_SINK}}"}}}}
 routes: [{{to: [out]}}]
-admin: {{listen: "127.0.0.1:{port}"}}
+admin: {{listen: "127.0.0.1:0"}}
 state: {{path: {tmp_path / "state"}}}
 """
     )
     environ = {"K_SINK": ""}
     async with ce_gateway("run", str(path), "--workers", "2", *JSON_LOG, **environ) as gateway:
-        await entries(gateway.stderr, "the address of a sink is not known")
+        port = console_of(await entries(gateway.stderr, "the address of a sink is not known"))
         await entries(gateway.stderr, "the address of a sink is not known")
         async with asyncio.timeout(30):
             while b"K_SINK" not in await asyncio.to_thread(get, port, "/readyz"):
