@@ -18,6 +18,8 @@ class GatewayProcess(Gateway):
         peak_mib: largest resident memory seen by `watch`.
     """
 
+    start_seconds = 90.0  # rows run beside each other, and beside other tests
+
     def __init__(self, folder: Path, config: Mapping[str, object]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         super().__init__(folder, config)

@@ -33,7 +33,7 @@ NAME = "mosquitto and nats-server killed, sessions and streams lost, another cli
 BOUND = "20 each, with and without a kept session"
 SHORT_BOUND = "1 each"
 SECONDS = 900.0
-SHORT_SECONDS = 60.0
+SHORT_SECONDS = 180.0
 
 RESUME_SECONDS = 2.0
 TAKEN_SECONDS = 5.0

@@ -25,7 +25,7 @@ NAME = "clock steps of 1 h either way and of 0.4 s"
 BOUND = "25 steps per acknowledgement mode, 2 kills"
 SHORT_BOUND = "4 steps, 1 kill"
 SECONDS = 300.0
-SHORT_SECONDS = 60.0
+SHORT_SECONDS = 180.0
 
 TIMEOUT, DELAY, RETRY_AFTER = 0.5, 0.3, 1
 DELIVERY = {

@@ -17,7 +17,7 @@ NAME = "EIO, ENOSPC, EMFILE and short writes at each call of the disk"
 BOUND = "114 faults, once or for 0.5 s, power cut after every 3"
 SHORT_BOUND = "6 faults, power cut after every 3"
 SECONDS = 900.0
-SHORT_SECONDS = 60.0
+SHORT_SECONDS = 180.0
 
 DELIVERY = {
     "timeout": "PT1S", "backoffDelay": "PT0.05S", "backoffCap": "PT0.5S", "retry": 1000,

@@ -26,7 +26,7 @@ NAME = "full disk: by the spool to its floor, by another process to 0 bytes"
 BOUND = "tmpfs of 32 MiB, both acknowledgement modes, kill -9 on the full disk"
 SHORT_BOUND = "tmpfs of 16 MiB with 1 MiB of room, ack: stored"
 SECONDS = 600.0
-SHORT_SECONDS = 60.0
+SHORT_SECONDS = 180.0
 
 DELIVERY = {
     "timeout": "PT1S", "backoffDelay": "PT0.05S", "backoffCap": "PT0.5S", "retry": 1000,

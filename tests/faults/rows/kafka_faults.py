@@ -20,7 +20,7 @@ NAME = "Kafka down, slow, errors in bursts, fatal errors, a topic denied once"
 BOUND = "3 times each, both acknowledgement modes"
 SHORT_BOUND = "once each"
 SECONDS = 400.0
-SHORT_SECONDS = 60.0
+SHORT_SECONDS = 180.0
 
 NEW_PRODUCER_SECONDS = 1.0
 RTT_MILLISECONDS = 1600

@@ -15,7 +15,7 @@ NAME = "kill -9 at named points of the spool and the dead letters"
 BOUND = "each point 6 times, 3 per acknowledgement mode"
 SHORT_BOUND = "each point once"
 SECONDS = 900.0
-SHORT_SECONDS = 90.0
+SHORT_SECONDS = 180.0
 
 POINTS = {
     "mid_write": 40,  # the first half of a commit is written

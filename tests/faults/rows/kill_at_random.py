@@ -12,7 +12,7 @@ NAME = "kill -9 at random, all inputs, both acknowledgement modes"
 BOUND = "200 kills, 0.2 to 1.2 s apart"
 SHORT_BOUND = "4 kills"
 SECONDS = 900.0
-SHORT_SECONDS = 60.0
+SHORT_SECONDS = 180.0
 
 READY_SECONDS = 2.0
 SHARES = {"503": 0.05, "stall": 0.0025, "stored stall": 0.0025, "drop": 0.005}

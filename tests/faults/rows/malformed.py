@@ -18,7 +18,7 @@ NAME = "malformed frames in HTTP, MQTT, CoAP and NATS, beside good senders"
 BOUND = "50000 frames per protocol"
 SHORT_BOUND = "2000 frames per protocol"
 SECONDS = 900.0
-SHORT_SECONDS = 60.0
+SHORT_SECONDS = 180.0
 
 INPUTS: Final = ("http", "endpoint", "coap", "nats", "jetstream")
 KINDS: Final = ("http", "endpoint", "coap", "nats")

@@ -27,7 +27,7 @@ NAME = "power cut at any call of the disk, and one bit flipped"
 BOUND = "200 cuts of a running gateway, 400 more of copies of its folder; 20 bits"
 SHORT_BOUND = "3 cuts of a running gateway, 9 more of copies; 1 bit"
 SECONDS = 1500.0
-SHORT_SECONDS = 60.0
+SHORT_SECONDS = 180.0
 
 DELIVERY = {
     "timeout": "PT1S", "backoffDelay": "PT0.05S", "backoffCap": "PT0.5S", "retry": 1000,

@@ -17,7 +17,7 @@ NAME = "sink: 503, 429, 404, 408, 409, 400, timeout, RST, truncated, slow, half-
 BOUND = "60 s of faulty answers, 10 s half-open, 5 s closed, twice"
 SHORT_BOUND = "3 s of faulty answers, 1.5 s half-open, 1 s closed"
 SECONDS = 900.0
-SHORT_SECONDS = 60.0
+SHORT_SECONDS = 180.0
 
 RETRY = 4
 RETRY_AFTER = "1"

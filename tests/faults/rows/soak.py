@@ -15,7 +15,7 @@ NAME = "soak: kills, stops, SIGTERM, brokers restarted, sink down, half-open and
 BOUND = "10 min (`--minutes N`)"
 SHORT_BOUND = "12 s"
 SECONDS = 900.0
-SHORT_SECONDS = 90.0
+SHORT_SECONDS = 180.0
 
 DELIVERY = {
     "timeout": "PT1S", "backoffDelay": "PT0.05S", "backoffCap": "PT1S", "retry": 1000,

@@ -12,7 +12,7 @@ NAME = "SIGTERM under load, a second one, a stuck sink"
 BOUND = "20 SIGTERMs, 3 of them repeated, 3 with a stuck sink"
 SHORT_BOUND = "3 SIGTERMs, 1 of them repeated, 1 with a stuck sink"
 SECONDS = 400.0
-SHORT_SECONDS = 60.0
+SHORT_SECONDS = 180.0
 
 EXIT_SECONDS = 10.0
 AT_ONCE_SECONDS = 1.0
