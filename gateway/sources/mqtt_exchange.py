@@ -247,8 +247,9 @@ class Receiver:
                 continue
             packet_id = exchange.packet_id
             acknowledged.append(packet_id)
-            if opened.get(packet_id) is exchange:
-                del opened[packet_id]
+            last = opened.pop(packet_id, None)
+            if last is not exchange and last is not None:
+                opened[packet_id] = last  # a new message had the identifier already
         self._acknowledge(acknowledged)
 
     def _acknowledge(self, packet_ids: list[int]) -> None:

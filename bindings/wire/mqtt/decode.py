@@ -7,7 +7,7 @@ all of these. Nothing that was read so is ever returned.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Any, Final
 
 from bindings.wire.mqtt.packet import (
     V5,
@@ -74,7 +74,9 @@ def decode_publish(first: int, buffer: bytes, pos: int, end: int, version: Versi
         raise PacketError(ReasonCode.TOPIC_NAME_INVALID, "the topic holds a wildcard")
     packet_id = 0
     if qos:
-        packet_id = _packet_id(buffer, pos, end)
+        packet_id = buffer[pos] << 8 | buffer[pos + 1] if end - pos >= 2 else 0
+        if not packet_id:
+            _packet_id(buffer, pos, end)  # says what is wrong
         pos += 2
     properties: Properties = {}
     user: UserProperties = ()
@@ -84,8 +86,8 @@ def decode_publish(first: int, buffer: bytes, pos: int, end: int, version: Versi
         raise malformed("PUBLISH is too short")
     if not topic and Property.TOPIC_ALIAS not in properties:
         raise protocol_error("PUBLISH without a topic")  # section 3.3.2.1, [MQTT-4.7.3-1]
-    content_type = properties.get(_CONTENT_TYPE, "") if properties else ""
-    assert isinstance(content_type, str)  # noqa: S101 - the property table says so
+    # The property table says that it is text.
+    content_type: Any = properties.get(_CONTENT_TYPE, "") if properties else ""
     return Publish(
         topic,
         buffer[pos:end],

@@ -206,10 +206,10 @@ def read_properties(
     text = block.decode() if block.isascii() else ""
     by_shape = _BY_SHAPE and text and place is _PUBLISH
     if by_shape:
-        for pattern, properties, names in _by_length.get(length, ()):
-            match = pattern.fullmatch(text)
-            if match is not None:
-                return properties, _pairs(names, list(match.groups())), stop
+        for match, properties, names in _by_length.get(length, ()):
+            matched = match(text)
+            if matched is not None:
+                return properties, _pairs(names, list(matched.groups())), stop
     found, names, values = _read_one_by_one(block, text, place)
     if not values:
         return found, (), stop

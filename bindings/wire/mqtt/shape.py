@@ -8,7 +8,7 @@ in it to the letter, and each value has its length and no U+0000.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from bindings.memory import Memory
@@ -21,8 +21,9 @@ _MOST_ALIKE: Final = 4
 _MOST_CHARACTERS: Final = 2048
 """The longest block whose shape is learned; with 256 lengths, at most a few MiB."""
 
-Shape = tuple[re.Pattern[str], Mapping[Any, Any], tuple[str, ...]]
-"""What matches a block and has a group for each value; the other properties; the names."""
+Match = Callable[[str], re.Match[str] | None]
+Shape = tuple[Match, Mapping[Any, Any], tuple[str, ...]]
+"""Matches a block, with a group for each value; the other properties; the names."""
 
 
 class Shapes:
@@ -68,8 +69,6 @@ class Shapes:
             pieces.append(re.escape(text[end : value.start]))
             pieces.append(f"([^\0]{{{value.stop - value.start}}})")
             end = value.stop
-        pattern = re.compile("".join(pieces) + re.escape(text[end:]))
+        match: Match = re.compile("".join(pieces) + re.escape(text[end:])).fullmatch
         alike = self.by_length.get(len(text), [])
-        self.by_length.remember(
-            len(text), [(pattern, found, names), *alike][:_MOST_ALIKE], len(text)
-        )
+        self.by_length.remember(len(text), [(match, found, names), *alike][:_MOST_ALIKE], len(text))
