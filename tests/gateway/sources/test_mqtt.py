@@ -778,14 +778,15 @@ async def test_a_backlog_that_is_too_large_to_be_held_waits_unread_and_suback_wi
 
 
 async def test_a_broker_that_never_answers_subscribe_is_given_up(monkeypatch):
-    monkeypatch.setattr("gateway.sources.mqtt.source._CONNECT_SECONDS", 0.1)
+    monkeypatch.setattr("gateway.sources.mqtt.source._CONNECT_SECONDS", 0.5)
     async with Broker() as broker:
         source = MqttSource(config(broker))
         opening = asyncio.ensure_future(source.open(RecordingIntake()))
         connection = await broker.connection()
         await subscribing(connection, publish("a"))
-        second = await broker.connection()
         assert await connection.ended() in {b"", b"\x40\x02\x00\x01"}
+        monkeypatch.undo()  # the second one has time, however busy the machine is
+        second = await broker.connection()
         await second.accept()
         await opening
         await source.close()
