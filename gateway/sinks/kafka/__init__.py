@@ -121,6 +121,10 @@ class KafkaSink:
         self._release_in(_HURRY_SECONDS)
 
     def _on_error(self, error: KafkaError) -> None:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return  # on the thread of a producer's end, whose troubles are over
         code = error.code()
         if code == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - as above
             self._is_down = True

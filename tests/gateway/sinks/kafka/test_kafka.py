@@ -8,7 +8,7 @@ import socket
 from functools import partial
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from pydantic import ValidationError
 
 from bindings.binding import HeaderBinding
@@ -709,6 +709,23 @@ async def test_gateway_ends_though_its_brokers_were_never_there(make_sink, nobod
         await pipeline.drain(500)
     await pipeline.close()
     assert [settlement.outcome for settlement in settled] == [Outcome.RELEASED]
+
+
+async def test_what_a_producer_says_at_its_end_is_of_no_interest(make_sink, nobody, caplog):
+    sink = await make_sink()
+    said = []
+
+    def on_error(error):
+        said.append(error.code())
+        sink._on_error(error)  # what it raises comes out of `close`, and would end the gateway
+
+    producer = Producer({"bootstrap.servers": nobody, "log_level": 0, "error_cb": on_error})
+    async with asyncio.timeout(60):
+        while len(producer) < 2:  # what nobody polls: of the connection, and of all brokers
+            await asyncio.sleep(0.01)
+    await asyncio.to_thread(producer.close)  # as that of a failed producer
+    assert KafkaError._ALL_BROKERS_DOWN in said
+    assert not caplog.records
 
 
 async def test_close_releases_what_is_under_way(cluster, make_sink, monkeypatch):
