@@ -19,7 +19,10 @@ _LONGEST_PAUSE: Final = 1024
 _MOST_ALIKE: Final = 4
 """Shapes of one length that are kept."""
 _MOST_CHARACTERS: Final = 2048
-"""The longest block whose shape is learned; with 256 lengths, at most a few MiB."""
+"""The longest block whose shape is learned: it takes 8 bytes a character, so that all of 256 lengths
+take at most 20 MiB, and a few as a rule."""
+_VALUE_CHARACTERS: Final = 16
+"""What a value adds to that: its group and its name take as much as these characters."""
 
 Match = Callable[[str], re.Match[str] | None]
 Shape = tuple[Match, Mapping[Any, Any], tuple[str, ...]]
@@ -62,7 +65,7 @@ class Shapes:
             found: the other properties.
             names: those of the user properties.
         """
-        if len(text) > _MOST_CHARACTERS:
+        if len(text) + _VALUE_CHARACTERS * len(values) > _MOST_CHARACTERS:
             return
         pieces, end = [], 0
         for value in values:

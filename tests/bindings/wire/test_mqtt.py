@@ -1,6 +1,7 @@
 """MQTT packets against bytes that are written out from MQTT 5.0 and 3.1.1."""
 
 import contextlib
+import sys
 
 import msgspec
 import pytest
@@ -610,6 +611,18 @@ def test_shapes_are_learned_rarely_and_kept_within_bounds():
     assert max(shapes.by_length) <= 2048
     assert max(map(len, shapes.by_length.values())) == 4
     assert [names for _, _, names in shapes.by_length[2000]] == [("g",), ("f",), ("e",), ("d",)]
+
+
+def test_many_values_make_a_shape_too_large_to_be_learned():
+    shapes = Shapes()
+    for count in range(1, 400):
+        values = [slice(5 * end, 5 * end) for end in range(1, count + 1)]
+        shapes.learn("&\0\0\0\0" * count, values, {}, ("",) * count)
+    sizes = [
+        sys.getsizeof(match.__self__) for row in shapes.by_length.values() for match, _, _ in row
+    ]
+    assert len(sizes) > 50
+    assert max(sizes) <= 20_000
 
 
 def test_names_of_properties_are_remembered_within_bounds():
