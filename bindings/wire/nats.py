@@ -105,7 +105,7 @@ class _Shape(msgspec.Struct, eq=False):
 
 
 NO_HEADERS: Final = Headers(0, "", [])
-# Shapes that came lately: at most 1 MiB. Those known by heart of which the latest blocks were.
+# Shapes that came lately: at most 3 MiB. Those known by heart of which the latest blocks were.
 _SHAPES: Final = Memory[tuple[str, ...], _Shape](entries=64, characters=2048)
 _usual: Final[list[_Shape]] = []
 
@@ -336,7 +336,7 @@ def _shape_of(names: tuple[str, ...], text: str) -> _Shape:
         _SHAPES.remember(names, shape, 50 * len(names) + len("".join(names)))
     shape.count += 1
     if shape.count == FREQUENT:
-        blank = " " if text.count(": ") >= len(names) else ""
+        blank = " " if 2 * text.count(": ") > len(names) else ""  # a value may be odd, or empty
         shape.plain = _pattern(names, blank, _PLAIN_VALUE)
         shape.usual = _pattern(names, blank, _USUAL_VALUE)
     if shape.count >= FREQUENT and shape not in _usual and shape.usual(text) is not None:

@@ -364,6 +364,18 @@ def test_a_frequent_header_block_is_read_as_a_rare_one(blank):
             assert headers.content_type == dict(expected).get("Content-Type", "")
 
 
+@pytest.mark.parametrize("odd", ["ext:\r\n", "ext:two words\r\n", "ext:  x\r\n"])
+def test_one_odd_block_does_not_keep_its_shape_from_being_known(odd):
+    block = b"NATS/1.0\r\nodd-id: 1\r\nodd-type: a\r\next: 2\r\n\r\n"
+    nats._usual.clear()
+    nats._SHAPES.clear()
+    for _ in range(FREQUENT - 1):
+        parse_headers(block)
+    parse_headers(block.replace(b"ext: 2\r\n", odd.encode()))
+    parse_headers(block)
+    assert parse_headers(block).pairs.plain
+
+
 @pytest.mark.parametrize(
     ("value", "subject"),
     [
