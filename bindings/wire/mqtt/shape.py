@@ -19,8 +19,8 @@ _LONGEST_PAUSE: Final = 1024
 _MOST_ALIKE: Final = 4
 """Shapes of one length that are kept."""
 _MOST_CHARACTERS: Final = 2048
-"""The longest block whose shape is learned: it takes 8 bytes a character, so that all of 256 lengths
-take at most 20 MiB, and a few as a rule."""
+"""The longest block whose shape is learned: it takes 8 bytes a character, so that the shapes of 256
+lengths take at most 20 MiB, and a few as a rule."""
 _VALUE_CHARACTERS: Final = 16
 """What a value adds to that: its group and its name take as much as these characters."""
 
