@@ -170,6 +170,7 @@ class HurryingSink(Protocol):
     def hurry(self, deadline: float) -> None:
         """Before a shutdown: release soon what can't arrive, as there is nobody to have it.
 
-        Its `retry_after` ends after `deadline` (the loop's clock), so that it is not tried again.
+        It is HELD with a `retry_after` that ends after `deadline` (the loop's clock), so that it is
+        not tried again and has used up no retry.
         What may still be answered is waited for, and new lists may come.
         """

@@ -167,7 +167,7 @@ class KafkaSink:
                 self._is_down = False
                 self._troubles.clear()
                 self._note_connection(connected=True)
-        elif any(f.reason in _UNANSWERED and f.status is None for f in failures):
+        elif any(f.status is None and (f.reason in _UNANSWERED or f.retry_after) for f in failures):
             self._note_connection(connected=False)
 
     def note_suspects(self, count: int) -> None:

@@ -23,6 +23,7 @@ Verdict = tuple[Outcome, Reason]
 OnEnded = Callable[["Batch"], None]
 REFUSED: Final[Verdict] = (Outcome.REJECTED, Reason.SINK_REFUSED)
 DOWN: Final[Verdict] = (Outcome.RELEASED, Reason.SINK_DOWN)
+_HELD: Final[Verdict] = (Outcome.RELEASED, Reason.HELD)
 _TIMED_OUT: Final[Verdict] = (Outcome.RELEASED, Reason.TIMEOUT)
 _BUSY: Final[Verdict] = (Outcome.RELEASED, Reason.SINK_BUSY)
 
@@ -132,13 +133,14 @@ class Batch:
             self.fail(position, Failure(position, *DOWN, detail="a report was lost"))
 
     def give_up(self, detail: str, retry_after: float | None = None) -> None:
-        """Release whatever has no outcome yet, to be repeated after so many seconds."""
+        """Release whatever has no outcome yet; for so many seconds it is held back."""
         if self.is_ended:
             return
+        verdict = DOWN if retry_after is None else _HELD
         for position in range(self._done, self.size):
             if position >= self.produced or getrefcount(self.reports[position]) > _DROPPED:
                 self.swept.add(position)
-                failure = Failure(position, *DOWN, retry_after=retry_after, detail=detail)
+                failure = Failure(position, *verdict, retry_after=retry_after, detail=detail)
                 self.fail(position, failure)
         self._finish()
 

@@ -15,11 +15,12 @@ from bindings.binding import HeaderBinding
 from bindings.event import Event
 from bindings.kafka import KAFKA
 from gateway.config.records import TlsConfig
-from gateway.delivery import Delivery, Outcome, Reason
+from gateway.delivery import DRAINING, Delivery, Outcome, Reason
 from gateway.errors import GatewayError
 from gateway.interfaces import HurryingSink, PromptSink
 from gateway.metrics import Metrics
 from gateway.pipeline import Pipeline
+from gateway.retry import RetryPolicy
 from gateway.router import Route
 from gateway.sinks.kafka import KafkaSink, KafkaSinkConfig
 from gateway.sinks.kafka.batch import Batch
@@ -668,7 +669,9 @@ async def test_brokers_that_were_never_reached_do_not_keep_events_for_the_whole_
         assert all("efused" in failure.detail for failure in failures)
 
 
-async def test_shutdown_does_not_wait_for_brokers_that_have_gone(cluster, make_sink, monkeypatch):
+async def test_shutdown_does_not_wait_for_brokers_that_have_gone(
+    cluster, make_sink, monkeypatch, caplog
+):
     monkeypatch.setattr("gateway.sinks.kafka._HURRY_SECONDS", 0.1)
     sink = await make_sink(mode="binary", timeout=3000)
     assert await sink.send([event(1)]) == []
@@ -680,6 +683,8 @@ async def test_shutdown_does_not_wait_for_brokers_that_have_gone(cluster, make_s
         failures = await sending
     assert {failure.outcome for failure in failures} == {Outcome.RELEASED}
     assert all(400 < failure.retry_after <= 501 for failure in failures)
+    assert {failure.reason for failure in failures} == {Reason.HELD}
+    assert "has no connection to Kafka" in caplog.text
     async with asyncio.timeout(60):  # a list that comes while the shutdown lasts
         assert len(await sink.send([event(4)])) == 1
         cluster.come_up()
@@ -696,11 +701,18 @@ async def test_shutdown_waits_for_brokers_that_take_their_time(cluster, make_sin
     assert await sink.send([event(2)]) == []
 
 
-async def test_gateway_ends_though_its_brokers_were_never_there(make_sink, nobody, monkeypatch):
+@pytest.mark.parametrize(
+    "policy",
+    [RetryPolicy(), RetryPolicy(retry=0), RetryPolicy(retry_after_max=0.0)],
+    ids=["usual", "no retry", "no Retry-After"],
+)
+async def test_gateway_ends_though_its_brokers_were_never_there(
+    make_sink, nobody, monkeypatch, policy
+):
     monkeypatch.setattr("gateway.sinks.kafka._HURRY_SECONDS", 0.1)
     sink = await make_sink(bootstrap_servers=nobody, timeout=3000)
     assert isinstance(sink, HurryingSink)
-    route = Route(name="r", sinks=["log"])
+    route = Route(name="r", sinks=["log"], policy=policy)
     pipeline = Pipeline([route], {"log": Target(name="log", sink=sink, address="log")}, Metrics())
     pipeline.start()
     settled = []
@@ -708,7 +720,7 @@ async def test_gateway_ends_though_its_brokers_were_never_there(make_sink, nobod
     async with asyncio.timeout(60):
         await pipeline.drain(500)
     await pipeline.close()
-    assert [settlement.outcome for settlement in settled] == [Outcome.RELEASED]
+    assert settled == [DRAINING]  # and no dead letter
 
 
 async def test_what_a_producer_says_at_its_end_is_of_no_interest(make_sink, nobody, caplog):
