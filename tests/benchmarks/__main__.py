@@ -1,6 +1,6 @@
 """`make bench`: figures for docs/performance.md. Reports, never judges.
 
-python -m tests.benchmarks                all but `process` and `stored`, in 20 minutes
+python -m tests.benchmarks                all but `process` and `stored`, in 40 minutes
 python -m tests.benchmarks paths          CPU per event of each path, beside other products
 python -m tests.benchmarks acks           what acknowledgements, and `ack: stored`, cost
 python -m tests.benchmarks sizes          events per second against the length of lists

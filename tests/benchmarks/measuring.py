@@ -272,7 +272,9 @@ def _window(under_way: UnderWay, course: Course, plan: Plan, begun: Usage) -> di
     board = under_way.board
     first, started = 0, time.perf_counter()
     if not plan.whole:
-        if not under_way.until(lambda: bool(board[ARRIVED] >= plan.count * WARM), _READY):
+        tenth = plan.count * WARM
+        patience = _READY + (tenth / plan.rate if plan.rate else 0.0)
+        if not under_way.until(lambda: bool(board[ARRIVED] >= tenth), patience):
             raise RuntimeError(f"only {board[ARRIVED]} of {plan.count} events arrived")
         first, started, begun = board[ARRIVED], time.perf_counter(), usage(under_way.running.pids)
 

@@ -21,7 +21,12 @@ from tests.benchmarks.processes import undisturbed
 
 TITLE: Final = "Latency"
 RATES: Final = (1000, 2500, 5000, 10_000)
-COURSES: Final = (Course("http", "http"), Course("mqtt", "http"), Course("mqtt", "kafka"))
+COURSES: Final = (
+    *(Course(source, sink) for source in ("http", "mqtt", "coap") for sink in ("http", "kafka")),
+    Course("http", "http", stored=True),
+    Course("mqtt", "kafka", stored=True),
+)
+"""Of JetStream the server is told and of core NATS nobody, so theirs is not seen at the sender."""
 PICTURE: Final = "latency-against-load.svg"
 DIRECT: Final = "direct POST"
 _WARM: Final = 1.0
@@ -71,7 +76,7 @@ def measure(options: Options) -> dict[str, Any]:
         plan = Plan(int(rate * seconds), options.seconds, rate, options={"warm": _WARM})
         straight = replace(plan, options={"structured": True, **plan.options})
         for course in courses:
-            entries = entries_of(options.best(), course, plan)
+            entries = entries_of(options.best(), course, replace(plan, whole=course.stored))
             if course == Course("http", "http"):
                 entries.insert(0, Entry(DIRECT, Direct(), course, straight))
             with undisturbed() as alone:
@@ -128,16 +133,14 @@ def render(data: dict[str, Any]) -> str:
 
 
 def draw(data: dict[str, Any], folder: Path) -> None:
-    """Draw the p99 of each contender and course."""
-    lines: dict[str, list[tuple[float, list[float]]]] = {}
+    """Draw the p99 of each contender, a panel for each course."""
+    lines: dict[str, dict[str, list[tuple[float, list[float]]]]] = {}
     for found in data["rates"]:
         for entry in found["entries"]:
             waits = [run["latency"]["p99"] for run in entry["runs"] if run]
             if waits:
-                name = entry["name"]
-                if name != DIRECT:
-                    name += f", {found['course']}"
-                lines.setdefault(name, []).append((found["rate"], waits))
+                panel = lines.setdefault(found["course"], {})
+                panel.setdefault(entry["name"], []).append((found["rate"], waits))
     axes = ("events per second", "p99 of the acknowledgement, ms")
     pictures.lines(folder / PICTURE, lines, axes, log_x=True, log_y=True)
 

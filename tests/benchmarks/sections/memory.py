@@ -75,4 +75,4 @@ def draw(data: dict[str, Any], folder: Path) -> None:
         run["name"]: [(seconds / 60, [mib]) for seconds, mib in run["samples"]]
         for run in data["runs"]
     }
-    pictures.lines(folder / PICTURE, lines, ("minutes", "resident, MiB"), zero_y=True)
+    pictures.lines(folder / PICTURE, {"": lines}, ("minutes", "resident, MiB"), zero_y=True)

@@ -110,7 +110,7 @@ def draw(data: dict[str, Any], folder: Path) -> None:
             if runs:
                 figures.setdefault(entry["name"], {})[course["course"]] = runs
     courses = [course["course"] for course in data["courses"]]
-    pictures.bars(folder / PICTURE, courses, figures, "CPU microseconds per event")
+    pictures.dots(folder / PICTURE, courses, figures, "CPU microseconds per event")
 
 
 def _ratios(entries: list[Entry]) -> dict[str, dict[str, list[float]]]:

@@ -58,14 +58,14 @@ def render(data: dict[str, Any]) -> str:
 
 
 def draw(data: dict[str, Any], folder: Path) -> None:
-    """Draw a line for each contender and course."""
-    lines: dict[str, list[tuple[float, list[float]]]] = {}
+    """Draw a line for each contender, a panel for each course."""
+    lines: dict[str, dict[str, list[tuple[float, list[float]]]]] = {}
     for size in data["sizes"]:
         for entry in size["entries"]:
             rates = [run["rate"] for run in entry["runs"] if run]
             if rates:
-                name = f"{entry['name']}, {size['course']}"
-                lines.setdefault(name, []).append((size["size"], rates))
+                panel = lines.setdefault(size["course"], {})
+                panel.setdefault(entry["name"], []).append((size["size"], rates))
     pictures.lines(
         folder / PICTURE, lines, ("events under way", "events per second"), log_x=True, log_y=True
     )
