@@ -103,6 +103,7 @@ instructions-update: .venv/dev   ## keep the counts as they are now
 bench: .venv/dev              ## CPU per event beside other products, latency, memory; BENCH="paths --quick", BENCH=--write
 	.ci/servers
 	.ci/peers
+	@if .ci/compiler $(BIN)/python; then $(MAKE) --no-print-directory compiled; fi
 	$(BIN)/python -m tests.benchmarks $(BENCH)
 
 fmt: .venv/dev                ## format and mend what can be mended
