@@ -67,7 +67,7 @@ ERRORS = {
     "not_valid": CloudEventError,
 }
 
-HTTP_SOURCE = "tests/gateway/sources/test_http.py"
+HTTP_SOURCE = "tests/gateway/sources/http/test_http.py"
 HTTP_HANDSHAKE = "tests/gateway/sources/http/test_handshake.py"
 HTTP_SINK = "tests/gateway/sinks/test_http.py"
 COAP_SOURCE = "tests/gateway/sources/coap/test_source.py"

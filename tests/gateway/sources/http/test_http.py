@@ -11,7 +11,7 @@ from gateway.config.records import EventTemplate, LimitsConfig, TlsConfig
 from gateway.delivery import ACCEPTED, Outcome, Reason, Settlement
 from gateway.errors import GatewayError
 from gateway.sources.http import HttpSource, HttpSourceConfig
-from tests.gateway.raw_http import STRUCTURED, open_clients, post, running_sources, structured
+from tests.gateway.raw_http import STRUCTURED, post, structured
 from tests.helpers import RecordingIntake
 
 BINARY = (
@@ -25,20 +25,6 @@ CHUNKED = (
     b"Transfer-Encoding: chunked\r\n\r\n"
     b"a;ext=1\r\n" + STRUCTURED[:10] + b"\r\n" + b"%x\r\n" % (len(STRUCTURED) - 10)
 ) + (STRUCTURED[10:] + b"\r\n0\r\nce-id: trailer\r\n\r\n")
-
-
-@pytest.fixture
-async def start():
-    """Start a source on a free port; returns the source and its intake."""
-    async with running_sources() as start:
-        yield start
-
-
-@pytest.fixture
-async def connect():
-    """Connect to a source."""
-    async with open_clients() as connect:
-        yield connect
 
 
 async def test_binary_event_is_delivered_and_answered_202_without_a_body(start, connect):
