@@ -99,6 +99,11 @@ class Failure(msgspec.Struct, frozen=True):
     detail: str = ""
     body: bytes = b""
 
+    @property
+    def cause(self) -> str:
+        """Reason and, if there is one, detail, for people."""
+        return f"{self.reason.value}: {self.detail}" if self.detail else self.reason.value
+
 
 class Delivery(msgspec.Struct, eq=False, gc=False):
     """What one protocol message brought, and how to answer it.

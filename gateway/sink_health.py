@@ -34,13 +34,12 @@ class SinkHealth:
             if more is None:
                 return
             self._healthy = False
-            reason, detail = down[0].reason.value, down[0].detail
             _log.warning(
                 "sink %s takes no events: %s%s",
                 self._name,
-                f"{reason}: {detail}" if detail else reason,
+                down[0].cause,
                 more,
-                extra={"sink": self._name, "reason": reason},
+                extra={"sink": self._name, "reason": down[0].reason.value},
             )
         elif not self._healthy and len(failures) < count:
             self._healthy = True

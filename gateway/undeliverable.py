@@ -139,7 +139,6 @@ class Undeliverable:
         if more is None:
             return
         event = delivery.events[0]
-        reason = failure.reason.value
         _log.warning(
             "route %s: event %s of %s is a dead letter, after %d attempt%s at sink %s: %s%s",
             self._route,
@@ -148,7 +147,7 @@ class Undeliverable:
             delivery.attempts,
             "" if delivery.attempts == 1 else "s",
             self._target.name,
-            f"{reason}: {failure.detail}" if failure.detail else reason,
+            failure.cause,
             more,
             extra={"route": self._route, "sink": self._target.name},
         )
