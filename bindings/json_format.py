@@ -230,7 +230,7 @@ def _check_utf8(payload: bytes) -> None:
 
 
 def _malformed(error: Exception) -> InvalidEventError:
-    return InvalidEventError(str(error), reason="json")
+    return InvalidEventError(f"not the JSON format of events: {error}", reason="json")
 
 
 def _members(payload: bytes) -> dict[str, msgspec.Raw]:

@@ -351,3 +351,11 @@ def test_an_only_extension_stands_behind_the_core_attributes_whatever_its_type(v
             extensions={name: value, "b": "c"}, data=b"[1]", datacontenttype="a/json"
         )
         assert encode_event(more).endswith(b',"%s":%s,"b":"c","data":[1]}' % (name.encode(), text))
+
+
+@pytest.mark.parametrize("payload", [b"{", b"[]", b"2"])
+def test_what_is_no_event_is_told_so_before_the_parser_says_why(payload):
+    with pytest.raises(InvalidEventError, match=r"not the JSON format of events: .+"):
+        decode_event(payload)
+    with pytest.raises(InvalidEventError, match=r"not the JSON format of events: .+"):
+        decode_batch(payload if payload != b"[]" else b"{}")
