@@ -16,6 +16,28 @@ async def failures_of_own_source(checks, protocol="coap"):
         return await failures(checks, target)
 
 
+class Late:
+    """A target whose events come out no earlier than somebody waits for them.
+
+    Those that a check leaves under way are the next one's, as with a gateway that takes its time.
+    """
+
+    def __init__(self, target):
+        self._target = target
+        self._forgotten = self._seen = 0
+
+    def __getattr__(self, name):
+        return getattr(self._target, name)
+
+    def forget(self):
+        self._forgotten = self._seen
+
+    async def events(self, count, seconds=5.0):
+        events = await self._target.events(self._forgotten + count, seconds)
+        self._seen = len(events)
+        return events[self._forgotten :]
+
+
 def named(checks, *names):
     """Return the checks of these ids."""
     found = [check for check in checks if check.id in names]

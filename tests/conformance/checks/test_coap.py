@@ -8,12 +8,14 @@ from collections import defaultdict
 import pytest
 
 from bindings.coap import filling
+from conformance.check import CheckFailed
 from conformance.checks.coap import cases, checks
+from conformance.own.source import own_source
 from conformance.requirements import registry, untestable
 from conformance.suite import all_checks
 from gateway.sources.coap import assembly, peers, source
 from gateway.sources.coap.duplicates import Duplicates
-from tests.conformance.checks.live import failures_of_own_source, named
+from tests.conformance.checks.live import Late, failures_of_own_source, named
 
 CHECKS = list(checks())
 FEWER_THAN_TWO: dict[str, str] = {}
@@ -67,3 +69,23 @@ def test_only_classes_that_are_not_implemented_go_without_proof():
 async def test_a_mistake_is_found(monkeypatch, place, name, wrong, found):
     monkeypatch.setattr(place, name, wrong)
     assert set(await failures_of_own_source(named(CHECKS, found))) == {found}
+
+
+async def test_where_a_case_names_no_type_the_answer_may_follow_an_empty_ack():
+    (check,) = named(CHECKS, "coap-lim-109")
+    (case,) = (case for case in cases() if case["id"] == "LIM-109")
+    async with own_source("coap") as target:
+        await check.run.func({**case, "given": {"sink": "slow"}}, target)
+
+
+async def test_a_case_whose_sink_takes_nothing_ends_no_earlier_than_its_sink_was_asked():
+    class Impatient(Late):
+        async def asked(self, seconds=5.0):
+            await self._target.asked(seconds / 100)
+
+    (check,) = named(CHECKS, "coap-ack-65")
+    ping = {"send": "40001004", "expect": {"type": "RST", "code": "0.00"}}
+    case = {"given": {"sink": "down"}, "steps": [ping], "events": []}
+    async with own_source("coap") as target:
+        with pytest.raises(CheckFailed, match="nothing was handed on"):
+            await check.run.func(case, Impatient(target))
