@@ -1,7 +1,9 @@
 """The servers themselves: each starts, serves a foreign client, and survives what it should."""
 
 import json
+import socket
 import subprocess
+import sys
 import urllib.error
 import urllib.request
 
@@ -9,7 +11,7 @@ import nats
 import pytest
 
 from tests.e2e.readers.sdk import Record, read_with_python
-from tests.e2e.servers import HOST, Answer, Mosquitto, NatsServer, program
+from tests.e2e.servers import HOST, Answer, Mosquitto, NatsServer, free_port, program
 
 
 def test_mosquitto_keeps_a_session_over_a_kill(start):
@@ -105,3 +107,21 @@ def test_both_sdks_read_a_kafka_record(npm_reader):
         assert event.attributes["id"] == "1"
         assert event.attributes["source"] == "/s"
         assert event.data == {"a": 1}
+
+
+def test_a_port_that_one_process_of_the_tests_has_is_not_given_to_another():
+    mine, spare = free_port(), free_port()
+    code = "import sys; from tests.e2e.servers import free_port; "
+    code += "print(free_port(among=map(int, sys.argv[1:])))"
+    command = [sys.executable, "-c", code, str(mine), str(spare), "0"]
+    other = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert other.stdout.strip() == "0"
+
+
+def test_no_port_is_one_that_the_system_gives_to_clients():
+    ports = {free_port() for _ in range(50)}
+    assert len(ports) == 50
+    for _ in range(200):
+        with socket.socket() as client:
+            client.bind((HOST, 0))
+            assert client.getsockname()[1] > max(ports)

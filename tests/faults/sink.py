@@ -145,7 +145,11 @@ class FaultySink:
 
     def joined(self, connection: "_Connection") -> None:
         self._connections.add(connection)
-        if self._frozen:
+        if self._frozen:  # not now: uvloop begins to read after connection_made, whatever that says
+            asyncio.get_running_loop().call_soon(self._freeze_new, connection)
+
+    def _freeze_new(self, connection: "_Connection") -> None:
+        if self._frozen and connection in self._connections:
             connection.stop_reading()
 
     def left(self, connection: "_Connection") -> None:

@@ -137,6 +137,34 @@ async def test_duplicates_of_the_gateway_are_counted(tmp_path):
     assert figures.own_duplicates >= 200 // EVERY
 
 
+async def test_a_frozen_sink_reads_nothing_of_a_new_connection_either(tmp_path):
+    class Telling(FaultySink):
+        def unreadable(self, text):
+            readers.append(self)
+
+    async def wait_for(*sinks):
+        async with asyncio.timeout(20):
+            while len(readers) < len(sinks):
+                await asyncio.sleep(0.01)
+        assert readers == [*sinks]
+
+    readers = []
+    async with contextlib.AsyncExitStack() as stack:
+        ledger = Ledger(tmp_path / "ledger")
+        stack.callback(ledger.close)
+        frozen, other = (Telling(Sample(1), ledger) for _ in range(2))
+        frozen.freeze()
+        for sink in (frozen, other):  # what is sent last would be read last
+            await sink.open()
+            stack.push_async_callback(sink.close)
+            _, writer = await asyncio.open_connection(HOST, sink.port)
+            stack.callback(writer.close)
+            writer.write(b"no HTTP")
+        await wait_for(other)
+        frozen.thaw()
+        await wait_for(other, frozen)
+
+
 def test_every_row_can_be_run_and_has_a_number_of_its_own():
     rows = find_rows()
     assert len({row.number for row in rows}) == len(rows) >= 16

@@ -1,13 +1,16 @@
 """A program that runs until it is stopped, and what is needed to start one."""
 
 import contextlib
+import fcntl
 import os
+import random
 import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -33,18 +36,35 @@ def program(name: str, package: str) -> str:
     return path
 
 
-_handed_out: set[int] = set()
-
-
-def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    """Return a port that nobody listens on, and that this function has not returned before."""
+def _ports() -> Iterator[int]:
+    """Yield ports of which the system gives none to clients, in turns, from anywhere among them."""
+    system = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    first_of_clients = int(system.read_text().split()[0]) if system.exists() else 0
+    ports = range(10000, first_of_clients if first_of_clients > 20000 else 60000)
+    beginning = random.randrange(len(ports))
     while True:
-        with socket.socket(socket.AF_INET, kind) as probe:
-            probe.bind((HOST, 0))
-            port = probe.getsockname()[1]
-        if port not in _handed_out:
-            _handed_out.add(port)
+        for number in range(len(ports)):
+            yield ports[(beginning + number) % len(ports)]
+
+
+_ports_in_turn = _ports()
+# One byte for each port, locked until this process ends: a server that is killed and started again
+# finds its port still free, whatever other processes of the tests have started meanwhile.
+_claims = os.open(
+    Path(tempfile.gettempdir()) / f"ports-of-tests-{os.getuid()}", os.O_RDWR | os.O_CREAT, 0o600
+)
+
+
+def free_port(
+    kind: socket.SocketKind = socket.SOCK_STREAM, among: Iterable[int] = _ports_in_turn
+) -> int:
+    """Return a port that nobody listens on; no other call gets it, in whatever process."""
+    for port in among:
+        with contextlib.suppress(OSError), socket.socket(socket.AF_INET, kind) as probe:
+            probe.bind((HOST, port))
+            fcntl.lockf(_claims, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
             return port
+    raise OSError("none of these ports is free")
 
 
 def poll_until(attempt: Callable[[], T], seconds: float, what: str) -> T:
