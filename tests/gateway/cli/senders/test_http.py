@@ -104,7 +104,7 @@ async def test_nobody_there_is_an_error_that_says_so():
 
 
 async def test_no_answer_in_time_is_an_error(start):
-    _, sender = await start(RecordingIntake(lambda _: None), options=SendOptions(timeout=0.1))
+    _, sender = await start(RecordingIntake(lambda _: None), options=SendOptions(timeout=0.6))
     with pytest.raises(SendError, match="no answer in time"):
         await sender.send(EVENT)
 
