@@ -341,10 +341,10 @@ async def test_a_connection_that_says_too_little_is_aborted(begin):
 
 async def test_a_connection_that_has_said_all_may_be_silent():
     intake = RecordingIntake()
-    async with listening(intake, message_timeout=0.02) as source, connection(source) as line:
+    async with listening(intake, message_timeout=0.4) as source, connection(source) as line:
         await line.greet()
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(line.reader.read(), 0.1)
+            await asyncio.wait_for(line.reader.read(), 0.8)
         assert await line.ask(PING) == PONG
 
 

@@ -284,7 +284,7 @@ async def test_a_request_before_the_csm_is_aborted():
 )
 async def test_a_message_that_does_not_arrive_in_time_is_aborted(octets):
     intake = RecordingIntake()
-    async with listening_ws(intake, message_timeout=0.2) as source, websocket(source) as line:
+    async with listening_ws(intake, message_timeout=0.5) as source, websocket(source) as line:
         assert await line.ask(POST_T) == CHANGED
         line.write(octets)
         assert await line.receive() == bytes((0, ABORT)) + b"\xffnot in time"
@@ -293,12 +293,12 @@ async def test_a_message_that_does_not_arrive_in_time_is_aborted(octets):
 
 async def test_a_websocket_may_be_silent_between_messages():
     intake = RecordingIntake()
-    async with listening_ws(intake, message_timeout=0.05) as source, websocket(source) as line:
-        for _ in range(3):
+    async with listening_ws(intake, message_timeout=0.4) as source, websocket(source) as line:
+        for _ in range(2):
             line.write(frame(b"x", PING))
             assert await line.receive_frame() == (PONG, b"x")
             with pytest.raises(TimeoutError):
-                await asyncio.wait_for(line.reader.read(1), 0.1)
+                await asyncio.wait_for(line.reader.read(1), 0.6)
         assert await line.ask(POST_T) == CHANGED
 
 
