@@ -120,7 +120,8 @@ async def create_stream(url, **changes):
     """Make the stream as `nats stream add --config stream.json` does: the file is the request."""
     client = await nats.connect(url)
     request = json.dumps(json.loads((EXAMPLES / "stream.json").read_text()) | changes).encode()
-    answer = json.loads((await client.request("$JS.API.STREAM.CREATE.EVENTS", request)).data)
+    reply = await client.request("$JS.API.STREAM.CREATE.EVENTS", request, timeout=10)
+    answer = json.loads(reply.data)
     await client.close()
     assert "error" not in answer, answer
 

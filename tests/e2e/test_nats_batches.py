@@ -35,7 +35,7 @@ async def make_stream(client, **config):
         "max_age": 0, "discard": "new", "allow_atomic": True,
     }  # fmt: skip
     request = json.dumps(table | config).encode()
-    answer = await client.request(f"$JS.API.STREAM.CREATE.{name}", request)
+    answer = await client.request(f"$JS.API.STREAM.CREATE.{name}", request, timeout=10)
     assert "error" not in json.loads(answer.data), answer.data
     return name
 
@@ -108,9 +108,10 @@ async def test_a_full_stream_that_gets_room_again_has_all_in_order(nats_server, 
         assert [f.position for f in await out.send(events)] == [0, 1, 2]
         assert await ids_in(client, stream) == []
         js = client.jetstream()
-        config = (await client.request(f"$JS.API.STREAM.INFO.{stream}")).data
+        config = (await client.request(f"$JS.API.STREAM.INFO.{stream}", timeout=10)).data
         wider = json.loads(config)["config"] | {"max_bytes": 1 << 20}
-        await client.request(f"$JS.API.STREAM.UPDATE.{stream}", json.dumps(wider).encode())
+        request = json.dumps(wider).encode()
+        await client.request(f"$JS.API.STREAM.UPDATE.{stream}", request, timeout=10)
         assert await out.send(events) == []
         assert (await js.stream_info(stream)).state.messages == 3
     assert await ids_in(client, stream) == ids(range(3))
