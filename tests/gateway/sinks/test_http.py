@@ -397,7 +397,15 @@ class TestAnswersInPieces:
     ):
         server.reply = lambda _: (reply, then)
         sink = await start(server)
-        failures = await sink.send([event(1)], timeout=0.1)
+        sending = asyncio.ensure_future(sink.send([event(1)], timeout=100))
+        await server.wait_for(1)
+        async with asyncio.timeout(10):
+            if then == "stall":
+                (connection,) = sink._pool._connections
+                while connection._received != reply:
+                    await asyncio.sleep(0)
+                connection.expire()  # as the pool does when the time is up
+            failures = await sending
         if status in (200, 202):
             assert failures == []
         else:
@@ -529,13 +537,23 @@ class TestLists:
         assert server.connections == 4
 
     async def test_cancelled_call_leaves_the_sink_usable(self, server, start):
-        server.reply = lambda _: (b"", "stall")
+        gate = asyncio.Event()
+
+        async def reply(_):
+            await gate.wait()
+            return OK
+
+        server.reply = reply
         sink = await start(server, connections=2)
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.1):
-                await sink.send([event(n, f"/{n % 5}") for n in range(20)], timeout=1)
-        server.reply = lambda _: OK
-        assert await sink.send([event("next")], timeout=5) == []
+        events = [event(n, f"/{n % 5}") for n in range(20)]
+        sending = asyncio.ensure_future(sink.send(events, timeout=100))
+        await server.wait_for(2)
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        gate.set()
+        async with asyncio.timeout(10):
+            assert await sink.send([event("next")], timeout=100) == []
         assert sum(request.id != "next" for request in server.requests) == 2
 
 
