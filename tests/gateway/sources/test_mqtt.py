@@ -633,7 +633,7 @@ async def test_a_broker_that_is_away_is_looked_for_each_second_and_once_back_all
 
 async def test_the_keep_alive_survives_a_long_stall():
     intake = RecordingIntake(lambda _: None)
-    async with running(intake, keep_alive=1) as (_, _, connection):
+    async with running(intake, keep_alive=2) as (_, _, connection):
         connection.send(*(publish("a", mid=mid) for mid in range(1, 8)))
         await intake.wait_for(lambda i: len(i.deliveries) == 7)
         intake.room.clear()
@@ -641,7 +641,7 @@ async def test_the_keep_alive_survives_a_long_stall():
         assert await connection.read(pings=True) == PINGREQ
         connection.send(PINGRESP)  # it stays unread in the socket, and nobody gives up
         for mid in range(1, 8):  # our answers make further PINGREQ needless for a while
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.35)
             intake.deliveries[mid - 1].settle(ACCEPTED)
             assert await connection.read() == bytes([0x40, 2, 0, mid])
         assert await connection.read(pings=True) == PINGREQ
