@@ -227,6 +227,30 @@ class CoapPeer:
         self.send(b"\x42\x02" + mid + mid + coap_options(query) + b"\xff{}")
         return b"\x62\x44" + mid + mid
 
+    def answer(self, mid: bytes, token: bytes) -> bytes:
+        """Return the answer to a CON, which has to come next.
+
+        It is in the acknowledgement; or that is empty, and the answer comes in a CON, which is
+        acknowledged (RFC 7252 5.2.1, 5.2.2).
+        """
+        datagram = self.receive()
+        if datagram == b"\x60\0" + mid:
+            datagram = self.receive()
+            assert datagram[0] == 0x40 | len(token), datagram
+            self.send(b"\x60\0" + datagram[2:4])
+        else:
+            assert datagram[0] == 0x60 | len(token), datagram
+            assert datagram[2:4] == mid, datagram
+        assert datagram[1], datagram
+        assert datagram[4 : 4 + len(token)] == token, datagram
+        return datagram
+
+    def deliver(self, event_id: str) -> None:
+        """Send a good event in a CON; what comes next has to be 2.04 for it."""
+        mid = self.post(event_id)[2:4]
+        datagram = self.answer(mid, mid)
+        assert datagram[1] == 0x44, datagram
+
     def receive_until(self, wanted: bytes) -> list[bytes]:
         """Return what comes before the first datagram that begins with `wanted`."""
         before = []
