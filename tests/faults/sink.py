@@ -96,6 +96,7 @@ class FaultySink:
     Attributes:
         choose: what goes wrong with which event; may be replaced at any time.
         arrived: events stored since the start, with repetitions.
+        is_frozen: whether it reads nothing.
     """
 
     def __init__(self, sample: Sample, ledger: Ledger, choose: Choose = no_fault) -> None:
@@ -106,7 +107,7 @@ class FaultySink:
         self._ledger = ledger
         self._server: asyncio.Server | None = None
         self._connections: set[_Connection] = set()
-        self._frozen = False
+        self.is_frozen = False
 
     @property
     def url(self) -> str:
@@ -131,26 +132,20 @@ class FaultySink:
 
     def freeze(self) -> None:
         """Stop to read, while connections stay and new ones are accepted: a stopped process."""
-        self._frozen = True
+        self.is_frozen = True
         for connection in self._connections:
             connection.stop_reading()
 
     def thaw(self) -> None:
         """Read on; who sent what has waited may have given up."""
-        self._frozen = False
-        for connection in self._connections:
-            connection.transport.resume_reading()
+        self.is_frozen = False
+        for connection in list(self._connections):
+            connection.read_on()
 
     # for its connections
 
     def joined(self, connection: "_Connection") -> None:
         self._connections.add(connection)
-        if self._frozen:  # not now: uvloop begins to read after connection_made, whatever that says
-            asyncio.get_running_loop().call_soon(self._freeze_new, connection)
-
-    def _freeze_new(self, connection: "_Connection") -> None:
-        if self._frozen and connection in self._connections:
-            connection.stop_reading()
 
     def left(self, connection: "_Connection") -> None:
         self._connections.discard(connection)
@@ -194,6 +189,7 @@ class _Connection(asyncio.Protocol):
         self._body: list[bytes] = []
         self._mute = False
         self._late = False
+        self._unread = b""
         self.transport: Any = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -204,6 +200,10 @@ class _Connection(asyncio.Protocol):
         self._sink.left(self)
 
     def data_received(self, data: bytes) -> None:
+        if self._sink.is_frozen:  # the first of a new connection, which is not paused at once
+            self._unread += data
+            self.stop_reading()
+            return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
@@ -214,6 +214,15 @@ class _Connection(asyncio.Protocol):
     def stop_reading(self) -> None:
         self._late = True
         self.transport.pause_reading()
+
+    def read_on(self) -> None:
+        if self.transport.is_closing():
+            return
+        self.transport.resume_reading()
+        unread, self._unread = self._unread, b""
+        if unread:
+            self.data_received(unread)
+            self._late = True  # the rest may still be in the socket
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._headers[name.decode().lower()] = value.decode()

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+import socket
 
 import pytest
 
@@ -154,12 +155,12 @@ async def test_a_frozen_sink_reads_nothing_of_a_new_connection_either(tmp_path):
         stack.callback(ledger.close)
         frozen, other = (Telling(Sample(1), ledger) for _ in range(2))
         frozen.freeze()
-        for sink in (frozen, other):  # what is sent last would be read last
+        for sink in (frozen, other):
             await sink.open()
             stack.push_async_callback(sink.close)
-            _, writer = await asyncio.open_connection(HOST, sink.port)
-            stack.callback(writer.close)
-            writer.write(b"no HTTP")
+        for sink in (frozen, other):  # what is sent last would be read last
+            peer = stack.enter_context(socket.create_connection((HOST, sink.port), timeout=20))
+            peer.sendall(b"no HTTP")  # there when the sink's loop accepts
         await wait_for(other)
         frozen.thaw()
         await wait_for(other, frozen)

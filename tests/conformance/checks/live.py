@@ -31,6 +31,7 @@ class Late:
 
     def forget(self):
         self._forgotten = self._seen
+        self._target._intake.asked = 0
 
     async def events(self, count, seconds=5.0):
         events = await self._target.events(self._forgotten + count, seconds)

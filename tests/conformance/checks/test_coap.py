@@ -9,8 +9,9 @@ import pytest
 
 from bindings.coap import filling
 from conformance.check import CheckFailed
-from conformance.checks.coap import cases, checks
+from conformance.checks.coap import cases, checks, converse
 from conformance.own.source import own_source
+from conformance.peers.coap import read
 from conformance.requirements import registry, untestable
 from conformance.suite import all_checks
 from gateway.sources.coap import assembly, peers, source
@@ -89,3 +90,49 @@ async def test_a_case_whose_sink_takes_nothing_ends_no_earlier_than_its_sink_was
     async with own_source("coap") as target:
         with pytest.raises(CheckFailed, match="nothing was handed on"):
             await check.run.func(case, Impatient(target))
+
+
+class Answered:
+    """A device whose gateway says what a test wants."""
+
+    def __init__(self, *datagrams):
+        self.left = list(map(bytes.fromhex, datagrams))
+        self.sent = []
+
+    def send(self, datagram):
+        self.sent.append(datagram.hex())
+
+    async def receive(self, seconds=5.0):
+        return read(self.left.pop(0))
+
+    async def expect_silence(self):
+        assert self.left == []
+
+
+WITHOUT_TYPE = {"steps": [{"send": "41021234ab", "expect": {"code": "2.04", "token": "same"}}]}
+
+
+async def test_a_case_without_type_takes_both_ways_to_answer_a_request():
+    device = Answered("61441234ab")
+    await converse(WITHOUT_TYPE, device)
+    assert device.sent == ["41021234ab"]
+    device = Answered("60001234", "41447777ab")
+    await converse(WITHOUT_TYPE, device)
+    assert device.sent == ["41021234ab", "60007777"]
+
+
+@pytest.mark.parametrize(
+    "datagrams",
+    [
+        ["61441235ab"],  # an ACK of something else
+        ["41447777ab"],  # a CON before any ACK
+        ["51447777ab"],
+        ["60001234", "61441234ab"],  # a second ACK
+        ["60001234", "51447777ab"],  # COAP-ACK-004 wants a CON
+        ["60001234", "41807777ab"],
+        ["60001234", "41447777ac"],
+    ],
+)
+async def test_a_case_without_type_takes_no_other_way(datagrams):
+    with pytest.raises(CheckFailed):
+        await converse(WITHOUT_TYPE, Answered(*datagrams))

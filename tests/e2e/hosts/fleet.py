@@ -238,8 +238,9 @@ class Fleet:
     async def holds(self, name: str) -> None:
         """Wait until a gateway with a frozen sink has several events under way.
 
-        They come within the sink's `timeout`, however few devices this gateway has and however slow
-        they are; after it there may be none for long, as the sink is asked with one at a time.
+        They come within the sink's `timeout`, however few devices have this gateway: the brokers
+        alone give it 20 events a second. When that has passed the sink is asked with one event of a
+        key at a time, and it may be long until as many are under way again.
         """
         async with asyncio.timeout(40):
             while await self.inflight(name) < 8:

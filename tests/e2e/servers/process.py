@@ -1,7 +1,9 @@
 """A program that runs until it is stopped, and what is needed to start one."""
 
 import contextlib
+import errno
 import fcntl
+import itertools
 import os
 import random
 import shutil
@@ -10,7 +12,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -36,18 +38,16 @@ def program(name: str, package: str) -> str:
     return path
 
 
-def _ports() -> Iterator[int]:
-    """Yield ports of which the system gives none to clients, in turns, from anywhere among them."""
+def _ports() -> Sequence[int]:
+    """Return ports that the system gives to no client by itself."""
     system = Path("/proc/sys/net/ipv4/ip_local_port_range")
-    first_of_clients = int(system.read_text().split()[0]) if system.exists() else 0
-    ports = range(10000, first_of_clients if first_of_clients > 20000 else 60000)
-    beginning = random.randrange(len(ports))
-    while True:
-        for number in range(len(ports)):
-            yield ports[(beginning + number) % len(ports)]
+    first, last = map(int, system.read_text().split()) if system.exists() else (49152, 65535)
+    return range(10000, first) if first > 20000 else range(min(last, 60000) + 1, 65536)
 
 
-_ports_in_turn = _ports()
+_PORTS = _ports()
+_turns = itertools.count(random.randrange(len(_PORTS)))
+_claimed: set[int] = set()
 # One byte for each port, locked until this process ends: a server that is killed and started again
 # finds its port still free, whatever other processes of the tests have started meanwhile.
 _claims = os.open(
@@ -55,16 +55,30 @@ _claims = os.open(
 )
 
 
-def free_port(
-    kind: socket.SocketKind = socket.SOCK_STREAM, among: Iterable[int] = _ports_in_turn
-) -> int:
-    """Return a port that nobody listens on; no other call gets it, in whatever process."""
-    for port in among:
-        with contextlib.suppress(OSError), socket.socket(socket.AF_INET, kind) as probe:
-            probe.bind((HOST, port))
-            fcntl.lockf(_claims, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+def free_port(kind: socket.SocketKind = socket.SOCK_STREAM, among: Sequence[int] = _PORTS) -> int:
+    """Return a port that nobody listens on; until this process ends no other call gets it.
+
+    Raises:
+        OSError: none of these ports is free.
+    """
+    for _ in among:
+        port = among[next(_turns) % len(among)]
+        if port not in _claimed and _claim(port, kind):
+            _claimed.add(port)
             return port
     raise OSError("none of these ports is free")
+
+
+def _claim(port: int, kind: socket.SocketKind) -> bool:
+    with socket.socket(socket.AF_INET, kind) as probe:
+        try:
+            probe.bind((HOST, port))
+            fcntl.lockf(_claims, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+        except OSError as error:
+            if error.errno in {errno.EADDRINUSE, errno.EAGAIN, errno.EACCES}:
+                return False
+            raise
+    return True
 
 
 def poll_until(attempt: Callable[[], T], seconds: float, what: str) -> T:
