@@ -20,17 +20,22 @@ from tests.e2e.servers import HOST, Answer, Gateway, HttpRecorder, RecordedReque
 
 STRUCTURED = b"Content-Type: application/cloudevents+json"
 RETRY = 2
+HASTY = {"timeout": "PT1.5S"}  # where an attempt ends by it; its dead letter has as much
 REPLY = b'{"specversion":"1.0","id":"reply","source":"/r","type":"t"}'
 CE_JSON = {"Content-Type": "application/cloudevents+json"}
 
 
 @dataclass(frozen=True)
 class Row:
-    """What the sink answers (None closes), how often it is asked, what the dead letter says."""
+    """What the sink answers (None closes), how often it is asked, what the dead letter says.
+
+    The type of its event has the event take a route of its own.
+    """
 
     answer: Answer | None
     attempts: int
     code: int | None = None
+    event_type: str = "t"
 
 
 def again(status: int, **fields: str) -> Row:
@@ -59,7 +64,7 @@ ROWS = {
     "504": again(504),
     "599": again(599),
     "no response": Row(None, RETRY + 1, 500),
-    "timeout": Row(Answer(202, delay=1.5), RETRY + 1, 500),
+    "timeout": Row(Answer(202, delay=10), RETRY + 1, 500, "hasty"),
     "400": final(400),
     "401": final(401),
     "403": final(403),
@@ -140,18 +145,20 @@ def bench(tmp_path_factory, half_open) -> Iterator[Bench]:
             "stopped": f"http://{HOST}:{half_open.getsockname()[1]}/",
             "absent": f"http://{HOST}:{free_port()}/",
         }
-        kinds = {"out": "t", "stopped": "stopped", "absent": "absent"}
+        routes = [("out", "t", {}), ("out", "hasty", HASTY)]
+        routes += [("stopped", "stopped", HASTY), ("absent", "absent", {})]
         config = {
             "sources": {"http": {"protocol": "http", "listen": f"{HOST}:0"}},
             "sinks": {name: {"protocol": "http", "url": url} for name, url in urls.items()},
             "routes": [
-                {"to": [name], "filter": {"exact": {"type": kind}}} for name, kind in kinds.items()
+                {"to": [name], "filter": {"exact": {"type": kind}}, "delivery": delivery}
+                for name, kind, delivery in routes
             ],
             "delivery": {
                 "retry": RETRY,
                 "backoffPolicy": "linear",
                 "backoffDelay": "PT0.01S",
-                "timeout": "PT0.5S",
+                "timeout": "PT20S",
                 "deadLetterSink": f"{dead.url}/letters",
                 "spool": "off",
                 "dead_letters": "off",
@@ -166,7 +173,7 @@ def bench(tmp_path_factory, half_open) -> Iterator[Bench]:
 @pytest.mark.parametrize("name", ROWS)
 def test_each_answer_leads_to_this_many_attempts_and_to_this_dead_letter(bench, name):
     row = ROWS[name]
-    assert bench.post(name) == 202
+    assert bench.post(name, row.event_type) == 202
     assert bench.asked[name] == row.attempts
     letter = {"knativeerrordest": f"{bench.sink.url}/events", "knativeerrorcode": row.code}
     if row.answer is not None and row.answer.body and row.code is not None:
