@@ -268,8 +268,9 @@ async def test_curl_that_gives_up_waiting_harms_nobody():
     """Its event is delivered later; the gateway can't tell it, and so it may send it again."""
     intake = RecordingIntake(lambda _: None)
     async with source(intake) as (_, url):
-        code, _ = await curl(url, *CE_JSON, "--max-time", "0.3", "-d", EVENT % "1")
-        assert code == 28  # its time was up
+        asking = asyncio.ensure_future(curl(url, *CE_JSON, "--max-time", "2", "-d", EVENT % "1"))
+        await intake.wait_for(lambda intake: intake.deliveries)
+        assert (await asking)[0] == 28  # its time was up
         intake.deliveries[0].settle(ACCEPTED)
         intake.answer = lambda _: ACCEPTED
         assert (await curl(url, *CE_JSON, "-d", EVENT % "1"))[1].split()[-1] == "202"
