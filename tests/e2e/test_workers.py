@@ -173,6 +173,7 @@ def test_coap_endpoints_are_spread_and_each_stays_with_its_worker(gateway, http_
     coap = {
         "protocol": "coap",
         "listen": f"{HOST}:0",
+        "ack_after": "PT1.99S",  # so that the answer is in the acknowledgement
         "routes": {"/t": {"mode": "auto", "type": "t", "source": "/c", "source_policy": "any"}},
     }
     process = gateway(config(http_recorder, sources={"field": coap}))
