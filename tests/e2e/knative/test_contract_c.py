@@ -44,7 +44,7 @@ RETRY = 2
 CLOSE = Answer(202, {"Connection": "close"})
 DELIVERIES = {
     "t": {"retry": RETRY, "backoffDelay": "PT0.01S"},
-    "timed": {"retry": 3, "backoffDelay": "PT0.01S", "timeout": "PT1.5S"},
+    "timed": {"retry": 3, "backoffDelay": "PT0.01S", "timeout": "PT3S"},
     "linear": {"retry": 3, "backoffPolicy": "linear", "backoffDelay": "PT0.2S"},
     "exponential": {"retry": 2, "backoffPolicy": "exponential", "backoffDelay": "PT0.2S"},
     "patient": {"retry": 1, "backoffDelay": "PT0.01S", "retryAfterMax": "PT1S"},
