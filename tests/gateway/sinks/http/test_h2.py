@@ -52,6 +52,15 @@ def outcomes(failures):
     return [(each.position, each.outcome, each.reason) for each in failures]
 
 
+def pass_time(connection, seconds):
+    """Have a connection of the sink act as if everything had happened that much earlier."""
+    connection._heard -= seconds
+    connection._pinged -= seconds
+    for stream in connection._client.streams.values():
+        stream.context.deadline -= seconds
+    connection.expire()
+
+
 async def test_structured_request_has_these_fields_and_this_body(server, start):
     sink = await start(server, headers={"X-Tenant": "a b", "Keep-Alive": "5"}, token="s3cret")
     assert await sink.send([event(1, "/s", time="2024-01-01T00:00:00Z")]) == []
@@ -369,15 +378,24 @@ async def test_connection_whose_ping_is_answered_outlives_a_timeout(server, star
 
 
 async def test_connection_that_answers_no_ping_is_given_up(server, start):
-    sink = await start(server, timeout=1)
+    sink = await start(server, timeout=100)
+    assert await sink.send([event(0)]) == []
 
     def fall_silent(request):
         request.connection.answers_pings = False
 
     server.on_request = fall_silent
-    failures = await sink.send(events(3))
-    assert [failure.reason for failure in failures] == [Reason.TIMEOUT] * 3
+    sending = asyncio.ensure_future(sink.send(events(3)))
+    await server.until(lambda: len(server.requests) == 4)
+    (connection,) = sink._pool._connections
+    pass_time(connection, 60)
     (silent,) = server.connections
+    await server.until(lambda: silent.pings == 1)
+    assert not sending.done()
+    pass_time(connection, 60)
+    async with asyncio.timeout(10):
+        failures = await sending
+    assert [failure.reason for failure in failures] == [Reason.TIMEOUT] * 3
     await server.until(lambda: silent.lost)
     server.on_request = lambda request: request.answer()
     assert await sink.send([event(4)]) == []
@@ -409,14 +427,20 @@ async def test_what_goaway_turned_away_fails_when_there_is_no_other_connection(s
 
 
 async def test_what_was_turned_away_is_not_sent_again_after_its_time(server, start):
-    sink = await start(server, timeout=1)
+    sink = await start(server, timeout=100)
     waiting = []
     server.on_request = waiting.append
     sending = asyncio.ensure_future(sink.send(events(2)))
     await server.until(lambda: len(waiting) == 2)
     server.settings = {SettingCodes.MAX_CONCURRENT_STREAMS: 1}
     server.connections[0].goaway(0)  # one of them finds room on the next connection, and stalls
-    failures = await sending
+    await server.until(lambda: len(waiting) == 3)
+    (other,) = sink._pool._again
+    other.deadline -= 100
+    (connection,) = sink._pool._shared
+    pass_time(connection, 100)
+    async with asyncio.timeout(10):
+        failures = await sending
     assert [failure.reason for failure in failures] == [Reason.TIMEOUT] * 2
     await server.until(lambda: server.connections[1].resets)
     assert len(waiting) == 3

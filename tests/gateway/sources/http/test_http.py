@@ -538,11 +538,14 @@ class TestDeadlines:
         assert (await client.read())[0].status == 408
 
     async def test_idle_connection_is_closed_without_a_word(self, start, connect):
-        source, _ = await start(keep_alive_timeout=0.1, header_timeout=0.1)
-        silent = await connect(source)
+        source, _ = await start(keep_alive_timeout=0.1)
         used = await connect(source)
         assert (await used.ask(BINARY % b"1")).status == 202
         assert await used.closed() == b""
+
+    async def test_connection_that_never_sends_is_closed_without_a_word(self, start, connect):
+        source, _ = await start(header_timeout=0.1)
+        silent = await connect(source)
         assert await silent.closed() == b""
 
     async def test_sender_is_told_504_when_nobody_settles_and_a_late_settlement_is_ignored(
