@@ -293,7 +293,7 @@ def test_point_27_what_the_sink_refuses_is_not_acknowledged(tmp_path):
             assert post(gateway, "http") == 503
             with CoapPeer(gateway.ports["coap"]) as device:
                 device.send(b"\x41\x02\x00\x01\x07\xb1t\x44s=/s\xff1")
-                assert device.receive()[1] == 0xA3  # 5.03
+                assert device.answer(b"\0\1", b"\7")[1] == 0xA3  # 5.03
             with MqttPeer(gateway.ports["mqtt"], client_id=b"d1") as device:
                 device.send(publish(event("mqtt"), 7, JSON_EVENT))
                 sink.wait_for(lambda _: attempts(sink)["mqtt"] >= 2)  # it is kept and tried again
