@@ -4,6 +4,7 @@ import asyncio
 import http.client
 import json
 import logging
+import re
 import subprocess
 
 import pytest
@@ -41,6 +42,13 @@ def record_of(message):
         None if payload is None else payload.encode(),
         message["key"],
     )
+
+
+async def until_told(words):
+    """Wait until the client has found out, and said in `words()`, why it is not let in."""
+    async with asyncio.timeout(30):
+        while not re.search("uthentication|certificate", words()):
+            await asyncio.sleep(0.01)
 
 
 @pytest.fixture
@@ -187,6 +195,7 @@ async def test_wrong_password_releases_and_logs_once(kafka, make_sink, certifica
         password="wrong",
         timeout=1.5,
     )
+    await until_told(lambda: caplog.text)
     [failure] = await sink.send([EVENT])
     assert failure.outcome is Outcome.RELEASED
     warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
@@ -198,6 +207,7 @@ async def test_unknown_certificate_releases(kafka, make_sink, caplog):
     sink = await make_sink(
         "anything", bootstrap_servers=secure_servers(kafka), tls=TlsConfig(), timeout=1.5
     )
+    await until_told(lambda: caplog.text)
     [failure] = await sink.send([EVENT])
     assert failure.outcome is Outcome.RELEASED
     assert "certificate" in caplog.text
@@ -251,6 +261,7 @@ async def test_sender_writes_what_kcat_reads(kafka, certificates):
         url.replace("writer-secret", "no"), SendOptions(ca=certificates.ca, timeout=1)
     )
     await refused.open()
+    await until_told(lambda: refused._words)
     with pytest.raises(SendError, match="uthentication"):
         await refused.send(EVENT)
     await refused.close()
