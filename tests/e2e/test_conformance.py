@@ -15,6 +15,7 @@ from conformance.peers.nats import NatsClient
 from tests.e2e.servers import HOST
 from tests.e2e.servers.process import free_port
 
+pytestmark = pytest.mark.timeout(400)  # a whole run of the suite is in each test
 ROOT = Path(__file__).parents[2]
 FIXTURE = yaml.safe_load((ROOT / "docs/conformance/fixture.yaml").read_text())
 
@@ -35,7 +36,7 @@ def judge(folder: Path, *arguments: str) -> tuple[subprocess.CompletedProcess, d
     command = [sys.executable, "-m", "gateway", "conformance", "run", *arguments]
     done = subprocess.run(
         [*command, "--report", str(report)],
-        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+        cwd=ROOT, capture_output=True, text=True, timeout=360, check=False,
     )  # fmt: skip
     return done, json.loads(report.read_text()) if report.exists() else {}
 
