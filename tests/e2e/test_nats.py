@@ -298,7 +298,7 @@ async def test_a_message_under_way_is_kept_by_in_progress(nats_server, client, s
     async with source(nats_server, intake, stream=stream, durable="gw", ack_wait=3):
         await client.jetstream().publish(f"{stream}.a", b"", headers=HEADERS)
         await intake.wait_for(lambda i: i.deliveries)
-        # Without a sign it comes again after ack_wait, with only the first one or two soon after.
+        # With no sign of life it would come again after 3 s, with one or two a second later.
         await asyncio.sleep(5)
         info = await client.jetstream().consumer_info(stream, "gw")
         assert (info.num_ack_pending, info.num_redelivered) == (1, 0)
