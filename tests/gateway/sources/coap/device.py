@@ -49,10 +49,10 @@ async def running(intake, **changes):
 class Device:
     """A UDP socket of its own port that talks to the source."""
 
-    def __init__(self, source, port=0):
+    def __init__(self, source):
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.setblocking(False)
-        self.socket.bind(("127.0.0.1", port))
+        self.socket.bind(("127.0.0.1", 0))
         self.socket.connect(source.address)
 
     def send(self, datagram):
