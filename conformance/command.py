@@ -53,7 +53,7 @@ from conformance.report.machine import coverage_record, record_of
 from conformance.report.markdown import coverage_table
 from conformance.report.record import Report
 from conformance.report.terminal import print_report
-from conformance.suite import all_checks, run_one
+from conformance.suite import all_checks, run
 from gateway.cli import FAILED
 
 app = typer.Typer(no_args_is_help=True, help="Judge an implementation by the specification.")
@@ -296,8 +296,8 @@ def judge(parts: Iterable[Part], profile: Profile, subject: str = "") -> Report:
             results = []
             bar.update(task, description=part.title)
             async with part.open() as subject:
-                for check in part.checks:
-                    results.append(await run_one(check, subject))
+                async for result in run(part.checks, subject):
+                    results.append(result)
                     bar.advance(task)
             return results
 

@@ -22,6 +22,8 @@ from conformance.target import Request, Response, SinkAnswer
 PROBE_SECONDS: Final = 5.0
 _REPLY_SECONDS: Final = 2.0
 _LATE_SECONDS: Final = 0.2
+_CALM_SECONDS: Final = 0.1
+_MOST_SECONDS: Final = 60.0
 
 _ANSWERS: Final[Mapping[SinkAnswer, Response]] = {
     "accept": Response(),
@@ -94,6 +96,19 @@ class ForeignTarget:
 
     async def asked(self, seconds: float = 5.0) -> None:
         await self._server.requests(1, seconds)
+
+    async def calm(self, seconds: float = _CALM_SECONDS) -> None:
+        """Wait until nothing has come for a while, however long that takes up to a minute.
+
+        What a failed check has left under way would come out in the next one.
+        """
+        try:
+            async with asyncio.timeout(_MOST_SECONDS):
+                while True:
+                    seen = len(await self._server.requests(0))
+                    await self._server.requests(seen + 1, seconds)
+        except (CheckFailed, TimeoutError):
+            pass
 
     async def probe(self, observe: str) -> None:
         """Send one event, to see whether anything comes out at all.

@@ -64,9 +64,15 @@ def of_profile(checks: Iterable[Check], profile: Profile) -> list[Check]:
 
 
 async def run(checks: Iterable[Check], subject: Any) -> AsyncIterator[Result]:
-    """Run checks that need the same subject, and yield each result as it is known."""
+    """Run checks that need the same subject, and yield each result as it is known.
+
+    A subject that has something under way after a failure may have `calm`, which is waited for.
+    """
     for check in checks:
-        yield await run_one(check, subject)
+        result = await run_one(check, subject)
+        yield result
+        if result.status == "failed" and hasattr(subject, "calm"):
+            await subject.calm()
 
 
 async def run_one(check: Check, subject: Any) -> Result:

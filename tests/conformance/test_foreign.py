@@ -7,11 +7,12 @@ import pytest
 
 from bindings.binding import Message
 from conformance.check import CheckFailed, Unsupported
-from conformance.foreign import NothingArrives, foreign_target, protocol_of
+from conformance.foreign import ForeignTarget, NothingArrives, foreign_target, protocol_of
 from conformance.forms import WireEvent
 from conformance.peers.http_client import HttpClient, post
 from conformance.peers.http_server import HttpServer
 from conformance.target import Response
+from tests.e2e.servers import free_port
 
 EVENT = [("ce-specversion", "1.0"), ("ce-id", "1"), ("ce-source", "/s"), ("ce-type", "t")]
 
@@ -41,9 +42,8 @@ async def relay(observe, change=lambda body: body):
 
 
 @pytest.fixture
-async def observe():
-    async with HttpServer() as server:  # only to have a free port
-        return server.url
+def observe():
+    return f"http://127.0.0.1:{free_port()}"
 
 
 async def send(url, *headers):
@@ -75,6 +75,25 @@ async def test_what_its_sink_took_are_the_events(observe):
             await target.events(2, 0.01)
 
 
+async def test_it_is_calm_when_nothing_comes_any_more():
+    async with HttpServer() as server:
+        target = ForeignTarget([server.url], server, is_broker=False)
+        begun = asyncio.Event()
+
+        async def deliver():
+            async with HttpClient(server.url) as client:
+                for _ in range(100):
+                    client.send(post(Message(b"x", "text/plain", EVENT)))
+                    await client.receive()
+                    begun.set()
+
+        delivering = asyncio.ensure_future(deliver())
+        await begun.wait()
+        await target.calm(1.0)
+        assert delivering.done()
+        assert len(await server.requests(0)) == 100
+
+
 async def test_nothing_can_be_set_there(observe):
     async with relay(observe) as url, foreign_target([url], observe) as target:
         with pytest.raises(Unsupported):
@@ -94,7 +113,7 @@ async def test_what_is_no_event_is_the_gateway_s_failure(observe):
 
 
 async def test_nothing_that_comes_out_is_told(observe, monkeypatch):
-    monkeypatch.setattr("conformance.foreign.PROBE_SECONDS", 0.05)
+    monkeypatch.setattr("conformance.foreign.PROBE_SECONDS", 0.5)
     async with HttpServer() as elsewhere:
         elsewhere.script = lambda _: Response(status=404)
         text = r"\(answered HTTP/1.1 404 .*\); is the gateway set up to deliver there\?"

@@ -70,6 +70,26 @@ async def test_results_come_in_the_order_of_the_checks_and_the_subject_is_handed
     assert seen == ["subject"] * 2
 
 
+async def test_what_a_failed_check_has_left_under_way_is_waited_for():
+    class Busy:
+        said = ()
+
+        async def calm(self):
+            self.said += ("calm",)
+
+    def fails(subject):
+        subject.said += ("failed",)
+        raise CheckFailed("wrong")
+
+    def passes(subject):
+        subject.said += ("passed",)
+
+    subject = Busy()
+    async for _ in suite.run([check(fails), check(passes), check(passes)], subject):
+        pass
+    assert subject.said == ("failed", "calm", "passed", "passed")
+
+
 def test_a_profile_has_its_checks_only():
     lenient = check(None, frozenset({"lenient"}))
     assert suite.of_profile([lenient], "main") == []
