@@ -25,6 +25,7 @@ def _library() -> ctypes.CDLL:
         ("rd_kafka_mock_cluster_new", pointer, pointer, number),
         ("rd_kafka_mock_cluster_destroy", None, pointer),
         ("rd_kafka_mock_cluster_bootstraps", text, pointer),
+        ("rd_kafka_mock_clear_request_errors", None, pointer, ctypes.c_int16),
         ("rd_kafka_mock_topic_create", number, pointer, text, number, number),
         ("rd_kafka_mock_broker_set_down", number, pointer, ctypes.c_int32),
         ("rd_kafka_mock_broker_set_up", number, pointer, ctypes.c_int32),
@@ -77,6 +78,10 @@ class MockCluster:
         self._library.rd_kafka_mock_push_request_errors_array(
             self._cluster, request, len(errors), codes
         )
+
+    def fail_no_more(self, request: int) -> None:
+        """Forget the error codes that are left for a kind of request."""
+        self._library.rd_kafka_mock_clear_request_errors(self._cluster, request)
 
     def go_down(self) -> None:
         """Refuse connections."""
