@@ -742,6 +742,14 @@ def test_forged_message_does_not_stop_the_pull_consumer(target, reply):
 # Slow and half
 
 
+def half_open(held, connect, beginning):
+    """Two hundred connections that say no more than this, each right after it is made."""
+    for _ in range(200):
+        peer = held.enter_context(connect())
+        peer.send(beginning)
+        yield peer
+
+
 @pytest.mark.parametrize("beginning", [b"", b"POST / HTTP/1.1\r\nHo"], ids=["silent", "half"])
 def test_two_hundred_half_open_http_connections_disturb_nobody(target, beginning):
     good = new_id()
@@ -749,11 +757,9 @@ def test_two_hundred_half_open_http_connections_disturb_nobody(target, beginning
         contextlib.ExitStack() as held,
         target.rejecting("http-hasty", {"timeout": 200} if beginning else {}),
     ):
-        peers = []
-        for _ in range(200):
-            peers.append(held.enter_context(HttpPeer(target.ports["http-hasty"])))
-            peers[-1].send(beginning)
-        with HttpPeer(target.ports["http-hasty"]) as neighbour:
+        port = target.ports["http-hasty"]
+        peers = list(half_open(held, lambda: HttpPeer(port), beginning))
+        with HttpPeer(port) as neighbour:
             neighbour.send(structured(event(good)))
             assert neighbour.statuses(1) == [202]
         target.arrived(good)
@@ -765,12 +771,9 @@ def test_two_hundred_half_open_http_connections_disturb_nobody(target, beginning
 def test_two_hundred_half_open_mqtt_connections_disturb_nobody(target, beginning):
     good = new_id()
     with contextlib.ExitStack() as held:
-        devices = target.ports["devices-hasty"]
-        peers = []
-        for _ in range(200):
-            peers.append(held.enter_context(MqttPeer(devices, None)))
-            peers[-1].send(beginning)
-        with MqttPeer(devices) as neighbour:
+        port = target.ports["devices-hasty"]
+        peers = list(half_open(held, lambda: MqttPeer(port, None), beginning))
+        with MqttPeer(port) as neighbour:
             neighbour.send(publish(event(good), 1, JSON_EVENT))
             assert neighbour.acknowledgements(1) == [(1, 0)]
         target.arrived(good)

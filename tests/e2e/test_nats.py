@@ -574,6 +574,7 @@ async def test_tls_is_never_given_up_silently(nats_server, caplog):
         await until_logged(caplog, "offers no tls")
         (failure,) = await out.send([event(1)])
     assert failure.outcome is Outcome.RELEASED
+    assert "offers no TLS" in caplog.text
     assert "secret" not in nats_server.log
 
 

@@ -1,6 +1,7 @@
 """What is held and when it is submitted again; the sources that use it have tests of their own."""
 
 import asyncio
+from contextlib import asynccontextmanager
 from functools import partial
 
 import pytest
@@ -46,24 +47,28 @@ class Bench:
         return [int(event.id) for event in self.intake.events]
 
 
+@asynccontextmanager
+async def open_bench():
+    bench = Bench()
+    try:
+        yield bench
+    finally:
+        bench.backlog.close()
+        await bench.tasks.close()
+
+
 @pytest.fixture
 async def bench():
-    bench = Bench()
-    yield bench
-    bench.backlog.close()
-    await bench.tasks.close()
+    async with open_bench() as bench:
+        yield bench
 
 
 def in_virtual_time(test):
     """Let a test have a bench on a loop whose time passes only while nothing else is to be done."""
 
     async def run():
-        bench = Bench()
-        try:
+        async with open_bench() as bench:
             await test(bench)
-        finally:
-            bench.backlog.close()
-            await bench.tasks.close()
 
     def run_test():
         with asyncio.Runner(loop_factory=VirtualLoop) as runner:

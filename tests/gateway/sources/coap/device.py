@@ -47,12 +47,16 @@ async def running(intake, **changes):
 
 
 class Device:
-    """A UDP socket of its own port that talks to the source."""
+    """A UDP socket of its own port that talks to the source, and may turn to another one."""
 
-    def __init__(self, source):
+    def __init__(self, source=None):
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.setblocking(False)
         self.socket.bind(("127.0.0.1", 0))
+        if source is not None:
+            self.turn_to(source)
+
+    def turn_to(self, source):
         self.socket.connect(source.address)
 
     def send(self, datagram):

@@ -1,7 +1,6 @@
 """What the CoAP source acknowledges and when: datagrams by hand, as clients hide repetitions."""
 
 import asyncio
-import contextlib
 import random
 import time
 
@@ -205,13 +204,12 @@ async def test_what_left_the_full_table_and_comes_again_is_handled_with_the_same
 
 async def test_a_request_that_ends_the_process_is_new_to_the_next_and_has_the_same_id():
     """It was told to wait and never answered; only its id tells that it came before."""
-    ids, device, started = [], None, time.time()
-    with contextlib.ExitStack() as stack:  # it keeps its port
+    ids, started = [], time.time()
+    with Device() as device:
         for _ in range(2):
             intake = pending()
             async with running(intake, ack_after=0.02) as source:
-                device = device or stack.enter_context(Device(source))
-                device.socket.connect(source.address)
+                device.turn_to(source)
                 assert await device.ask(POST_T) == EMPTY_ACK
             ids += [event.id for event in intake.events]
     assert len(ids) == 2
@@ -269,12 +267,11 @@ class TestBlocks:
         assert len(intake.events) == 1
 
     async def test_the_next_process_has_not_the_blocks_of_the_last_one(self):
-        device, intake = None, RecordingIntake()
-        with contextlib.ExitStack() as stack:  # it keeps its port
+        intake = RecordingIntake()
+        with Device() as device:
             for block, code in ((self.FIRST, "2.31"), (self.LAST, "4.08")):
                 async with running(intake) as source:
-                    device = device or stack.enter_context(Device(source))
-                    device.socket.connect(source.address)
+                    device.turn_to(source)
                     assert fields(await device.ask(block))["code"] == code
         assert intake.events == []
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import contextlib
 import time
 
 import pytest
@@ -74,15 +73,13 @@ async def test_a_message_id_used_again_with_other_content_is_a_new_request():
 
 
 async def test_the_generated_id_is_the_same_after_a_restart_and_differs_by_port():
-    ids, devices, started = [], [], time.time()
-    with contextlib.ExitStack() as stack:  # they keep their ports
+    ids, started = [], time.time()
+    with Device() as one, Device() as other:
         for _ in range(2):
             intake = RecordingIntake()
             async with running(intake) as source:
-                if not devices:
-                    devices = [stack.enter_context(Device(source)) for _ in range(2)]
-                for device in devices:
-                    device.socket.connect(source.address)
+                for device in (one, other):
+                    device.turn_to(source)
                     await device.ask(POST_T)
             ids.append([event.id for event in intake.events])
     first, second = ids

@@ -27,6 +27,17 @@ CHUNKED = (
 ) + (STRUCTURED[10:] + b"\r\n0\r\nce-id: trailer\r\n\r\n")
 
 
+async def refusal_of_what_never_ends(client):
+    """Write more and more of the same; return the status that it is refused with."""
+    for _ in range(100):
+        client.write(b"y" * 10_000)
+        try:
+            await client.writer.drain()
+        except ConnectionResetError:
+            break
+    return (await client.read())[0].status
+
+
 async def test_binary_event_is_delivered_and_answered_202_without_a_body(start, connect):
     source, intake = await start()
     client = await connect(source)
@@ -466,25 +477,13 @@ class TestLimits:
         source, _ = await start()
         client = await connect(source)
         client.write(b"POST / HTTP/1.1\r\nHost: x\r\nX: ")
-        for _ in range(100):
-            client.write(b"y" * 10_000)
-            try:
-                await client.writer.drain()
-            except ConnectionResetError:
-                break
-        assert (await client.read())[0].status == 431
+        assert await refusal_of_what_never_ends(client) == 431
 
     async def test_endless_chunk_extension_or_trailer_is_refused(self, start, connect):
         source, _ = await start(limits=LimitsConfig(max_event_bytes=100))
         client = await connect(source)
         client.write(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: ")
-        for _ in range(100):
-            client.write(b"y" * 10_000)
-            try:
-                await client.writer.drain()
-            except ConnectionResetError:
-                break
-        assert (await client.read())[0].status == 413
+        assert await refusal_of_what_never_ends(client) == 413
 
     async def test_connections_above_the_limit_are_answered_503(self, start, connect):
         source, _ = await start(max_connections=1)
