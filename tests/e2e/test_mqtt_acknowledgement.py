@@ -378,7 +378,7 @@ async def test_a_gateway_whose_sink_is_down_is_ready_and_stays_connected_behind_
     config = gateway_config(
         broker.port, http_recorder, qos, delivery={"spool": "off", "dead_letters": "off"}
     )
-    config["sources"]["plant"]["keep_alive"] = "PT1S"
+    config["sources"]["plant"]["keep_alive"] = "PT3S"
     config["limits"] = {"inflight": 5}
     gateway = start(Gateway, config)
     ids = [str(number) for number in range(200)]

@@ -27,7 +27,9 @@ from bindings.wire.mqtt import (
     Packet,
     PacketError,
     PacketReader,
+    PacketType,
     Peer,
+    Ping,
     Publish,
     RawPacket,
     ReasonCode,
@@ -35,11 +37,12 @@ from bindings.wire.mqtt import (
     encode,
 )
 from gateway.sources.mqtt.config import MqttSourceConfig
+from gateway.sources.mqtt.keep_alive import Due, KeepAlive
 
 _READ_BYTES: Final = 256 * 1024
-_TICK_SECONDS: Final = 1.0
 _MESSAGE_BYTES: Final = 1024
 _SUCCESS: Final = MQTTErrorCode.MQTT_ERR_SUCCESS
+_PING: Final = encode(Ping(PacketType.PINGREQ), V5)
 _SMALLEST_LIMIT: Final = 16 * 2**20
 """A larger packet ends the connection; one above `max_event_bytes` only is refused by itself."""
 
@@ -130,7 +133,6 @@ class BrokerClient(paho.Client):
             properties=properties,
         )
         self.reconnect()
-        self._tick()
 
     def subscribe_all(self) -> None:
         """Send SUBSCRIBE for every topic filter; `granted` gets the answer."""
@@ -295,14 +297,20 @@ class BrokerClient(paho.Client):
             self.send(encode(Disconnect(error.code), self.version))
         self.abort()
 
-    def _tick(self) -> None:
+    def _tick(self, keep_alive: KeepAlive) -> None:
+        if self._sock is None:
+            return
+        now = time.monotonic()
         if self._paused:
-            # PINGRESP waits unread in the socket, so paho must not conclude that it never came.
-            self._ping_t = 0.0
-            self._last_bytes_received = time.monotonic()
-        self.loop_misc()
-        if self._sock is not None:
-            self._timer = self._loop_.call_later(_TICK_SECONDS, self._tick)
+            # What the broker says waits unread in the socket, so it must not seem silent.
+            self._last_bytes_received = now
+        due = keep_alive.look(now, self._last_msg_out, self._last_bytes_received)
+        if due is Due.GIVE_UP:
+            self._loop_rc_handle(MQTTErrorCode.MQTT_ERR_KEEPALIVE)
+            return
+        if due is Due.PING and not self._out_packet:  # else the socket is full, and takes no more
+            self.send(_PING)
+        self._timer = self._loop_.call_later(keep_alive.pause, self._tick, keep_alive)
 
     def _end(self, reason: str) -> None:
         if self.lost.done():
@@ -323,6 +331,9 @@ class BrokerClient(paho.Client):
         # Absent is 1 (MQTT 5 3.2.2.3.13). 3.1.1 has neither; there a share was configured.
         shares = getattr(properties, "SharedSubscriptionAvailable", 1) == 1
         self.topics = self._config.topics(shares=shares)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._tick(KeepAlive(self._keepalive))  # CONNACK may name another than CONNECT did
         self._on_session(flags.session_present)
         self.subscribe_all()
         # After SUBSCRIBE, so that nothing is missed between the two.

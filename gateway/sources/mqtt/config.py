@@ -46,7 +46,11 @@ class MqttSourceConfig(SourceConfig):
     share: str = Field(default="", description="shared subscription: the group of the replicas")
     subscribe: list[SubscriptionConfig] = Field(min_length=1, description="topic filters")
     keep_alive: Duration = Field(
-        default=30.0, ge=1, le=65535, description="a broker silent for that long is given up"
+        default=30.0,
+        ge=1,
+        le=65535,
+        description="longest time between two packets of ours; a broker that then says nothing "
+        "for as long is given up",
     )
     session_expiry: Duration = Field(
         default=86400.0,

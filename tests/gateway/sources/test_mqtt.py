@@ -151,7 +151,7 @@ def test_paho_has_the_private_names_that_the_seam_uses():
     client = paho.mqtt.client.Client(paho.mqtt.client.CallbackAPIVersion.VERSION2)
     for name in (
         "_create_socket", "_in_packet", "_last_bytes_received", "_loop_rc_handle",
-        "_last_msg_out", "_out_packet", "_packet_handle", "_ping_t", "_sock", "_sock_close",
+        "_keepalive", "_last_msg_out", "_out_packet", "_packet_handle", "_sock", "_sock_close",
         "_sock_recv", "_sock_send",
     ):  # fmt: skip
         assert hasattr(client, name), name
@@ -183,6 +183,28 @@ async def bare_client():
     finally:
         client.abort()
         theirs.close()
+
+
+@pytest.mark.parametrize("told", [b"\x13\x00\x01", b""])
+async def test_the_keep_alive_is_the_brokers_if_it_names_one(told):
+    """MQTT 5 3.2.2.3.14: Server Keep Alive."""
+    async with bare_client() as (client, theirs, _):
+        properties = bytes([len(told)]) + told
+        theirs.sendall(bytes([0x20, 2 + len(properties), 0, 0]) + properties)
+        read = asyncio.get_running_loop().sock_recv
+        async with asyncio.timeout(10):
+            assert (await read(theirs, 1024))[0] == 0x82
+            if told:
+                assert await read(theirs, 1024) == PINGREQ
+        assert client.keepalive == (1 if told else 30)
+
+
+async def test_a_broker_that_stays_silent_is_given_up():
+    intake = RecordingIntake(lambda _: None)
+    async with running(intake, keep_alive=1) as (broker, _, connection):
+        assert await connection.read(pings=True) == PINGREQ
+        await connection.ended()
+        await (await broker.connection()).accept()
 
 
 async def test_what_the_socket_does_not_take_at_once_follows_in_order():
@@ -296,7 +318,7 @@ async def test_a_broker_is_never_told_a_refusal(level, qos, answer):
 async def test_what_is_no_event_is_acknowledged_when_it_is_kept_in_its_turn(level):
     intake = RecordingIntake()
     intake.keeping = []
-    async with running(intake, level=level, event=None, keep_alive=1) as (_, _, connection):
+    async with running(intake, level=level, event=None, keep_alive=3) as (_, _, connection):
         connection.send(
             publish("a/b", mid=1, level=level, payload=b"no event"),
             publish("a", mid=2, level=level, payload=b"nor this", qos=2),
@@ -323,7 +345,7 @@ async def test_what_can_not_be_kept_stays_unacknowledged_until_it_can(monkeypatc
     monkeypatch.setattr(keeper, "FIRST_DELAY", 0.01)
     intake = RecordingIntake()
     intake.keep_error = StoreError("no room", full=True)
-    async with running(intake, event=None, keep_alive=1) as (_, _, connection):
+    async with running(intake, event=None, keep_alive=3) as (_, _, connection):
         connection.send(publish("a", mid=1, payload=b"1"), json_event("2", mid=2))
         await intake.wait_for(lambda i: len(i.rejections) == 3)
         assert await connection.read(pings=True) == PINGREQ
