@@ -3,6 +3,8 @@
 This file is the seam: whatever it uses of paho's private names is checked by
 `tests/gateway/sources/test_mqtt.py`, and the minor version of paho is pinned. paho gets a socket
 that is connected already, so nothing in it blocks; everything runs in the event loop's thread.
+While paho calls one of the functions at the end it holds a lock that closing needs: they write
+nothing, as the socket may turn out to be broken.
 """
 
 import asyncio
@@ -36,6 +38,7 @@ from bindings.wire.mqtt import (
     Version,
     encode,
 )
+from bindings.wire.mqtt.reason import protocol_error
 from gateway.sources.mqtt.config import MqttSourceConfig
 from gateway.sources.mqtt.keep_alive import Due, KeepAlive
 
@@ -97,7 +100,8 @@ class BrokerClient(paho.Client):
         limit = max(_SMALLEST_LIMIT, 2 * config.limits.max_event_bytes)
         self._reader = PacketReader(Peer.SERVER_RAW, self.version, limit)
         self._paused = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._greeted = False
+        self._timer: asyncio.Handle | None = None
         self.topics = config.topics(shares=True)
         self.granted: asyncio.Future[Sequence[int]] = self._loop_.create_future()
         self.lost: asyncio.Future[str] = self._loop_.create_future()
@@ -207,8 +211,6 @@ class BrokerClient(paho.Client):
 
     def abort(self) -> None:
         """Close the connection without a word."""
-        if self._timer is not None:
-            self._timer.cancel()
         if self._sock is not None:
             self._sock_close()
         elif self._dialled.fileno() != -1:
@@ -242,6 +244,8 @@ class BrokerClient(paho.Client):
             for packet in packets:
                 if isinstance(packet, RawPacket) and not result:
                     result = self._hand_to_paho(packet)
+        if messages and not self._greeted:
+            messages, error = (), protocol_error("PUBLISH before CONNACK")
         self.load += len(data) + _MESSAGE_BYTES * len(messages)
         if messages:
             self.heard = self._loop_.time()
@@ -297,20 +301,31 @@ class BrokerClient(paho.Client):
             self.send(encode(Disconnect(error.code), self.version))
         self.abort()
 
+    def _keep_alive_from_now(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self.keepalive:  # of CONNACK, if it named one
+            # Not here: paho holds a lock while it calls us, and takes it to close a broken socket.
+            self._timer = self._loop_.call_soon(self._tick, KeepAlive(self.keepalive))
+
     def _tick(self, keep_alive: KeepAlive) -> None:
-        if self._sock is None:
-            return
-        now = time.monotonic()
         if self._paused:
             # What the broker says waits unread in the socket, so it must not seem silent.
-            self._last_bytes_received = now
-        due = keep_alive.look(now, self._last_msg_out, self._last_bytes_received)
+            self._last_bytes_received = time.monotonic()
+        # What paho had to queue it does not count as sent: that makes a ping too many at most.
+        sent, heard = self._last_msg_out, self._last_bytes_received
+        due = keep_alive.look(time.monotonic(), sent, heard)
         if due is Due.GIVE_UP:
-            self._loop_rc_handle(MQTTErrorCode.MQTT_ERR_KEEPALIVE)
-            return
-        if due is Due.PING and not self._out_packet:  # else the socket is full, and takes no more
+            self.loop_read()  # whoever was suspended has yet to read what the broker said
+            if self._last_bytes_received == heard:
+                self._loop_rc_handle(MQTTErrorCode.MQTT_ERR_KEEPALIVE)
+        elif due is Due.PING and not self._is_ping_waiting():
             self.send(_PING)
-        self._timer = self._loop_.call_later(keep_alive.pause, self._tick, keep_alive)
+        if self._sock is not None:
+            self._timer = self._loop_.call_later(keep_alive.pause, self._tick, keep_alive)
+
+    def _is_ping_waiting(self) -> bool:
+        return bool(self._out_packet) and self._out_packet[-1]["packet"] is _PING
 
     def _end(self, reason: str) -> None:
         if self.lost.done():
@@ -331,9 +346,8 @@ class BrokerClient(paho.Client):
         # Absent is 1 (MQTT 5 3.2.2.3.13). 3.1.1 has neither; there a share was configured.
         shares = getattr(properties, "SharedSubscriptionAvailable", 1) == 1
         self.topics = self._config.topics(shares=shares)
-        if self._timer is not None:
-            self._timer.cancel()
-        self._tick(KeepAlive(self._keepalive))  # CONNACK may name another than CONNECT did
+        self._greeted = True
+        self._keep_alive_from_now()
         self._on_session(flags.session_present)
         self.subscribe_all()
         # After SUBSCRIBE, so that nothing is missed between the two.
@@ -359,6 +373,8 @@ class BrokerClient(paho.Client):
 
     def _closed(self, _c: Any, _u: Any, _sock: Any) -> None:
         self._loop_.remove_reader(self._fd)
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _wants_write(self, _c: Any, _u: Any, _sock: Any) -> None:
         self._loop_.add_writer(self._fd, self.loop_write)

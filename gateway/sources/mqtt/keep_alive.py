@@ -5,7 +5,7 @@ from typing import Final
 
 _LONGEST_PAUSE: Final = 1.0
 _PAUSES: Final = 4
-"""In one keep-alive interval, at least: what is due is found early, and a late look is harmless."""
+"""In one keep-alive interval, at least."""
 
 
 class Due(Enum):
@@ -17,15 +17,16 @@ class Due(Enum):
 
 
 class KeepAlive:
-    """One connection's keep-alive, for who looks at it again after `pause` at the latest.
+    """One connection's keep-alive, for who looks at it again after about `pause`.
 
     Between two packets of ours passes no more than the interval (MQTT 5 3.1.2.10), so a ping
-    leaves before the interval ends if the next look would come after it: brokers wait for one and
-    a half intervals, and some count whole seconds. The broker has as long again to be heard: any
-    byte of its will do, as PINGRESP may stand behind a long backlog.
+    leaves as soon as the interval could end before the next look but one: any look may come late
+    by a whole pause. Brokers wait for one and a half intervals, but some count whole seconds. The
+    broker has an interval to be heard then: any byte from it will do, as PINGRESP may stand behind
+    a long backlog.
 
     Args:
-        interval: seconds, as agreed with the broker; 0 means that nobody pings.
+        interval: seconds, as agreed with the broker; above 0.
 
     Attributes:
         pause: seconds until the next look.
@@ -34,30 +35,23 @@ class KeepAlive:
     def __init__(self, interval: float) -> None:
         self._interval = interval
         self._asked: float | None = None
-        self._looked: float | None = None
-        self.pause = min(_LONGEST_PAUSE, interval / _PAUSES) or _LONGEST_PAUSE
+        self.pause = min(_LONGEST_PAUSE, interval / _PAUSES)
 
     def look(self, now: float, sent: float, heard: float) -> Due:
-        """Say what is due; for `PING` it takes it that one is written.
+        """Say what is due; after `PING` it assumes that one was written.
 
         Args:
             now: the time, of any clock, in seconds.
             sent: when the last packet left.
             heard: when the last byte came.
         """
-        if not self._interval:
-            return Due.NOTHING
-        was_away = self._looked is not None and now - self._looked > self._interval
-        self._looked = now
         if self._asked is not None:
             if heard >= self._asked:
                 self._asked = None
-            elif was_away:
-                self._asked = now  # we were suspended: what it said meanwhile has yet to be read
             elif now - self._asked >= self._interval:
                 return Due.GIVE_UP
         quiet = sent if self._asked is not None else min(sent, heard)
-        if now + self.pause < quiet + self._interval:
+        if now + 2 * self.pause < quiet + self._interval:
             return Due.NOTHING
         if self._asked is None:
             self._asked = now

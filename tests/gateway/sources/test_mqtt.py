@@ -6,6 +6,7 @@ import logging
 import socket
 import ssl
 import struct
+import time
 
 import paho.mqtt.client
 import pytest
@@ -16,12 +17,14 @@ from gateway.delivery import ACCEPTED, BUSY, Outcome, Reason, Settlement
 from gateway.sources import keeper
 from gateway.sources.mqtt import MqttSource, MqttSourceConfig
 from gateway.sources.mqtt.client import BrokerClient
+from gateway.sources.mqtt.keep_alive import Due, KeepAlive
 from gateway.spool import StoreError
 from tests.helpers import RecordingIntake
 
 REFUSED = Settlement(Outcome.REJECTED, Reason.SINK_REFUSED)
 WRAP = {"type": "t", "source": "/s", "subject": "{topic}"}
-PINGREQ, PINGRESP, DISCONNECT = b"\xc0\x00", b"\xd0\x00", b"\xe0\x00"
+CONNACK, PINGREQ, PINGRESP = b"\x20\x03\x00\x00\x00", b"\xc0\x00", b"\xd0\x00"
+DISCONNECT = b"\xe0\x00"
 
 
 def publish(topic, *, qos=1, mid=1, dup=False, level=5, payload=b"hi", properties=b""):
@@ -151,7 +154,7 @@ def test_paho_has_the_private_names_that_the_seam_uses():
     client = paho.mqtt.client.Client(paho.mqtt.client.CallbackAPIVersion.VERSION2)
     for name in (
         "_create_socket", "_in_packet", "_last_bytes_received", "_loop_rc_handle",
-        "_keepalive", "_last_msg_out", "_out_packet", "_packet_handle", "_sock", "_sock_close",
+        "_last_msg_out", "_out_packet", "_packet_handle", "_sock", "_sock_close",
         "_sock_recv", "_sock_send",
     ):  # fmt: skip
         assert hasattr(client, name), name
@@ -185,26 +188,89 @@ async def bare_client():
         theirs.close()
 
 
-@pytest.mark.parametrize("told", [b"\x13\x00\x01", b""])
-async def test_the_keep_alive_is_the_brokers_if_it_names_one(told):
+async def test_the_keep_alive_is_the_brokers_if_it_names_one():
     """MQTT 5 3.2.2.3.14: Server Keep Alive."""
     async with bare_client() as (client, theirs, _):
-        properties = bytes([len(told)]) + told
-        theirs.sendall(bytes([0x20, 2 + len(properties), 0, 0]) + properties)
+        theirs.sendall(b"\x20\x06\x00\x00\x03\x13\x00\x01")
         read = asyncio.get_running_loop().sock_recv
         async with asyncio.timeout(10):
             assert (await read(theirs, 1024))[0] == 0x82
-            if told:
-                assert await read(theirs, 1024) == PINGREQ
-        assert client.keepalive == (1 if told else 30)
+            assert await read(theirs, 1024) == PINGREQ
+        first = client._timer
+        theirs.sendall(b"\x20\x06\x00\x00\x03\x13\x00\x02")  # which it must not do
+        async with asyncio.timeout(10):
+            while client.keepalive != 2:
+                await asyncio.sleep(0)
+        assert first.cancelled()  # or two would look
+        client.abort()
+        assert client._timer.cancelled()
 
 
-async def test_a_broker_that_stays_silent_is_given_up():
+@pytest.mark.timeout(30)  # if paho waits for its own lock, nothing else ends it
+async def test_a_ping_that_is_due_at_connack_may_find_the_socket_broken():
+    async with bare_client() as (client, theirs, lost):
+        client._last_msg_out -= 3600
+        theirs.sendall(CONNACK)
+        theirs.close()
+        async with asyncio.timeout(10):
+            await client.lost
+    assert lost == [1]
+
+
+async def test_a_ping_stands_behind_what_a_full_socket_does_not_take_and_stands_there_once():
+    async with bare_client() as (client, theirs, _):
+        client.send(b"x" * 2_000_000)
+        assert client._out_packet
+        keep_alive = KeepAlive(1)
+        for _ in range(2):
+            client._last_msg_out -= 3600
+            client._tick(keep_alive)
+            client._timer.cancel()
+        received = b""
+        async with asyncio.timeout(20):
+            while not received.endswith(PINGREQ):
+                received += await asyncio.get_running_loop().sock_recv(theirs, 100_000)
+        assert received == b"x" * 2_000_000 + PINGREQ
+        assert not client._out_packet
+
+
+@pytest.mark.parametrize("answers", [True, False])
+async def test_who_was_suspended_reads_before_it_gives_up(answers):
+    async with bare_client() as (client, theirs, lost):
+        now = time.monotonic()
+        keep_alive = KeepAlive(1)
+        client._last_msg_out = client._last_bytes_received = now - 20
+        assert keep_alive.look(now - 10, now - 20, now - 20) is Due.PING
+        if answers:
+            theirs.sendall(PINGRESP)
+        client._tick(keep_alive)
+        assert client.lost.done() is not answers
+        assert lost == [] if answers else [1]
+
+
+async def test_a_broker_that_stays_silent_is_given_up(caplog):
     intake = RecordingIntake(lambda _: None)
     async with running(intake, keep_alive=1) as (broker, _, connection):
         assert await connection.read(pings=True) == PINGREQ
         await connection.ended()
         await (await broker.connection()).accept()
+    assert "Keep alive timeout" in caplog.text
+
+
+async def test_a_message_before_connack_ends_the_connection():
+    """MQTT-3.2.0-1: CONNACK is the first packet of a server."""
+    intake = RecordingIntake()
+    async with Broker() as broker:
+        source = MqttSource(config(broker))
+        opening = asyncio.ensure_future(source.open(intake))
+        connection = await broker.connection()
+        assert (await connection.read())[0] == 0x10
+        connection.send(publish("a"))
+        assert await connection.ended() == b"\xe0\x01\x82"
+        await (await broker.connection()).accept()
+        await opening
+        await source.close()
+    assert intake.events == []
 
 
 async def test_what_the_socket_does_not_take_at_once_follows_in_order():
@@ -799,13 +865,17 @@ async def test_a_backlog_that_is_too_large_to_be_held_waits_unread_and_suback_wi
     assert [int.from_bytes(answer[2:4], "big") for answer in answers] == list(range(1, count + 1))
 
 
-async def test_a_broker_that_never_answers_subscribe_is_given_up(monkeypatch):
-    monkeypatch.setattr("gateway.sources.mqtt.source._CONNECT_SECONDS", 0.5)
+@pytest.mark.parametrize("answers_connect", [True, False])
+async def test_a_broker_that_never_answers_is_given_up(monkeypatch, answers_connect):
+    monkeypatch.setattr("gateway.sources.mqtt.source._CONNECT_SECONDS", 3.0)
     async with Broker() as broker:
         source = MqttSource(config(broker))
         opening = asyncio.ensure_future(source.open(RecordingIntake()))
         connection = await broker.connection()
-        await subscribing(connection, publish("a"))
+        if answers_connect:
+            await subscribing(connection, publish("a"))
+        else:
+            assert (await connection.read())[0] == 0x10
         assert await connection.ended() in {b"", b"\x40\x02\x00\x01"}
         monkeypatch.undo()  # the second one has time, however busy the machine is
         second = await broker.connection()

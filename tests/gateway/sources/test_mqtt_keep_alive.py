@@ -35,16 +35,17 @@ class Timeline:
         return found
 
 
-steps = st.lists(st.tuples(st.floats(0, 1), st.booleans(), st.booleans()), max_size=60)
-"""Of each: how late we look, as a part of the pause; whether we then write, and hear, by chance."""
+RARELY = st.integers(0, 9).map(lambda number: number == 0)
+STEPS = st.lists(st.tuples(st.sampled_from([0.1, 0.9, 1, 2]), RARELY, st.booleans()), min_size=20)
+"""When we look, in pauses; whether we write something else then, and have heard something."""
 
 
-@given(st.sampled_from(INTERVALS), steps)
-def test_our_packets_are_never_further_apart_than_the_interval(interval, steps):
+@given(st.sampled_from(INTERVALS), STEPS)
+def test_our_packets_are_no_further_apart_than_the_interval_though_looks_are_late(interval, steps):
     line = Timeline(interval)
-    for late, writes, hears in steps:
+    for pauses, writes, hears in steps:
         before = line.sent
-        if line.look(late * line.keep_alive.pause) is Due.GIVE_UP:
+        if line.look(pauses * line.keep_alive.pause) is Due.GIVE_UP:
             break
         assert line.now - before <= interval + 1e-6
         line.sent = line.now if writes else line.sent
@@ -59,7 +60,7 @@ def test_a_ping_leaves_before_the_interval_ends_and_no_earlier_than_needed(inter
     assert line.look(offset) is Due.NOTHING
     at, due = line.looks(interval)[0]
     assert due is Due.PING
-    assert interval - line.keep_alive.pause <= at + offset <= interval
+    assert interval - 2 * line.keep_alive.pause <= at + offset < interval
 
 
 @pytest.mark.parametrize("interval", INTERVALS[:-1])
@@ -85,16 +86,5 @@ def test_a_broker_that_says_anything_is_kept(interval):
         line.heard = line.now
 
 
-def test_who_was_suspended_reads_before_it_gives_up():
-    line = Timeline(1)
-    assert line.looks(1) == [(0.75, Due.PING)]
-    assert line.look(3600) is not Due.GIVE_UP
-    line.heard = line.now
-    assert line.looks(0.5) == []
-    assert line.looks(10)[-1][1] is Due.GIVE_UP
-
-
-def test_an_interval_of_nothing_turns_it_off():
-    line = Timeline(0)
-    assert line.keep_alive.pause > 0
-    assert line.looks(1000) == []
+def test_what_is_due_is_seen_within_a_second():
+    assert [KeepAlive(interval).pause for interval in INTERVALS] == [0.25, 0.5, 0.75, 1, 1]
