@@ -204,7 +204,7 @@ async def test_more_than_the_receive_maximum_stays_in_the_socket_and_the_keep_al
     """Mosquitto 2.0.11 sends up to as many again for each acknowledgement."""
     broker = start(Mosquitto)
     intake = RecordingIntake(lambda _: None)
-    await subscribed(broker, intake, receive_maximum=10, keep_alive=3)
+    await subscribed(broker, intake, receive_maximum=10, keep_alive=6)
     size = 20_000
     ids = [str(number) for number in range(500)]
     await publish(broker, [event(each, size) for each in ids])
@@ -238,7 +238,7 @@ async def test_a_source_that_takes_nothing_stays_connected_behind_a_backlog(star
     broker.log_path.write_text("")
     intake = RecordingIntake()
     intake.room.clear()
-    await subscribed(broker, intake, keep_alive=3)
+    await subscribed(broker, intake, keep_alive=6)
     log = broker.log
     assert log.index("Sending SUBACK to gw-1") > log.rindex("Sending PUBLISH to gw-1")
     await until(lambda: broker.log.count("Received PINGREQ from gw-1") > 1, "the keep-alive")
@@ -378,7 +378,7 @@ async def test_a_gateway_whose_sink_is_down_is_ready_and_stays_connected_behind_
     config = gateway_config(
         broker.port, http_recorder, qos, delivery={"spool": "off", "dead_letters": "off"}
     )
-    config["sources"]["plant"]["keep_alive"] = "PT3S"
+    config["sources"]["plant"]["keep_alive"] = "PT6S"
     config["limits"] = {"inflight": 5}
     gateway = start(Gateway, config)
     ids = [str(number) for number in range(200)]

@@ -279,7 +279,7 @@ async def test_what_was_not_acknowledged_is_redelivered_with_the_same_id(
     nats_server, client, stream
 ):
     template = EventTemplate(type="t", source="/s", subject="{subject}")
-    options = {"stream": stream, "durable": "gw", "event": template, "ack_wait": 1}
+    options = {"stream": stream, "durable": "gw", "event": template, "ack_wait": 3}
     first = RecordingIntake(lambda _: None)
     for number in range(3):
         await client.jetstream().publish(f"{stream}.{number}", b"x")
