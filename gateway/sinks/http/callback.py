@@ -123,7 +123,7 @@ class _Connection(asyncio.Protocol):
         self._received = 0
         self._target = b""
         self._rates: list[str] = []
-        self._timer = asyncio.get_running_loop().call_later(_SECONDS, self.abort)
+        self._timer: asyncio.TimerHandle | None = None
 
     def abort(self) -> None:
         """Drop the connection."""
@@ -132,11 +132,14 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
+        # Not earlier: a timer that is over before there is a transport would drop nothing.
+        self._timer = asyncio.get_running_loop().call_later(_SECONDS, self.abort)
         if not self._listener.joined(self):
             self.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the interface's
-        self._timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         self._transport = None
         self._listener.left(self)
 

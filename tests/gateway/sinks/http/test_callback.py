@@ -235,6 +235,21 @@ async def test_a_caller_that_says_nothing_is_dropped(start, monkeypatch):
     assert await call(sink, b"GET / HT") == b""
 
 
+async def test_a_caller_that_says_nothing_is_dropped_by_a_process_that_stood_still(
+    start, monkeypatch
+):
+    """It stands still between the two steps in which the loop takes a connection."""
+    monkeypatch.setattr(callback, "_SECONDS", 0.05)
+    sink = await start()
+    made = callback._Connection.connection_made
+
+    def connection_made(connection, transport):
+        asyncio.get_running_loop().call_later(0.1, made, connection, transport)
+
+    monkeypatch.setattr(callback._Connection, "connection_made", connection_made)
+    assert await call(sink, b"") == b""
+
+
 async def test_tls(receiver, start, certificates):
     sink = await start(tls={"cert": certificates.server_cert, "key": certificates.server_key})
     url = await asked(sink, receiver)
