@@ -27,6 +27,15 @@ class Context:
     short: bool
     minutes: float | None = None
 
+    @property
+    def patience(self) -> float:
+        """How many times as long as the plan allows something may take.
+
+        A short run is part of all tests, shares its cores with them, and is not to tell of the
+        machine: that is for the whole plan.
+        """
+        return 4.0 if self.short else 1.0
+
     def chance(self) -> Random:
         return Random(self.seed)
 

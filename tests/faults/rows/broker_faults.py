@@ -169,7 +169,7 @@ class Brokers:
         before = self.nats_watch.messages
         await self._resumed(what, lambda: self.nats_watch.messages > before)
 
-    def judge(self, figures: Figures) -> None:
+    def judge(self, figures: Figures, patience: float) -> None:
         """Add what the taps have seen."""
         for name, watch in (("MQTT", self.mqtt_watch), ("JetStream", self.nats_watch)):
             stale = watch.stale
@@ -177,7 +177,7 @@ class Brokers:
             figures.require(watch.acknowledged, f"{name}: nothing was acknowledged")
         for what, seconds in self.resumed.items():
             late, limit = max(seconds), TAKEN_SECONDS if what == "taken over" else RESUME_SECONDS
-            figures.require(late <= limit, f"{what}: resumed only after {late:.2f} s")
+            figures.require(late <= limit * patience, f"{what}: resumed only after {late:.2f} s")
 
     async def check_stream(self, figures: Figures) -> None:
         """What has not arrived must still be in the stream, and what has arrived must not."""
@@ -357,7 +357,7 @@ async def _run(context: Context, seed: int, figures: Figures, *, keeps: bool) ->
         found.stream_promises.bind()
         await made.settle(15 if context.short else 60)
         await found.check_stream(figures)
-        found.judge(figures)
+        found.judge(figures, context.patience)
         await made.finish(figures, seconds=5)
     if not keeps:
         _allow_reordering(figures, made.ledger.account.reordered)

@@ -117,14 +117,16 @@ async def _run_mode(
         made.start_load()
         for position, trouble in enumerate(troubles, 1):
             made.ledger.remark(f"{trouble}")
-            again.append(await _try(made, mode, trouble, figures))
+            again.append(await _try(made, mode, trouble, figures, context.patience))
             if position % FAULTS_PER_LIFE == 0:
                 await _cut(made)
         made.sink.choose = RandomFaults(made.chance, {})
         await made.finish(figures, seconds=20)
 
 
-async def _try(made: Bench, mode: str, trouble: Trouble, figures: Figures) -> float:
+async def _try(
+    made: Bench, mode: str, trouble: Trouble, figures: Figures, patience: float
+) -> float:
     """Have a call fail; returns the seconds from its end until something is acknowledged."""
     gateway, account = launched(made), made.ledger.account
     loop = asyncio.get_running_loop()
@@ -139,7 +141,7 @@ async def _try(made: Bench, mode: str, trouble: Trouble, figures: Figures) -> fl
     gateway.order(faults=[fault if trouble.times is None else fault | {"times": trouble.times}])
     if trouble.when == "reading":
         made.sink.choose = RandomFaults(made.chance, {})
-    deadline = loop.time() + 8
+    deadline = loop.time() + 8 * patience
     while _served(gateway) == served and loop.time() < deadline:
         await asyncio.sleep(0.01)
     figures.require(_served(gateway) > served, f"{what}: the call was never made")
@@ -156,7 +158,9 @@ async def _try(made: Bench, mode: str, trouble: Trouble, figures: Figures) -> fl
     while account.acked == acked and loop.time() < began + 10:
         await asyncio.sleep(0.005)
     took = loop.time() - began
-    figures.require(took <= AGAIN_SECONDS, f"{what}: acknowledged again after {took:.1f} s")
+    figures.require(
+        took <= AGAIN_SECONDS * patience, f"{what}: acknowledged again after {took:.1f} s"
+    )
     return took
 
 

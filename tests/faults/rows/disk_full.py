@@ -127,7 +127,10 @@ async def _run_mode(
         drained = loop.time() - began
         figures.require(await _has_drained(made), "it does not drain while the disk is full")
         took = await _accepts_again(made)
-        figures.require(took < AGAIN_SECONDS, f"it accepts again {took:.1f} s after it has drained")
+        figures.require(
+            took < AGAIN_SECONDS * context.patience,
+            f"it accepts again {took:.1f} s after it has drained",
+        )
         ballast.remove()
         made.sink.choose = choose
         await _until(lambda: _is(made, "ce_gateway_spool_full", 0), 10)

@@ -137,9 +137,8 @@ async def _run_mode(
     figures.notes.append(f"ack: {mode}: longest time without a record after: {gaps}")
     figures.require(not made.ledger.account.dead_letters, "there are dead letters")
     usual = statistics.median(trouble.gaps["fatal"])
-    # The one of a short run tells of the machine: it shares its cores with all other tests.
     figures.require(
-        context.short or usual <= NEW_PRODUCER_SECONDS,
+        usual <= NEW_PRODUCER_SECONDS * context.patience,
         f"{usual:.2f} s without a record for a new producer's sake",
     )
 

@@ -64,7 +64,7 @@ async def run(context: Context) -> Figures:
         figures.require(account.dead_letters, "there are no dead letters")
         figures.require(spooled <= FEW_HELD, f"{spooled:.0f} events are still in the spool")
         figures.require(
-            len(during) > 0.5 * rate / 3 * seconds,
+            len(during) > 0.5 * rate / 3 * seconds / context.patience,
             f"only {len(during)} events over HTTP in {seconds} s",
         )
         figures.require(not left, f"{left} poison events are no dead letters yet")

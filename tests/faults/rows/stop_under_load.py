@@ -53,7 +53,8 @@ async def run(context: Context) -> Figures:
             took = await made.terminate(again_after=0.5)
             figures.notes.append(f"ack: {mode}: second SIGTERM: end {took - 0.5:.2f} s later")
             figures.require(
-                took < 0.5 + AT_ONCE_SECONDS, f"the end after a second SIGTERM took {took:.1f} s"
+                took < 0.5 + AT_ONCE_SECONDS * context.patience,
+                f"the end after a second SIGTERM took {took:.1f} s",
             )
             made.sink.thaw()
             await made.restart()
