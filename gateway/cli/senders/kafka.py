@@ -108,4 +108,6 @@ class KafkaSender:
         await self._tasks.close()
 
     def _on_error(self, error: KafkaError) -> None:
-        self._words = error.str()
+        # That all brokers are down follows from the trouble with each, which tells more.
+        if not self._words or error.code() != KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - no other name
+            self._words = error.str()

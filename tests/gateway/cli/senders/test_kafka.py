@@ -1,6 +1,7 @@
 import asyncio
 
 import pytest
+from confluent_kafka import KafkaError
 
 from bindings.event import Event
 from gateway.cli.senders import Plain, SendError, SendOptions
@@ -44,6 +45,15 @@ async def test_broker_that_is_down_is_told_in_words(cluster):
     await sender.open()
     with pytest.raises(SendError, match=r"timed out .*(refused|down)"):
         await sender.send(Plain(b"x"))
+    await sender.close()
+
+
+async def test_why_a_broker_is_down_is_told_and_not_only_that_it_is(cluster):
+    sender = KafkaSender(f"kafka://{cluster.bootstrap_servers}/events", SendOptions())
+    await sender.open()
+    for code in (KafkaError._AUTHENTICATION, KafkaError._ALL_BROKERS_DOWN):  # librdkafka's order
+        sender._on_error(KafkaError(code))
+    assert "uthentication" in sender._words
     await sender.close()
 
 
