@@ -30,4 +30,7 @@ def certificates(tmp_path_factory) -> Certificates:
 
 def pytest_asyncio_loop_factories(config, item):
     """Tests run on the loop that production runs on; its transports differ from asyncio's."""
+    marker = item.get_closest_marker("loop")
+    if marker is not None:
+        return {"of its own": marker.kwargs["factory"]}
     return {"uvloop": uvloop.new_event_loop}

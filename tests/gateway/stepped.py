@@ -36,6 +36,25 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self.now
 
 
+class HurriedLoop(VirtualLoop):
+    """An event loop whose time flies when there is nothing to do, for tests with sockets.
+
+    What is still in the kernel has a real millisecond for each quarter of a second, and a stall of
+    the process or of the machine takes no time at all.
+    """
+
+    class Selector(selectors.DefaultSelector):
+        loop = None
+
+        def select(self, timeout=None):
+            if timeout is None:
+                return super().select()
+            found = super().select(min(timeout, 0.001))
+            if not found:
+                self.loop.now += min(timeout, 0.25)
+            return found
+
+
 class SteppedLetters:
     """Dead letters that are stored, or not, when a test says so; `kept` outlives the process."""
 

@@ -22,6 +22,7 @@ from gateway.metrics import Metrics
 from gateway.pipeline import Pipeline
 from gateway.retry import RetryPolicy
 from tests.gateway.scripted_http import OK, Script, answer
+from tests.gateway.stepped import HurriedLoop
 from tests.helpers import Answers, make_event
 
 RETRY = 2
@@ -85,7 +86,7 @@ class Bench:
     async def deliver(self, *events):
         """Return the settlements of events, when all that were ever submitted have one."""
         await self.submit(*events)
-        await self.answers.count(self._submitted)
+        await self.answers.count(self._submitted, seconds=100)
         return [self.answers.by_id[event.id] for event in events]
 
     def attempts(self):
@@ -258,9 +259,10 @@ STALLED = {
 
 
 @pytest.mark.parametrize("beginning", STALLED.values(), ids=STALLED.keys())
+@pytest.mark.loop(factory=HurriedLoop)
 async def test_a_timeout_is_tried_again_and_counts_for_each_attempt(bench, beginning):
     bench.sink.reply = lambda _: (beginning, "stall")
-    await bench.start(timeout="PT0.05S")
+    await bench.start(timeout="PT10S")
     (settlement,) = await bench.deliver(make_event(1))
     assert settlement.reason is Reason.DEAD_LETTERED
     assert bench.attempts() == {"1": RETRY + 1}
@@ -432,10 +434,11 @@ async def test_a_dead_letter_that_arrives_late_is_accepted(bench):
     assert len(bench.sink.requests) == 1
 
 
+@pytest.mark.loop(factory=HurriedLoop)
 async def test_each_attempt_for_a_dead_letter_has_the_same_time(bench):
     bench.sink.reply = lambda _: answer(400)
     bench.dead.reply = lambda _: (b"", "stall")
-    await bench.start(timeout="PT0.05S")
+    await bench.start(timeout="PT10S")
     (settlement,) = await bench.deliver(make_event(1))
     assert len(bench.dead.requests) == RETRY + 1
     assert (settlement.outcome, settlement.reason) == (Outcome.RELEASED, Reason.TIMEOUT)
@@ -588,9 +591,10 @@ DELIVERED = {
 
 
 @pytest.mark.parametrize("reply", DELIVERED.values(), ids=DELIVERED.keys())
+@pytest.mark.loop(factory=HurriedLoop)
 async def test_a_complete_status_line_of_2xx_is_delivered_once(bench, reply):
     bench.sink.reply = lambda _: reply
-    await bench.start(timeout="PT0.1S")
+    await bench.start(timeout="PT10S")
     (settlement,) = await bench.deliver(make_event(1))
     assert (settlement.outcome, settlement.reason) == (Outcome.ACCEPTED, Reason.NONE)
     assert bench.attempts() == {"1": 1}
@@ -630,9 +634,10 @@ async def test_an_answer_before_the_request_is_fully_sent_counts(bench, status, 
     server.close()
 
 
+@pytest.mark.loop(factory=HurriedLoop)
 async def test_a_stalled_sink_holds_nothing_of_another_key_and_ends_in_time(bench):
     bench.sink.reply = lambda request: (b"", "stall") if request.id == "1" else OK
-    await bench.start(timeout="PT0.1S", retry=1)
+    await bench.start(timeout="PT10S", retry=1)
     settlements = await bench.deliver(keyed(1), *[keyed(number) for number in range(2, 30)])
     assert [s.reason for s in settlements] == [Reason.DEAD_LETTERED] + [Reason.NONE] * 28
     assert bench.attempts() == {"1": 2} | {str(number): 1 for number in range(2, 30)}
@@ -709,9 +714,10 @@ async def test_a_pause_that_the_receiver_asked_for_is_an_attempt_of_the_first_ev
     assert bench.metrics.sinks["out"].failed == {"sink_busy": 1}
 
 
+@pytest.mark.loop(factory=HurriedLoop)
 async def test_waiting_for_a_turn_in_the_rate_uses_up_no_retry(bench):
-    bench.sink.reply = lambda r: consent(b"1200") if r.line.startswith("OPTIONS") else OK
-    await bench.start(sink=HOOK, retry=0, timeout="PT0.1S")  # a turn in 50 ms
+    bench.sink.reply = lambda r: consent(b"60") if r.line.startswith("OPTIONS") else OK
+    await bench.start(sink=HOOK, retry=0, timeout="PT2S")  # a turn a second
     settlements = await bench.deliver(*[keyed(number) for number in range(12)])
     assert {s.reason for s in settlements} == {Reason.NONE}
     assert len(deliveries(bench)) == 12
