@@ -350,16 +350,23 @@ async def test_server_that_only_says_goaway_is_not_asked_for_ever(server, start)
 
 
 async def test_stalled_stream_times_out_and_its_neighbours_do_not(server, start):
-    sink = await start(server, timeout=1)
-    server.on_request = lambda request: request.id == "1" or request.answer()
+    sink = await start(server, timeout=100)
+    server.on_request = lambda request: request.id == "0" and request.answer()
     stalled = asyncio.ensure_future(sink.send([event(1)]))
     await server.until(lambda: server.requests)
-    while not stalled.done():
-        assert await sink.send(events(1), 60) == []
-    (failure,) = await stalled
+    neighbour = asyncio.ensure_future(sink.send([event(2)], 1000))
+    await server.until(lambda: len(server.requests) == 2)
+    assert await sink.send(events(1)) == []
+    assert not stalled.done()
+    pass_time(*sink._pool._connections, 100)
+    async with asyncio.timeout(20):
+        (failure,) = await stalled
     assert outcomes([failure]) == [(0, Outcome.RELEASED, Reason.TIMEOUT)]
     (connection,) = server.connections
     await server.until(lambda: connection.resets == [(1, ErrorCodes.CANCEL)])
+    server.requests[1].answer()
+    assert await neighbour == []
+    server.on_request = lambda request: request.answer()
     assert await sink.send([event(2)]) == []
     assert len(server.connections) == 1
 
@@ -404,8 +411,13 @@ async def test_connection_that_answers_no_ping_is_given_up(server, start):
 
 async def test_connection_whose_window_stays_shut_gets_nothing_more_after_a_timeout(server, start):
     server.opens_windows = False
-    sink = await start(server, timeout=1)
-    (failure,) = await sink.send([event(1, data=json.dumps("x" * 100_000).encode())])
+    sink = await start(server, timeout=100)
+    large = event(1, data=json.dumps("x" * 100_000).encode())
+    sending = asyncio.ensure_future(sink.send([large]))
+    await server.until(lambda: server.connections and server.connections[0].open)
+    pass_time(*sink._pool._connections, 100)
+    async with asyncio.timeout(20):
+        (failure,) = await sending
     assert failure.reason is Reason.TIMEOUT
     server.opens_windows = True
     assert await sink.send([event(2)]) == []
@@ -589,16 +601,19 @@ async def test_server_that_comes_back_after_a_restart_gets_everything(server, st
 
 async def test_full_connection_whose_window_stays_shut_gets_nothing_more_either(server, start):
     server.opens_windows = False
-    sink = await start(server, timeout=1)
+    sink = await start(server, timeout=100)
     large = event("large", data=json.dumps("x" * 100_000).encode())
     sending = asyncio.ensure_future(sink.send([large]))
     await server.until(lambda: server.connections and server.connections[0].open)
     # They wait for the window, too, and fill the connection, so that the last one waits for room.
-    others = asyncio.ensure_future(sink.send(events(100), 60))
-    (failure,) = await sending
-    assert failure.reason is Reason.TIMEOUT
+    others = asyncio.ensure_future(sink.send(events(100), 1000))
     (connection,) = server.connections
-    await server.until(lambda: connection.resets and len(connection.open) >= 100)
+    await server.until(lambda: len(connection.open) == 100)
+    pass_time(*sink._pool._connections, 100)
+    async with asyncio.timeout(20):
+        (failure,) = await sending
+    assert failure.reason is Reason.TIMEOUT
+    await server.until(lambda: connection.resets)
     await sink.close()
     assert len(await others) == 100
     assert len(connection.open) == 100
