@@ -10,6 +10,7 @@ from gateway.cli.senders.http import HttpSender
 from gateway.config.records import Address, EventTemplate, TlsConfig
 from gateway.delivery import ACCEPTED, Outcome, Reason, Settlement
 from gateway.sources.http import HttpSource, HttpSourceConfig
+from tests.gateway.stepped import HurriedLoop
 from tests.helpers import RecordingIntake
 
 EVENT = Event(id="1", source="/s", type="t", datacontenttype="application/json", data=b"{}")
@@ -20,13 +21,11 @@ async def start():
     """Start a source; returns a function that makes it, its intake and a sender for it."""
     running = []
 
-    async def start(intake=None, *, options=None, scheme="http", **config):
+    async def start(intake=None, *, options=None, scheme="http", host="localhost", **config):
         intake = intake or RecordingIntake()
         source = HttpSource(HttpSourceConfig(listen=Address("127.0.0.1", 0), **config))
         await source.open(intake)
-        sender = HttpSender(
-            f"{scheme}://localhost:{source.address.port}/", options or SendOptions()
-        )
+        sender = HttpSender(f"{scheme}://{host}:{source.address.port}/", options or SendOptions())
         await sender.open()
         running.extend([sender, source])
         return intake, sender
@@ -103,8 +102,10 @@ async def test_nobody_there_is_an_error_that_says_so():
     await sender.close()
 
 
+@pytest.mark.loop(factory=HurriedLoop)
 async def test_no_answer_in_time_is_an_error(start):
-    _, sender = await start(RecordingIntake(lambda _: None), options=SendOptions(timeout=0.6))
+    intake = RecordingIntake(lambda _: None)
+    _, sender = await start(intake, options=SendOptions(timeout=10), host="127.0.0.1")
     with pytest.raises(SendError, match="no answer in time"):
         await sender.send(EVENT)
 
