@@ -38,7 +38,24 @@ def routes(max_event_bytes=65536):
 
 @asynccontextmanager
 async def running(intake, **changes):
-    source = CoapSource(config(**changes))
+    async with opened(config(**changes), intake) as source:
+        yield source
+
+
+@asynccontextmanager
+async def running_untimed(intake, **changes):
+    """A source whose time to acknowledge never comes, so that only a repetition is told to wait.
+
+    No configuration may say that, as devices repeat after 2 s; those of the tests do as they like.
+    """
+    never = {"ack_after": 3600.0, "sink_timeout": 7200.0}
+    async with opened(config(**changes).model_copy(update=never), intake) as source:
+        yield source
+
+
+@asynccontextmanager
+async def opened(record, intake):
+    source = CoapSource(record)
     await source.open(intake)
     try:
         yield source
