@@ -55,6 +55,7 @@ class DtlsDevice(Device):
     def begin(self):
         """Forget the session, as after a loss of power."""
         self.session = self._context.wrap_buffers(None)
+        self.is_established = False
 
     # --- records ------------------------------------------------------------------------------
 
@@ -70,6 +71,7 @@ class DtlsDevice(Device):
         except WantReadError:
             return outgoing + self._taken()
         except ValueError:  # the handshake is over
+            self.is_established = True
             return outgoing + self._taken()
 
     def encrypted(self, datagram):
@@ -104,6 +106,15 @@ class DtlsDevice(Device):
         self.session.receive_from_network(await self.ask_raw(self.flight()))
         self.flight()
         return self
+
+    async def finish(self):
+        """Make the rest of the handshake; a flight that comes once more is no matter."""
+        while True:
+            if outgoing := self.flight():
+                self.send_raw(outgoing)
+            if self.is_established:
+                return
+            self.session.receive_from_network(await self.receive_raw())
 
     def close(self):
         self.session.shutdown()

@@ -214,8 +214,7 @@ async def test_a_flight_of_ours_that_is_lost_is_sent_again(monkeypatch):
             assert again[13] == SERVER_HELLO
             assert len(again) == len(lost)
             device.session.receive_from_network(again)
-            device.session.receive_from_network(await device.ask_raw(device.flight()))
-            device.flight()
+            await device.finish()
             assert fields(await device.ask(POST_T))["code"] == "2.04"
 
 
