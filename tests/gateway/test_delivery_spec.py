@@ -86,7 +86,7 @@ class Bench:
     async def deliver(self, *events):
         """Return the settlements of events, when all that were ever submitted have one."""
         await self.submit(*events)
-        await self.answers.count(self._submitted, seconds=100)
+        await self.answers.count(self._submitted, seconds=10_000)
         return [self.answers.by_id[event.id] for event in events]
 
     def attempts(self):
