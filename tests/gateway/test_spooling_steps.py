@@ -263,25 +263,23 @@ async def test_what_is_larger_than_the_spool_is_told_once(lanes, caplog, monkeyp
     assert "state.max_bytes gives this spool 4000 bytes; senders wait for the sink" in line
 
 
-def test_a_window_of_one_waits_for_the_sink_and_the_cursor_alone():
-    async def run():
-        sink, answers = ScriptedSink(), Answers()
-        lane = SteppedLane(sink, always=True, window=1)
-        sink.gate.clear()
-        for number in range(30):
-            lane.put(answers.delivery(make_event(number)))
-            lane.store()
-        sink.gate.set()
-        before = now()
+@pytest.mark.loop(factory=VirtualLoop)
+async def test_a_window_of_one_waits_for_the_sink_and_the_cursor_alone():
+    sink, answers = ScriptedSink(), Answers()
+    lane = SteppedLane(sink, always=True, window=1)
+    sink.gate.clear()
+    for number in range(30):
+        lane.put(answers.delivery(make_event(number)))
+        lane.store()
+    sink.gate.set()
+    before = now()
+    async with asyncio.timeout(1000):
         while len(sink.taken) < 30:
             lane.store()  # the cursor, after each: it is all that may come twice
             await asyncio.sleep(0.0001)  # or the loop's time would stand still
         await lane.close()
-        return now() - before, ids(sink.taken)
-
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        seconds, taken = runner.run(asyncio.wait_for(run(), 1000))
-    assert taken == [str(number) for number in range(30)]
+    seconds = now() - before
+    assert ids(sink.taken) == [str(number) for number in range(30)]
     assert seconds < 0.1
 
 

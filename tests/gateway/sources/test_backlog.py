@@ -1,7 +1,6 @@
 """What is held and when it is submitted again; the sources that use it have tests of their own."""
 
 import asyncio
-from contextlib import asynccontextmanager
 from functools import partial
 
 import pytest
@@ -47,34 +46,12 @@ class Bench:
         return [int(event.id) for event in self.intake.events]
 
 
-@asynccontextmanager
-async def open_bench():
-    bench = Bench()
-    try:
-        yield bench
-    finally:
-        bench.backlog.close()
-        await bench.tasks.close()
-
-
 @pytest.fixture
 async def bench():
-    async with open_bench() as bench:
-        yield bench
-
-
-def in_virtual_time(test):
-    """Let a test have a bench on a loop whose time passes only while nothing else is to be done."""
-
-    async def run():
-        async with open_bench() as bench:
-            await test(bench)
-
-    def run_test():
-        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-            runner.run(run())
-
-    return run_test
+    bench = Bench()
+    yield bench
+    bench.backlog.close()
+    await bench.tasks.close()
 
 
 async def test_a_long_retry_after_holds_back_its_own_key_only(bench):
@@ -86,7 +63,7 @@ async def test_a_long_retry_after_holds_back_its_own_key_only(bench):
     assert len(bench.backlog) == 1
 
 
-@in_virtual_time
+@pytest.mark.loop(factory=VirtualLoop)
 async def test_what_is_released_again_waits_longer_and_its_followers_with_it(bench):
     moments = []
 
@@ -117,7 +94,7 @@ async def test_a_follower_that_is_released_waits_again_and_holds_back_those_behi
     assert not bench.backlog.holds_any
 
 
-@in_virtual_time
+@pytest.mark.loop(factory=VirtualLoop)
 async def test_one_that_comes_while_the_others_follow_is_not_delayed(bench):
     moments = []
 

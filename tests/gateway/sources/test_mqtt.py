@@ -133,20 +133,31 @@ def config(broker, **changes):
 
 
 @contextlib.asynccontextmanager
-async def running(intake, *, present=False, level=5, **changes):
-    """Yield a broker, a source that has subscribed there, and their connection."""
+async def connecting(intake, **changes):
+    """Yield a broker, a source that connects to it, their connection, and the call of `open`."""
     async with Broker() as broker:
-        version = "5" if level == 5 else "3.1.1"
-        source = MqttSource(config(broker, version=version, **changes))
+        source = MqttSource(config(broker, **changes))
         opening = asyncio.ensure_future(source.open(intake))
         try:
-            connection = await broker.connection()
-            await connection.accept(present=present, level=level)
-            await opening
-            yield broker, source, connection
+            yield broker, source, await broker.connection(), opening
         finally:
             opening.cancel()
             await source.close()
+
+
+@contextlib.asynccontextmanager
+async def running(intake, *, present=False, level=5, **changes):
+    """Yield a broker, a source that has subscribed there, and their connection."""
+    version = "5" if level == 5 else "3.1.1"
+    async with connecting(intake, version=version, **changes) as (
+        broker,
+        source,
+        connection,
+        opening,
+    ):
+        await connection.accept(present=present, level=level)
+        await opening
+        yield broker, source, connection
 
 
 def test_paho_has_the_private_names_that_the_seam_uses():
@@ -260,16 +271,12 @@ async def test_a_broker_that_stays_silent_is_given_up(caplog):
 async def test_a_message_before_connack_ends_the_connection():
     """MQTT-3.2.0-1: CONNACK is the first packet of a server."""
     intake = RecordingIntake()
-    async with Broker() as broker:
-        source = MqttSource(config(broker))
-        opening = asyncio.ensure_future(source.open(intake))
-        connection = await broker.connection()
+    async with connecting(intake) as (broker, _, connection, opening):
         assert (await connection.read())[0] == 0x10
         connection.send(publish("a"))
         assert await connection.ended() == b"\xe0\x01\x82"
         await (await broker.connection()).accept()
         await opening
-        await source.close()
     assert intake.events == []
 
 
@@ -598,10 +605,7 @@ async def test_a_redelivery_joins_what_is_under_way():
 
 async def test_messages_that_come_with_connack_are_taken():
     intake = RecordingIntake()
-    async with Broker() as broker:
-        source = MqttSource(config(broker))
-        opening = asyncio.ensure_future(source.open(intake))
-        connection = await broker.connection()
+    async with connecting(intake) as (_, _, connection, opening):
         await connection.read()
         connection.send(b"\x20\x03\x01\x00\x00", publish("a", mid=9, dup=True))
         packets = [await connection.read(), await connection.read()]
@@ -610,21 +614,15 @@ async def test_messages_that_come_with_connack_are_taken():
         subscribe = next(packet for packet in packets if packet[0] == 0x82)
         connection.send(b"\x90\x04" + subscribe[2:4] + b"\x00\x01")
         await opening
-        await source.close()
 
 
 async def test_a_subscription_that_is_refused_is_an_error_in_the_log_and_not_ready(caplog):
-    async with Broker() as broker:
-        source = MqttSource(config(broker))
-        opening = asyncio.ensure_future(source.open(RecordingIntake()))
-        connection = await broker.connection()
+    async with connecting(RecordingIntake()) as (_, _, connection, opening):
         await connection.accept(codes=b"\x87")
         async with asyncio.timeout(5):
             while not caplog.records:
                 await asyncio.sleep(0)
         assert not opening.done()
-        opening.cancel()
-        await source.close()
     assert caplog.records[0].levelno == logging.ERROR
     assert "'a/#' (0x87 Not authorized)" in caplog.text
 
@@ -816,10 +814,7 @@ async def test_suback_behind_a_backlog_is_read_though_nothing_is_taken():
     """As Mosquitto does: all that was not acknowledged comes before SUBACK."""
     intake = RecordingIntake()
     intake.room.clear()
-    async with Broker() as broker:
-        source = MqttSource(config(broker, receive_maximum=20))
-        opening = asyncio.ensure_future(source.open(intake))
-        connection = await broker.connection()
+    async with connecting(intake, receive_maximum=20) as (_, source, connection, opening):
         backlog = [publish("a", mid=mid, payload=bytes(60000)) for mid in range(1, 41)]
         suback = await subscribing(connection, *backlog)
         async with asyncio.timeout(5):
@@ -832,7 +827,6 @@ async def test_suback_behind_a_backlog_is_read_though_nothing_is_taken():
         assert intake.events == []
         intake.room.set()
         answers = [await connection.read() for _ in range(40)]
-        await source.close()
     assert [int.from_bytes(answer[2:4], "big") for answer in answers] == list(range(1, 41))
 
 
@@ -844,10 +838,7 @@ async def test_a_backlog_that_is_too_large_to_be_held_waits_unread_and_suback_wi
     monkeypatch.setattr("gateway.sources.mqtt.source._MOST_AHEAD", 2**20)
     intake = RecordingIntake()
     intake.room.clear()
-    async with Broker() as broker:
-        source = MqttSource(config(broker, keep_alive=1))
-        opening = asyncio.ensure_future(source.open(intake))
-        connection = await broker.connection()
+    async with connecting(intake, keep_alive=1) as (broker, source, connection, opening):
         count = 2**20 // size * 3 // 2 if size > 1024 else 30000
         backlog = [publish("a", mid=mid, payload=bytes(size)) for mid in range(1, count + 1)]
         connection.send(await subscribing(connection, *backlog))
@@ -861,17 +852,13 @@ async def test_a_backlog_that_is_too_large_to_be_held_waits_unread_and_suback_wi
         answers = [await connection.read() for _ in range(count)]
         async with asyncio.timeout(5):
             await opening
-        await source.close()
     assert [int.from_bytes(answer[2:4], "big") for answer in answers] == list(range(1, count + 1))
 
 
 @pytest.mark.parametrize("answers_connect", [True, False])
 async def test_a_broker_that_never_answers_is_given_up(monkeypatch, answers_connect):
     monkeypatch.setattr("gateway.sources.mqtt.source._CONNECT_SECONDS", 3.0)
-    async with Broker() as broker:
-        source = MqttSource(config(broker))
-        opening = asyncio.ensure_future(source.open(RecordingIntake()))
-        connection = await broker.connection()
+    async with connecting(RecordingIntake()) as (broker, _, connection, opening):
         if answers_connect:
             await subscribing(connection, publish("a"))
         else:
@@ -881,7 +868,6 @@ async def test_a_broker_that_never_answers_is_given_up(monkeypatch, answers_conn
         second = await broker.connection()
         await second.accept()
         await opening
-        await source.close()
 
 
 async def test_drain_answers_what_is_under_way_and_disconnects():

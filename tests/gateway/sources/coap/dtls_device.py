@@ -106,8 +106,7 @@ class DtlsDevice(Device):
     async def connect(self):
         """Make the four flights after the cookie."""
         self.session.receive_from_network(await self.ask_raw(await self.hello()))
-        self.session.receive_from_network(await self.ask_raw(self.flight()))
-        self.flight()
+        await self.finish()
         return self
 
     async def finish(self):

@@ -5,7 +5,6 @@ import logging
 import random
 import socket
 import ssl
-from contextlib import asynccontextmanager, suppress
 
 import pytest
 import websockets.asyncio.client
@@ -36,6 +35,7 @@ from tests.gateway.sources.coap.websocket_device import (
     message,
     websocket,
 )
+from tests.gateway.stepped import HurriedLoop
 from tests.helpers import RecordingIntake, make_certificates
 
 POST, RELEASE, ABORT = 0x02, 0xE4, 0xE5
@@ -279,49 +279,29 @@ async def test_a_request_before_the_csm_is_aborted():
     assert intake.events == []
 
 
-@asynccontextmanager
-async def websocket_in_time(intake, *limits):
-    """A WebSocket that was opened within `message_timeout`, with which of the limits that is.
-
-    Who takes longer is dropped, so there are other limits for when the machine is slow.
-    """
-    loop = asyncio.get_running_loop()
-    for seconds in limits:
-        began, answers = loop.time(), []
-        async with (
-            listening_ws(intake, message_timeout=seconds) as source,
-            connected(source) as line,
-        ):
-            with suppress(OSError, EOFError):
-                line.write(handshake(), frame(CSM), frame(b"x", PING))
-                answers.append((await line.response())[0])
-                answers += [await line.receive_frame(), await line.receive_frame()]
-            if loop.time() - began < seconds:
-                assert answers == [101, (BINARY, SERVER_CSM), (PONG, b"x")]
-                yield line, seconds
-                return
-    pytest.fail("it took too long to open")
-
-
 @pytest.mark.parametrize(
     "octets",
     [frame(POST_T)[:1], frame(POST_T)[:6], frame(POST_T)[:-1], frame(POST_T[:3], fin=False)],
 )
+@pytest.mark.loop(factory=HurriedLoop)
 async def test_a_message_that_does_not_arrive_in_time_is_aborted(octets):
-    async with websocket_in_time(RecordingIntake(), 0.5, 4) as (line, _):
+    intake = RecordingIntake()
+    async with listening_ws(intake, message_timeout=4) as source, websocket(source) as line:
         assert await line.ask(POST_T) == CHANGED
         line.write(octets)
         assert await line.receive() == bytes((0, ABORT)) + b"\xffnot in time"
         assert await line.receive_frame() == (CLOSE, b"\x03\xe8")
 
 
+@pytest.mark.loop(factory=HurriedLoop)
 async def test_a_websocket_may_be_silent_between_messages():
-    async with websocket_in_time(RecordingIntake(), 0.4, 4) as (line, seconds):
+    intake = RecordingIntake()
+    async with listening_ws(intake, message_timeout=10) as source, websocket(source) as line:
         for _ in range(2):
             line.write(frame(b"x", PING))
             assert await line.receive_frame() == (PONG, b"x")
             with pytest.raises(TimeoutError):
-                await asyncio.wait_for(line.reader.read(1), 1.5 * seconds)
+                await asyncio.wait_for(line.reader.read(1), 15)
         assert await line.ask(POST_T) == CHANGED
 
 
